@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+# The warnings of every target of this project; PITH_WERROR makes them errors.
+function(pith_warnings target)
+  target_compile_options(
+    ${target}
+    PRIVATE -Wall
+            -Wextra
+            -Wpedantic
+            -Wconversion
+            -Wsign-conversion
+            -Wdouble-promotion
+            -Wshadow
+            -Wnon-virtual-dtor
+            -Woverloaded-virtual
+            -Wold-style-cast
+            -Wcast-align
+            -Wimplicit-fallthrough
+            $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond>
+            $<$<CXX_COMPILER_ID:GNU>:-Wlogical-op>
+            # g++ 12 sees overlapping copies in plain concatenations of strings.
+            $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+            $<$<BOOL:${PITH_WERROR}>:-Werror>)
+endfunction()

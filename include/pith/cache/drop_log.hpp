@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What a sequence has dropped: since a drop is final, its whole history is one integer per (layer, lane, token).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "pith/cache/page_layout.hpp"
+
+namespace pith {
+
+/// A row that was dropped.
+struct Drop {
+  std::size_t layer = 0, lane = 0;
+  Position position = 0;  // of the token
+  Position until = 0;     // the first position that does not see it
+  float gate_score = 0;   // the gate's s - threshold - tau at the drop; 0 where no gate judged the row
+};
+
+class DropLog {
+ public:
+  enum class Keep { counts, history };
+  DropLog(Keep keep, std::size_t layers, std::size_t lanes_per_layer)
+      : keep_(keep),
+        lanes_(lanes_per_layer),
+        until_(keep == Keep::history ? layers * lanes_per_layer : 0),
+        fresh_(keep == Keep::history ? layers : 0),
+        dropped_(layers) {}
+
+  /// Different layers may be recorded side by side.
+  void record(const Drop& drop) {
+    ++dropped_[drop.layer];
+    if (keep_ == Keep::counts) return;
+    auto& row = until_[drop.layer * lanes_ + drop.lane];
+    const auto j = static_cast<std::size_t>(drop.position);
+    if (row.size() <= j) row.resize(j + 1, never);
+    row[j] = drop.until;
+    fresh_[drop.layer].push_back(drop);
+  }
+
+  /// The first position that does not see token `born`; never = it is still there.
+  Position until(std::size_t layer, std::size_t lane, Position born) const {
+    const auto& row = until_[layer * lanes_ + lane];
+    const auto j = static_cast<std::size_t>(born);
+    return j < row.size() ? row[j] : never;
+  }
+
+  /// Calls f(drop) for what was recorded since the last call.
+  template <class F>
+  void take_fresh(F&& f) {
+    for (auto& drops : fresh_) {
+      for (const Drop& drop : drops) f(drop);
+      drops.clear();
+    }
+  }
+
+  bool has_history() const { return keep_ == Keep::history; }
+  std::uint64_t dropped() const {
+    std::uint64_t sum = 0;
+    for (const std::uint64_t n : dropped_) sum += n;
+    return sum;
+  }
+
+ private:
+  Keep keep_;
+  std::size_t lanes_;
+  std::vector<std::vector<Position>> until_;  // [layer * lanes_ + lane][position]
+  std::vector<std::vector<Drop>> fresh_;      // [layer]
+  std::vector<std::uint64_t> dropped_;        // rows, per layer
+};
+
+}  // namespace pith

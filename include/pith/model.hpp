@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// A loaded model: its shape and its parameters, immutable and shared.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pith/nn/config.hpp"
+#include "pith/nn/weights.hpp"
+
+namespace pith {
+
+/// What a model's file says of one tensor.
+struct TensorInfo {
+  std::string name;
+  std::string format;
+  std::vector<std::int64_t> shape;  // outermost first
+  std::uint64_t bytes = 0;
+};
+
+struct LoadOptions {
+  std::optional<std::filesystem::path> gates;  // a sidecar safetensors with gates, laid over the model's own
+};
+
+/// Copies share the parameters; any number of sessions, in any threads, may use one model.
+class Model {
+ public:
+  /// From a Hugging Face directory or a .gguf file. Weights are mapped, not read: pages come in as they are used.
+  /// Throws Error (file, format, model, unsupported).
+  static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
+
+  /// From parameters in memory. Throws Error (model) where a shape does not fit the config.
+  static Model create(Config config, Weights weights);
+
+  const Config& config() const;
+  const Weights& weights() const;
+  const std::vector<TensorInfo>& tensors() const;  // as stored; empty for a created model
+  std::uint64_t parameters() const;
+  std::uint64_t bytes() const;  // of all weights as they are used
+
+ private:
+  struct Impl;
+  explicit Model(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace pith

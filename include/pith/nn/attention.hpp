@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// Attention of new tokens over the rows of their lanes: exact, in one sweep over the pages (online softmax, Milakov and
+// Gimelshein, arXiv 1805.02867), each stored row loaded once for all query heads that share it.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "pith/nn/config.hpp"
+#include "pith/nn/pass.hpp"
+#include "pith/tensor/matrix.hpp"
+#include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
+
+namespace pith {
+
+/// Limits of the buffers that live on a task's stack.
+inline constexpr std::size_t max_head_dim = 256;
+inline constexpr std::size_t max_queries = 32;  // (token, head) pairs worked on together
+
+class Attention {
+ public:
+  Attention(const Config& config, prune::Needs needs);
+
+  /// out[t, h] = sum_j softmax_j(q[t, h] . k[j] / sqrt(head_dim)) v[j] over the rows j that t sees in layer `layer`.
+  /// q, out: [tokens, n_heads * head_dim]. Adds to the rows' evidence what the policy wants to know.
+  void operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads);
+
+ private:
+  // A tile of queries of one kv-head against some pages of its lane.
+  struct Task {
+    std::size_t segment, kv_head, first_head, heads;
+    std::size_t token, tokens;  // rows of the pass
+    std::size_t first_page, end_page;
+    std::size_t partial;  // of a tile that several tasks share: its index; else `whole`
+  };
+  static constexpr std::size_t whole = static_cast<std::size_t>(-1);
+
+  void plan(const Pass& pass);
+  void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
+  void merge(const Pass& pass, View<float> out);
+  void observe(const Pass& pass, View<const float> q, const Threads& threads);
+  void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
+                    View<const float> q);
+
+  const Config& config_;
+  prune::Needs needs_;
+  float scale_;
+  std::vector<Task> tasks_;
+  Tensor<float> partials_;  // [partial][query] (head_dim sums of values, maximum, sum of weights)
+  Tensor<float> maximum_;   // [token][head] largest score
+  Tensor<float> sum_;       // [token][head] sum of e^(score - maximum)
+  struct PageTask {
+    std::size_t segment, lane, page;
+  };
+  std::vector<PageTask> page_tasks_;
+};
+
+}  // namespace pith

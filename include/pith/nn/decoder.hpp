@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+// One forward pass of a decoder-only transformer over the new tokens of several sequences, forgetting as it goes.
+#pragma once
+
+#include <cstddef>
+#include <stop_token>
+
+#include "pith/nn/arch.hpp"
+#include "pith/nn/attention.hpp"
+#include "pith/nn/drop_gate.hpp"
+#include "pith/nn/pass.hpp"
+#include "pith/nn/rope.hpp"
+#include "pith/prune/policy.hpp"
+#include "pith/tensor/ops.hpp"
+
+namespace pith {
+
+/// The activations of a pass; memory is reused from pass to pass.
+struct Workspace {
+  Workspace(const Config& config, const prune::Needs& wanted) : attention(config, wanted), needs(wanted) {}
+
+  Attention attention;
+  prune::Needs needs;
+  Tensor<float> x;        // [tokens, d_model] the residual stream
+  Activations h;          // [tokens, d_model] its normalised form
+  Tensor<float> q, k, v;  // [tokens, heads * head_dim]
+  Activations attended;   // [tokens, n_heads * head_dim]
+  Tensor<float> branch;   // [tokens, d_model] what a half of a block adds to x
+  RopeTable rope;
+  DropGate gate;
+  MlpScratch mlp;
+};
+
+/// Appends the new tokens' rows to the lanes of layer `layer`.
+void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
+
+/// RMSNorm of each head of every row, where there are such weights (Qwen3).
+inline void normalise_heads(const NormWeights& w, const Config& config, View<float> x) {
+  if (w.weight.empty()) return;
+  const auto dim = static_cast<std::size_t>(config.head_dim);
+  for (std::size_t t = 0; t < x.rows; ++t)
+    for (std::size_t i = 0; i < x.cols; i += dim)
+      RmsNorm::apply(w, config.norm_eps, x[t].data() + i, dim, x[t].data() + i);
+}
+
+/// Calls f(segment, threads) for the sequences still alive: side by side, or one with all threads to itself.
+template <class F>
+void for_each_segment(const Pass& pass, const Threads& threads, F&& f) {
+  const bool alone = pass.segments.size() == 1;
+  threads.run(alone ? 0 : pass.segments.size(), [&](std::size_t i) {
+    if (pass.segments[i].cache != nullptr) f(pass.segments[i], Threads(1));
+  });
+  if (alone && pass.segments[0].cache != nullptr) f(pass.segments[0], threads);
+}
+
+inline prune::Moment moment(const Config& config, const LayerWeights& w, const Segment& segment, const Workspace& ws,
+                            const Threads& threads) {
+  prune::Moment m{.n_layers = static_cast<std::size_t>(config.n_layers),
+                  .first = segment.first,
+                  .next = segment.next(),
+                  .prompt_end = segment.prompt_end,
+                  .gate = {},
+                  .threads = &threads,
+                  .scratch = segment.scratch};
+  if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count);
+  return m;
+}
+
+/// Runs the pass from pass.layer on; false when stopped between two layers, to be gone on with by another call.
+/// Then ws.x holds the residual stream of every token after the last layer.
+template <class Arch>
+bool forward(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, Pass& pass, Workspace& ws,
+             const Threads& threads, const std::stop_token& stop) {
+  const std::size_t n = pass.tokens.size();
+  const auto d = static_cast<std::size_t>(config.d_model);
+
+  if (pass.layer == 0) {
+    ws.x.resize(n, d);
+    ws.branch.resize(n, d);
+    ws.h.resize(n, d);
+    ws.q.resize(n, static_cast<std::size_t>(config.d_query()));
+    ws.k.resize(n, static_cast<std::size_t>(config.d_kv()));
+    ws.v.resize(n, static_cast<std::size_t>(config.d_kv()));
+    ws.attended.resize(n, static_cast<std::size_t>(config.d_query()));
+    for (std::size_t t = 0; t < n; ++t) {
+      weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
+      if constexpr (!Arch::rotary) {
+        weights.positions.row(static_cast<std::size_t>(pass.positions[t]), ws.branch[t]);
+        ops::add(ws.x[t].data(), ws.branch[t].data(), d);
+      }
+    }
+    if constexpr (Arch::rotary) ws.rope.fill(config.rope, static_cast<std::size_t>(config.head_dim), pass.positions);
+  }
+
+  for (; pass.layer < weights.layers.size(); ++pass.layer) {
+    if (stop.stop_requested()) return false;
+    const LayerWeights& w = weights.layers[pass.layer];
+
+    // Queries, keys, values, and the gate's own.
+    normalise<typename Arch::Norm>(w.attention_norm, config.norm_eps, ws.x.view(), ws.h.values());
+    ws.h.changed();
+    matmul(w.wq.weight, ws.h, ws.q.view(), threads, w.wq.bias);
+    matmul(w.wk.weight, ws.h, ws.k.view(), threads, w.wk.bias);
+    matmul(w.wv.weight, ws.h, ws.v.view(), threads, w.wv.bias);
+    if (ws.needs.gate) ws.gate.project(w.drop_gate, ws.h, n, threads);
+    normalise_heads(w.q_norm, config, ws.q.view());
+    normalise_heads(w.k_norm, config, ws.k.view());
+    if constexpr (Arch::rotary) {
+      for (std::size_t t = 0; t < n; ++t) {
+        ws.rope.rotate(config.rope.pairs, t, ws.q[t]);
+        ws.rope.rotate(config.rope.pairs, t, ws.k[t]);
+      }
+    }
+
+    // Remember, forget, attend, forget.
+    store(config, pass, pass.layer, ws, threads);
+    for_each_segment(pass, threads, [&](const Segment& segment, const Threads& inner) {
+      const KvLayer layer = segment.cache->layer(pass.layer);
+      policy.before_attention(layer, moment(config, w, segment, ws, inner));
+      layer.reopen_kept(config.window(static_cast<int>(pass.layer)));
+      layer.sweep(segment.first);
+    });
+    ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
+    ws.attended.changed();
+    for_each_segment(pass, threads, [&](const Segment& segment, const Threads& inner) {
+      const KvLayer layer = segment.cache->layer(pass.layer);
+      policy.after_attention(layer, moment(config, w, segment, ws, inner));
+      layer.sweep(segment.next());
+    });
+    matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
+    ops::add(ws.x.data(), ws.branch.data(), n * d);
+
+    normalise<typename Arch::Norm>(w.mlp_norm, config.norm_eps, ws.x.view(), ws.h.values());
+    ws.h.changed();
+    Arch::Mlp::apply(w, ws.h, ws.mlp, ws.branch.view(), threads);
+    ops::add(ws.x.data(), ws.branch.data(), n * d);
+  }
+  return true;
+}
+
+}  // namespace pith

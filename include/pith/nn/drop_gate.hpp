@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The learned gate's projections; its judgement is the policy prune::LearnedGate.
+#pragma once
+
+#include <cmath>
+
+#include "pith/nn/config.hpp"
+#include "pith/nn/weights.hpp"
+#include "pith/prune/policy.hpp"
+#include "pith/tensor/matrix.hpp"
+
+namespace pith {
+
+/// Queries and keys of the gate for the tokens of a pass, from the same normalised input as q, k and v, without
+/// rotation, in f32.
+class DropGate {
+ public:
+  void project(const DropGateWeights& w, Activations& h, std::size_t tokens, const Threads& threads) {
+    queries_.resize(tokens, w.wq.rows());
+    keys_.resize(tokens, w.wk.rows());
+    matmul(w.wq, h, queries_.view(), threads);
+    matmul(w.wk, h, keys_.view(), threads);
+  }
+
+  std::span<const float> key(std::size_t token) const { return keys_[token]; }
+
+  prune::GateQueries queries(const DropGateWeights& w, const DropGateConfig& config, std::size_t first,
+                             std::size_t count) const {
+    return {queries_.view().rows_from(first, count), 1.0f / std::sqrt(static_cast<float>(config.dim)), w.bias,
+            config.threshold, config.recent};
+  }
+
+ private:
+  Tensor<float> queries_, keys_;  // [tokens, r]
+};
+
+}  // namespace pith

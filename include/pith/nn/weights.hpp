@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// A model's parameters, as plain structs of matrices and vectors. A projection is [out_features, in_features].
+#pragma once
+
+#include <vector>
+
+#include "pith/tensor/matrix.hpp"
+
+namespace pith {
+
+struct Linear {
+  Matrix weight;
+  std::vector<float> bias;  // [out_features], or empty
+};
+
+struct NormWeights {
+  std::vector<float> weight;  // [n]; empty = no such norm
+  std::vector<float> bias;    // [n], LayerNorm only
+};
+
+/// s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4).
+struct DropGateWeights {
+  Matrix wq, wk;  // [r, d_model]
+  float bias = 0;
+};
+
+struct LayerWeights {
+  NormWeights attention_norm;  // [d_model]
+  Linear wq;                   // [n_heads * head_dim, d_model]
+  Linear wk, wv;               // [n_kv_heads * head_dim, d_model]
+  Linear wo;                   // [d_model, n_heads * head_dim]
+  NormWeights q_norm, k_norm;  // [head_dim], Qwen3
+  DropGateWeights drop_gate;   // empty matrices without a gate
+  NormWeights mlp_norm;        // [d_model]
+  Linear gate;                 // [d_ff, d_model], gated MLPs only
+  Linear up;                   // [d_ff, d_model]
+  Linear down;                 // [d_model, d_ff]
+};
+
+struct Weights {
+  Matrix embedding;  // [vocab_size, d_model]
+  Matrix positions;  // [context, d_model], GPT-2 only
+  std::vector<LayerWeights> layers;
+  NormWeights final_norm;  // [d_model]
+  Matrix head;             // [vocab_size, d_model]; the embedding when tied
+};
+
+}  // namespace pith

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// The door: what a host application includes.
+#pragma once
+
+#include "pith/error.hpp"
+#include "pith/model.hpp"
+#include "pith/prune/methods.hpp"
+#include "pith/sampler.hpp"
+#include "pith/session.hpp"
+#include "pith/tokenizer.hpp"

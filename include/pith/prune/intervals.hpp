@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Policies that close rows before attention: each decides for every query alone, so that the size of a prefill chunk
+// changes nothing.
+#pragma once
+
+#include "pith/prune/policy.hpp"
+
+namespace pith::prune {
+
+/// Drops row j at t_j = min { n >= j + recent : s[n, j] - threshold - tau <= 0 } (arXiv 2305.15805, eq. 5-6, at step
+/// decisions).
+struct LearnedGate {
+  float tau = 0;
+
+  Needs needs() const { return {.gate = true}; }
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+};
+
+/// Every token but the first `sinks` is seen by `recent` tokens, itself included.
+struct SlidingWindow {
+  int sinks = 0;
+  int recent = 0;
+
+  Needs needs() const { return {}; }
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+};
+
+}  // namespace pith::prune

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// What may be forgotten. A policy works on one layer of one sequence at a time, at two moments of each forward pass:
+//   before attention, it may close rows: set the position from which they are not seen (exact, token by token);
+//   after attention, it may judge rows by the evidence they carry and evict some (once per pass).
+// Policies hold no state of their own: what they must remember travels with the rows.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pith/cache/kv_cache.hpp"
+#include "pith/tensor/parallel.hpp"
+#include "pith/tensor/view.hpp"
+
+namespace pith::prune {
+
+/// What a policy wants to be computed and kept for it.
+struct Needs {
+  bool gate = false;           // the checkpoint's learned gate: keys in the rows, queries at each pass
+  bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
+  EvidenceSet evidence = {};   // columns of the rows
+  int window = 0;              // the last tokens of a prompt, whose attention Evidence::window collects
+
+  /// What two policies want together. Throws Error (unsupported) when they observe windows of different lengths.
+  Needs operator|(const Needs& other) const;
+};
+
+/// The learned gate's side of a pass: s[n, j] = queries[n - first] . key[j] * scale + bias, to be above threshold.
+struct GateQueries {
+  View<const float> queries;  // [next - first, gate_dim]
+  float scale = 1, bias = 0, threshold = 0;
+  int recent = 1;  // the first token that may drop j is j + recent
+};
+
+/// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
+struct Scratch {
+  std::vector<float> values;
+  std::vector<std::vector<float>> scores;  // [lane][row]
+  std::vector<std::size_t> keep;           // [lane]
+  std::vector<std::size_t> order;          // [row]
+};
+
+/// Where a pass stands.
+struct Moment {
+  std::size_t n_layers = 0;
+  Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
+  Position prompt_end = 0;       // one past the last token of the latest prompt
+  GateQueries gate;              // where Needs::gate
+  const Threads* threads = nullptr;
+  Scratch* scratch = nullptr;
+
+  bool ends_prompt() const { return first < prompt_end && next >= prompt_end; }
+};
+
+/// A policy says what it needs and acts before attention, after it, or both. Neither may throw: they run in parallel.
+template <class P>
+concept ActsBefore = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
+  policy.before_attention(layer, moment);
+};
+template <class P>
+concept ActsAfter = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
+  policy.after_attention(layer, moment);
+};
+template <class P>
+concept Policy = requires(const P& policy) {
+  { policy.needs() } -> std::same_as<Needs>;
+}
+&&(ActsBefore<P> || ActsAfter<P>)&&std::copyable<P>;
+
+/// Any policy, as a value. Default: forgets nothing.
+class AnyPolicy {
+ public:
+  AnyPolicy() = default;
+
+  template <class P>
+  requires(!std::same_as<std::remove_cvref_t<P>, AnyPolicy> && Policy<std::remove_cvref_t<P>>)
+      AnyPolicy(P&& policy)  // NOLINT(google-explicit-constructor): any policy is an AnyPolicy
+      : self_(std::make_shared<Model<std::remove_cvref_t<P>>>(std::forward<P>(policy))) {}
+
+  Needs needs() const { return self_ ? self_->needs() : Needs{}; }
+  void before_attention(const KvLayer& layer, const Moment& moment) const {
+    if (self_) self_->before_attention(layer, moment);
+  }
+  void after_attention(const KvLayer& layer, const Moment& moment) const {
+    if (self_) self_->after_attention(layer, moment);
+  }
+  explicit operator bool() const { return self_ != nullptr; }
+
+ private:
+  struct Interface {
+    virtual ~Interface() = default;
+    virtual Needs needs() const = 0;
+    virtual void before_attention(const KvLayer&, const Moment&) const = 0;
+    virtual void after_attention(const KvLayer&, const Moment&) const = 0;
+  };
+
+  template <Policy P>
+  struct Model final : Interface {
+    explicit Model(P p) : policy(std::move(p)) {}
+    Needs needs() const override { return policy.needs(); }
+    void before_attention([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m) const override {
+      if constexpr (ActsBefore<P>) policy.before_attention(layer, m);
+    }
+    void after_attention([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m) const override {
+      if constexpr (ActsAfter<P>) policy.after_attention(layer, m);
+    }
+    P policy;
+  };
+
+  std::shared_ptr<const Interface> self_;
+};
+
+}  // namespace pith::prune

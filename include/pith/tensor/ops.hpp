@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// The vector arithmetic of a transformer, run by the instruction set that was picked at start.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "pith/tensor/format.hpp"
+
+namespace pith {
+
+/// Name of the instruction set in use: "scalar", "avx2", "avx512" or "neon".
+std::string_view isa();
+
+/// Those that this binary holds and this machine can run, best first.
+std::vector<std::string_view> isas();
+
+/// Uses the named one from now on; not while any session works. Throws Error (unsupported), naming those there are.
+void use_isa(std::string_view name);
+
+namespace ops {
+
+/// sum a[i] b[i], in an order fixed by the length alone.
+float dot(const float* a, const float* b, std::size_t n);
+
+/// y += x
+void add(float* y, const float* x, std::size_t n);
+
+/// out = x / sqrt(mean(x^2) + eps) * weight
+void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out);
+
+/// out = (x - mean) / sqrt(variance + eps) * weight + bias
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out);
+
+/// x = silu(x) * up, with silu(x) = x / (1 + e^-x)
+void silu_multiply(float* x, const float* up, std::size_t n);
+
+/// GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+void gelu_tanh(float* x, std::size_t n);
+
+/// GELU: 0.5 x (1 + erf(x / sqrt 2))
+void gelu(float* x, std::size_t n);
+
+float max(const float* x, std::size_t n);
+
+/// x = e^(x - shift); returns the sum. -infinity gives 0.
+float exp_shifted(float* x, float shift, std::size_t n);
+
+/// x *= factor
+void scale(float* x, float factor, std::size_t n);
+
+/// n numbers to a row of blocks; n is a multiple of block_values(format).
+void encode(Format format, const float* values, std::size_t n, std::byte* row);
+void decode(Format format, const std::byte* row, std::size_t n, float* values);
+
+/// scores[q * score_stride + j] = queries[q] . rows[j]: each stored row is loaded once for all queries.
+/// queries: [n_queries] rows of `dim` floats, query_stride apart; rows: [n_rows] of row_bytes(format, dim).
+void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride);
+
+/// out[q][i] += sum_j weights[q][j] * rows[j][i]: each stored row is loaded once for all queries.
+void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
+                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride);
+
+}  // namespace ops
+}  // namespace pith

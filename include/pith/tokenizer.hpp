@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Text to token ids and back, as the model's own tokenizer file defines it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pith {
+
+using Token = std::int32_t;
+
+/// Which special tokens encode() adds and recognises.
+enum class Specials {
+  as_trained,  // the file's post-processor adds its own (a BOS, say); special tokens in the text are recognised
+  parse_only,  // none are added; those written in the text are recognised
+  plain,       // none are added; text that looks like a special token stays text
+};
+
+/// An immutable tokenizer; copies share it, and any number of threads may use it.
+class Tokenizer {
+ public:
+  /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt), from one of these files,
+  /// or from a .gguf file. Throws Error (file, format, unsupported).
+  static Tokenizer load(const std::filesystem::path& path);
+
+  /// Invalid UTF-8 is replaced by U+FFFD, one per maximal ill-formed subsequence.
+  std::vector<Token> encode(std::string_view text, Specials specials = Specials::as_trained) const;
+
+  /// Text of a whole sequence; special tokens are left out unless `with_specials`. Ids out of range: Error (argument).
+  /// Bytes that are not UTF-8 come out as U+FFFD.
+  enum class Show { text_only, with_specials };
+  std::string decode(std::span<const Token> tokens, Show show = Show::text_only) const;
+
+  /// The bytes that one token contributes in the middle of a text (possibly part of a UTF-8 character; empty for a
+  /// special token). Valid as long as the tokenizer lives.
+  std::string_view piece(Token token) const;
+
+  int vocab_size() const;
+  std::optional<Token> bos() const;
+  bool is_end(Token token) const;  // an end-of-sequence (or end-of-turn) token
+  bool is_special(Token token) const;
+  std::optional<Token> id(std::string_view token) const;  // of a token as spelled in the vocabulary
+
+  struct Impl;
+
+ private:
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Turns a stream of tokens into text that never ends inside a UTF-8 character.
+class TextStream {
+ public:
+  explicit TextStream(Tokenizer tokenizer);
+
+  /// The text that is now complete; what may still grow into a character is held back.
+  std::string push(Token token);
+
+  /// What was held back, with U+FFFD for unfinished characters; the stream starts afresh.
+  std::string flush();
+
+ private:
+  Tokenizer tokenizer_;
+  std::string pending_;   // bytes held back
+  bool at_start_ = true;  // SentencePiece drops the space before the first word
+};
+
+}  // namespace pith

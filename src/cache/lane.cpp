@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "pith/cache/lane.hpp"
+
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+namespace pith {
+
+namespace {
+
+constexpr std::size_t capacity = PageLayout::capacity;
+
+void copy_row(const PageLayout& layout, std::byte* to, std::size_t i, std::byte* from, std::size_t j) {
+  const auto& shape = layout.shape();
+  const std::size_t bytes = layout.head_bytes();
+  for (std::size_t h = 0; h < shape.heads; ++h) {
+    std::memcpy(layout.k(to, h) + i * bytes, layout.k(from, h) + j * bytes, bytes);
+    std::memcpy(layout.v(to, h) + i * bytes, layout.v(from, h) + j * bytes, bytes);
+  }
+  std::memcpy(layout.gate(to) + i * shape.gate_dim, layout.gate(from) + j * shape.gate_dim,
+              shape.gate_dim * sizeof(float));
+  layout.born(to)[i] = layout.born(from)[j];
+  layout.until(to)[i] = layout.until(from)[j];
+  for (std::size_t e = 0; e < evidence_count; ++e)
+    if (const auto kind = static_cast<Evidence>(e); shape.evidence.has(kind))
+      layout.evidence(to, kind)[i] = layout.evidence(from, kind)[j];
+}
+
+}  // namespace
+
+Lane::Lane(const PageLayout& layout, PagePool& pool, std::size_t expected_rows) : layout_(&layout), pool_(&pool) {
+  table_.reserve((expected_rows + capacity - 1) / capacity);
+}
+
+Lane::Lane(Lane&& other) noexcept
+    : layout_(other.layout_),
+      pool_(other.pool_),
+      table_(std::exchange(other.table_, {})),
+      rows_(std::exchange(other.rows_, 0)) {}
+
+std::size_t Lane::append(Position born, Position until) {
+  if (rows_ == table_.size() * capacity) {
+    if (table_.size() == table_.capacity()) table_.reserve(2 * table_.size() + 1);  // before a page could be lost
+    table_.push_back(pool_->take());
+  }
+  const std::size_t row = rows_++;
+  std::byte* const page = table_[row / capacity];
+  const std::size_t i = row % capacity;
+  layout_->born(page)[i] = born;
+  layout_->until(page)[i] = until;
+  for (std::size_t e = 0; e < evidence_count; ++e)
+    if (const auto kind = static_cast<Evidence>(e); layout_->shape().evidence.has(kind))
+      layout_->evidence(page, kind)[i] = 0;
+  return row;
+}
+
+void Lane::erase(std::size_t row) {
+  assert(row < rows_);
+  const std::size_t last = rows_ - 1;
+  if (row != last) copy_row(*layout_, table_[row / capacity], row % capacity, table_[last / capacity], last % capacity);
+  --rows_;
+  if (rows_ % capacity == 0) {
+    pool_->give(table_.back());
+    table_.pop_back();
+  }
+}
+
+void Lane::clear() {
+  for (std::byte* page : table_) pool_->give(page);
+  table_.clear();
+  rows_ = 0;
+}
+
+void Lane::copy_from(const Lane& other) {
+  assert(rows_ == 0 && layout_ == other.layout_);
+  table_.reserve(other.table_.capacity());
+  for (std::byte* page : other.table_) {
+    table_.push_back(pool_->take());
+    std::memcpy(table_.back(), page, layout_->bytes());
+  }
+  rows_ = other.rows_;
+}
+
+}  // namespace pith

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT
+// Opening a model: which files make it, which tensors they hold, and those tensors as weights.
+#include "checkpoint.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+#include "config.hpp"
+#include "gguf.hpp"
+#include "json.hpp"
+#include "pith/error.hpp"
+#include "pith/tensor/tensor.hpp"
+#include "printable.hpp"
+#include "safetensors.hpp"
+
+namespace pith {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Tensors = std::map<std::string, StoredTensor, std::less<>>;
+
+constexpr std::string_view single_name = "model.safetensors";
+constexpr std::string_view index_name = "model.safetensors.index.json";
+constexpr std::string_view gates_name = "gates.safetensors";
+
+bool present(const fs::path& path) {
+  std::error_code ignored;  // what cannot be asked about is not there; opening it would say why
+  return fs::exists(path, ignored);
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string out = "[";
+  for (const std::int64_t n : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(n);
+  return out + "]";
+}
+
+/// Base models are saved without the prefix that the same tensors have in a whole model.
+std::string full_name(Architecture architecture, const std::string& name) {
+  const auto starts = [&](std::string_view prefix) { return name.starts_with(prefix); };
+  if (architecture == Architecture::gpt2) {
+    return starts("wte.") || starts("wpe.") || starts("h.") || starts("ln_f.") ? "transformer." + name : name;
+  }
+  return starts("embed_tokens.") || starts("layers.") || starts("norm.") ? "model." + name : name;
+}
+
+/// The gate's tensors, by whatever names: transformer.h.0.attn.q_int.weight, blk.0.attn_q_int.weight …
+bool is_gate(std::string_view name) {
+  return name.ends_with("q_int.weight") || name.ends_with("k_int.weight") || name.ends_with("int_bias");
+}
+
+/// The first layer's gate queries, whose shape tells the gate's dim.
+Tensors::const_iterator find_gate(const Tensors& tensors) {
+  for (const char* name :
+       {"transformer.h.0.attn.q_int.weight", "model.layers.0.self_attn.q_int.weight", "blk.0.attn_q_int.weight"})
+    if (const auto found = tensors.find(std::string_view(name)); found != tensors.end()) return found;
+  return tensors.end();
+}
+
+void add(Tensors& tensors, std::string name, StoredTensor tensor) {
+  const auto where = tensor.file->path().string();
+  const auto [slot, added] = tensors.emplace(std::move(name), std::move(tensor));
+  if (!added) fail(ErrorCode::model, where, "tensor " + in_quotes(slot->first) + " once", "it twice");
+}
+
+StoredTensor stored(const safetensors::File& file, const safetensors::Tensor& tensor) {
+  StoredTensor out{Format::f32, tensor.shape, tensor.bytes, file.file, tensor.dtype, true};
+  if (tensor.dtype == "F16") {
+    out.format = Format::f16;
+  } else if (tensor.dtype == "BF16") {
+    out.format = Format::bf16;
+  } else {
+    out.supported = tensor.dtype == "F32";
+  }
+  return out;
+}
+
+/// A shard is a file beside its index: a name that leads anywhere else is refused, whatever is there.
+void check_shard_name(const std::string& where, const std::string& shard) {
+  if (shard.empty() || shard == "." || shard == ".." || shard.find_first_of(std::string_view("/\\\0", 3)) != shard.npos)
+    fail(ErrorCode::format, where, "the name of a file in the same directory", in_quotes(shard));
+}
+
+/// Shard by shard, the names of the tensors that the index looks for in it.
+std::map<std::string, std::vector<std::string>> read_index(const fs::path& path) {
+  const auto index = read_json(path);
+  const auto where = path.string() + ": weight_map";
+  const auto map = index.is_object() ? index.find("weight_map") : index.end();
+  if (map == index.end() || !map->is_object())
+    fail(ErrorCode::format, where, "an object of tensor names and files",
+         map == index.end() ? "no such key" : map->type_name());
+
+  std::map<std::string, std::vector<std::string>> out;
+  for (const auto& [tensor, shard] : map->items()) {
+    const auto entry = where + ": " + in_quotes(tensor);
+    if (!shard.is_string()) fail(ErrorCode::format, entry, "the name of a file", shard.type_name());
+    check_shard_name(entry, shard.get<std::string>());
+    out[shard.get<std::string>()].push_back(tensor);
+  }
+  return out;
+}
+
+void read_shards(const fs::path& directory, Architecture architecture, Tensors& tensors) {
+  const auto index = directory / index_name;
+  const auto shards = read_index(index);
+
+  std::string missing;
+  for (const auto& [shard, names] : shards)
+    if (!present(directory / shard)) missing += (missing.empty() ? "" : ", ") + printable(shard);
+  if (!missing.empty())
+    fail(ErrorCode::file, index.string(), "all of its files in the directory", "missing: " + missing);
+
+  for (const auto& [shard, names] : shards) {
+    const auto file = safetensors::open(directory / shard);
+    for (const auto& name : names) {
+      const auto found = file.tensors.find(name);
+      if (found == file.tensors.end())
+        fail(ErrorCode::model, (directory / shard).string(), "tensor " + in_quotes(name) + ", as the index says",
+             "no such tensor");
+      add(tensors, full_name(architecture, name), stored(file, found->second));
+    }
+  }
+}
+
+void read_hugging_face(const fs::path& directory, Architecture architecture, Tensors& tensors) {
+  if (present(directory / single_name)) {
+    const auto file = safetensors::open(directory / single_name);
+    for (const auto& [name, tensor] : file.tensors) add(tensors, full_name(architecture, name), stored(file, tensor));
+    return;
+  }
+  if (present(directory / index_name)) return read_shards(directory, architecture, tensors);
+  const bool pickled = present(directory / "pytorch_model.bin") || present(directory / "pytorch_model.bin.index.json");
+  fail(ErrorCode::file, directory.string(), std::string(single_name) + " or " + std::string(index_name),
+       pickled ? "only pytorch_model.bin; save the model as safetensors" : "neither");
+}
+
+StoredTensor stored(const gguf::File& file, const gguf::Tensor& tensor) {
+  const auto bytes =
+      file.file->bytes().subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.bytes));
+  StoredTensor out{Format::f32, tensor.shape, bytes, file.file, gguf::type_name(tensor.type), true};
+  if (out.dtype == "F16") {
+    out.format = Format::f16;
+  } else if (out.dtype == "BF16") {
+    out.format = Format::bf16;
+  } else if (out.dtype == "Q8_0") {
+    out.format = Format::q8_0;
+  } else {
+    out.supported = out.dtype == "F32";
+  }
+  return out;
+}
+
+void refuse_split(const gguf::File& file) {
+  const auto parts = file.get_or<std::int64_t>("split.count", 1);
+  if (parts > 1)
+    fail(ErrorCode::unsupported, file.file->path().string(), "a model in one file",
+         "split.count " + std::to_string(parts) + "; merge the parts first");
+}
+
+std::size_t alignment_of(Format format) {
+  return visit(format, []<Block B>() { return alignof(B); });
+}
+
+std::shared_ptr<Tensor<std::byte>> owned(std::size_t bytes) {
+  auto out = std::make_shared<Tensor<std::byte>>();
+  out->resize(1, bytes);
+  return out;
+}
+
+/// The transpose of `source`, rows x cols values, read through memcpy: the source may be misaligned.
+template <class T>
+void transpose(const std::byte* source, std::size_t rows, std::size_t cols, std::byte* out) {
+  constexpr std::size_t tile = 32;  // both sides of a tile stay in the first-level cache
+  for (std::size_t r0 = 0; r0 < rows; r0 += tile)
+    for (std::size_t c0 = 0; c0 < cols; c0 += tile)
+      for (std::size_t r = r0; r < std::min(rows, r0 + tile); ++r)
+        for (std::size_t c = c0; c < std::min(cols, c0 + tile); ++c)
+          std::memcpy(out + (c * rows + r) * sizeof(T), source + (r * cols + c) * sizeof(T), sizeof(T));
+}
+
+/// The first n numbers.
+std::vector<float> decoded(const StoredTensor& tensor, std::size_t n) {
+  std::vector<float> out(n);
+  visit(tensor.format, [&]<Block B>() {
+    constexpr std::size_t values = BlockTraits<B>::values;
+    for (std::size_t i = 0; i < n / values; ++i) {
+      B block;  // a copy: the tensor may be misaligned
+      std::memcpy(&block, tensor.bytes.data() + i * sizeof(B), sizeof(B));
+      BlockTraits<B>::decode(block, out.data() + i * values);
+    }
+  });
+  return out;
+}
+
+/// A matrix [rows, cols] from a tensor stored as [cols, rows].
+Matrix transposed(const StoredTensor& tensor, std::size_t rows, std::size_t cols) {
+  if (block_values(tensor.format) > 1) {
+    // Blocks run along the other side now: they are decoded, not quantised a second time.
+    const auto values = decoded(tensor, rows * cols);
+    const auto copy = owned(rows * cols * sizeof(float));
+    transpose<float>(std::as_bytes(std::span(values)).data(), cols, rows, copy->data());
+    return {Format::f32, rows, cols, (*copy)[0], copy};
+  }
+  const auto copy = owned(tensor.bytes.size());
+  visit(tensor.format, [&]<Block B>() { transpose<B>(tensor.bytes.data(), cols, rows, copy->data()); });
+  return {tensor.format, rows, cols, (*copy)[0], copy};
+}
+
+std::string tensor_where(const fs::path& path, std::string_view name) {
+  return path.string() + ": tensor " + in_quotes(name);
+}
+
+/// The object "drop_gate", null where there is none, and whose it is.
+struct GateObject {
+  nlohmann::json object;
+  std::string where;
+};
+
+GateObject parse_gate(std::string_view text, const std::string& where) { return {parse_json(text, where), where}; }
+
+GateObject read_configs(const fs::path& directory, Config& config) {
+  const auto path = directory / "config.json", generation = directory / "generation_config.json";
+  const auto json = read_json(path);
+  config = read_config(json, path.string());
+  if (present(generation)) read_generation_config(read_json(generation), generation.string(), config);
+  const auto gate = json.find("drop_gate");
+  return {gate == json.end() ? nullptr : *gate, path.string() + ": drop_gate"};
+}
+
+/// Puts a sidecar's gates in place of all that the model has, whatever else the sidecar holds. What it says of them in
+/// its metadata goes before what the model says.
+void lay_over(const fs::path& path, Architecture architecture, Tensors& tensors, GateObject& gate) {
+  const auto file = safetensors::open(path);
+  if (std::none_of(file.tensors.begin(), file.tensors.end(), [](const auto& entry) { return is_gate(entry.first); }))
+    fail(ErrorCode::model, path.string(), "gate tensors (q_int.weight, k_int.weight, int_bias)", "none");
+
+  std::erase_if(tensors, [](const auto& entry) { return is_gate(entry.first); });
+  for (const auto& [name, tensor] : file.tensors)
+    if (is_gate(name)) add(tensors, full_name(architecture, name), stored(file, tensor));
+  if (const auto found = file.metadata.find("drop_gate"); found != file.metadata.end())
+    gate = parse_gate(found->second, path.string() + ": metadata: drop_gate");
+}
+
+std::optional<DropGateConfig> resolve_gate(const GateObject& gate, const Tensors& tensors) {
+  const auto query = find_gate(tensors);
+  if (gate.object.is_null() && query == tensors.end()) return std::nullopt;
+
+  DropGateConfig out;
+  if (!gate.object.is_null()) out = read_drop_gate(gate.object, gate.where);
+  if (out.dim > 0) return out;  // tensors of another size are refused where they are asked for
+  if (query == tensors.end()) fail(ErrorCode::model, gate.where + ": dim", "a positive integer", "no such key");
+  const auto& shape = query->second.shape;
+  if (shape.size() != 2 || shape[0] < 1 || shape[0] > std::numeric_limits<int>::max())
+    fail(ErrorCode::model, tensor_where(query->second.file->path(), query->first), "shape [gate dim, features]",
+         shape_text(shape));
+  out.dim = static_cast<int>(shape[0]);
+  return out;
+}
+
+/// ggml's rope_freqs.weight, which divides the frequencies beside what the metadata says.
+void multiply_divisors(const std::vector<float>& freqs, std::string_view where, Config& config) {
+  config.rope.divisors.resize(freqs.size(), 1.0f);
+  for (std::size_t i = 0; i < freqs.size(); ++i) {
+    if (!std::isfinite(freqs[i]) || !(freqs[i] > 0.0f))
+      fail(ErrorCode::model, where, "positive numbers", std::to_string(freqs[i]));
+    config.rope.divisors[i] *= freqs[i];
+  }
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>& gates) {
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  if (!fs::exists(status))
+    fail(ErrorCode::file, path.string(), "a Hugging Face directory or a .gguf file",
+         error ? error.message() : std::string("nothing there"));
+
+  Checkpoint out;
+  out.path_ = path;
+  GateObject gate;
+  std::optional<fs::path> sidecar = gates;
+  if (fs::is_directory(status)) {
+    out.container_ = Container::hugging_face;
+    gate = read_configs(path, out.config_);
+    read_hugging_face(path, out.config_.architecture, out.tensors_);
+    if (!sidecar && present(path / gates_name)) sidecar = path / gates_name;
+  } else {
+    const auto file = gguf::open(path);
+    refuse_split(file);
+    out.container_ = Container::gguf;
+    if (file.find("drop_gate") != nullptr)
+      gate = parse_gate(file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\"");
+    out.config_ = read_config(file);
+    for (const auto& tensor : file.tensors) add(out.tensors_, tensor.name, stored(file, tensor));
+    if (out.has("rope_freqs.weight")) {
+      const auto freqs = out.vector("rope_freqs.weight", static_cast<std::size_t>(out.config_.head_dim / 2));
+      multiply_divisors(freqs, tensor_where(path, "rope_freqs.weight"), out.config_);
+    }
+  }
+  if (sidecar) lay_over(*sidecar, out.config_.architecture, out.tensors_, gate);
+  out.config_.gate = resolve_gate(gate, out.tensors_);
+  return out;
+}
+
+const StoredTensor& Checkpoint::find(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) fail(ErrorCode::model, path_.string(), "tensor " + in_quotes(name), "no such tensor");
+  const StoredTensor& tensor = found->second;
+  if (!tensor.supported)
+    fail(ErrorCode::unsupported, tensor_where(tensor.file->path(), name), "F32, F16, BF16 or (in GGUF) Q8_0",
+         printable(tensor.dtype));
+  return tensor;
+}
+
+Matrix Checkpoint::matrix(std::string_view name, std::size_t rows, std::size_t cols, Layout layout) const {
+  const StoredTensor& tensor = find(name);
+  const bool turned = layout == Layout::in_out;
+  const std::vector<std::int64_t> expected = {static_cast<std::int64_t>(turned ? cols : rows),
+                                              static_cast<std::int64_t>(turned ? rows : cols)};
+  if (tensor.shape != expected || rows == 0 || cols == 0)
+    fail(ErrorCode::model, tensor_where(tensor.file->path(), name), "shape " + shape_text(expected),
+         shape_text(tensor.shape));
+
+  if (turned) return transposed(tensor, rows, cols);
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.bytes.data());
+  if (address % alignment_of(tensor.format) == 0) return {tensor.format, rows, cols, tensor.bytes, tensor.file};
+  const auto copy = owned(tensor.bytes.size());
+  std::memcpy(copy->data(), tensor.bytes.data(), tensor.bytes.size());
+  return {tensor.format, rows, cols, (*copy)[0], copy};
+}
+
+std::vector<float> Checkpoint::vector(std::string_view name, std::size_t n) const {
+  const StoredTensor& tensor = find(name);
+  const bool scalar = n == 1 && tensor.shape.empty();
+  if (!scalar && tensor.shape != std::vector{static_cast<std::int64_t>(n)})
+    fail(ErrorCode::model, tensor_where(tensor.file->path(), name), "shape [" + std::to_string(n) + "]",
+         shape_text(tensor.shape));
+  return decoded(tensor, n);
+}
+
+}  // namespace pith

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// A model on disk: its config and its named tensors, whatever the container.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapped_file.hpp"
+#include "pith/nn/config.hpp"
+#include "pith/tensor/matrix.hpp"
+
+namespace pith {
+
+/// One tensor as it lies in its file. Shape is row-major, outermost first; the bytes may be misaligned.
+struct StoredTensor {
+  Format format = Format::f32;
+  std::vector<std::int64_t> shape;
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const MappedFile> file;
+  std::string dtype;      // as the file spells it: "BF16", "Q4_K"
+  bool supported = true;  // false: dtype is none of Format, format means nothing, and no weight can be made of it
+};
+
+class Checkpoint {
+ public:
+  enum class Container { hugging_face, gguf };
+
+  /// A Hugging Face directory or a .gguf file; `gates`: a sidecar safetensors laid over it (default: gates.safetensors
+  /// in the directory, if there). Throws Error (file, format, model, unsupported).
+  static Checkpoint open(const std::filesystem::path& path, const std::optional<std::filesystem::path>& gates = {});
+
+  const Config& config() const { return config_; }
+  Container container() const { return container_; }
+  const std::filesystem::path& path() const { return path_; }
+  const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
+
+  bool has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+
+  /// A weight of out_features x in_features. Hugging Face's GPT-2 stores its Conv1D weights the other way round:
+  /// `layout` says so, and the result is a transposed copy. Throws Error (model) naming file, tensor, shapes.
+  enum class Layout { out_in, in_out };
+  Matrix matrix(std::string_view name, std::size_t rows, std::size_t cols, Layout layout = Layout::out_in) const;
+
+  /// A vector of n numbers, decoded.
+  std::vector<float> vector(std::string_view name, std::size_t n) const;
+
+ private:
+  const StoredTensor& find(std::string_view name) const;
+
+  std::filesystem::path path_;
+  Container container_ = Container::hugging_face;
+  Config config_;
+  std::map<std::string, StoredTensor, std::less<>> tensors_;
+};
+
+}  // namespace pith

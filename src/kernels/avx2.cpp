@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// AVX2 with FMA and F16C: vectors of eight floats.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/scratch.hpp"
+#include "kernels/table.hpp"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "kernels/x86_rows.hpp"
+
+namespace pith::kernel {
+namespace {
+
+using F = __m256;
+using I = __m256i;
+using Quads = __m256i;  // four bytes of each of eight rows
+constexpr std::size_t width = 8;
+constexpr std::size_t tile_tokens = 3;   // vectors that a tile of floats multiplies with: 4 x 3 sums in 16 registers
+constexpr std::size_t tile_vectors = 4;  // the same for a tile of packed rows
+
+inline __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
+
+inline F splat(float x) { return _mm256_set1_ps(x); }
+inline F splat(f16 x) { return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(x.bits))); }
+inline I splat(std::int32_t x) { return _mm256_set1_epi32(x); }
+
+inline F load(const float* p) { return _mm256_loadu_ps(p); }
+inline F load(const f16* p) { return _mm256_cvtph_ps(load_16(p)); }
+inline F load(const bf16* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(p)), 16));
+}
+inline F load(const std::int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(static_cast<const void*>(p)))));
+}
+
+inline void store(float* p, F v) { _mm256_storeu_ps(p, v); }
+inline void store(f16* p, F v) { store_16(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline void store(bf16* p, F v) {
+  const I bits = _mm256_castps_si256(v);
+  const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), splat(1));
+  const I rounded = _mm256_add_epi32(bits, _mm256_add_epi32(splat(0x7fff), odd));
+  const I nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  const I upper = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, _mm256_or_si256(bits, splat(0x400000)), nan), 16);
+  store_16(p, _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1)));
+}
+/// Signed bytes, rounded to nearest even.
+inline void store_rounded(std::int8_t* p, F v) {
+  const I integers = _mm256_cvtps_epi32(v);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+  _mm_storel_epi64(static_cast<__m128i*>(static_cast<void*>(p)), _mm_packs_epi16(words, words));
+}
+
+inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+inline F max(F a, F b) { return _mm256_max_ps(a, b); }
+inline F min(F a, F b) { return _mm256_min_ps(a, b); }
+inline F abs(F v) { return _mm256_andnot_ps(splat(-0.0f), v); }
+inline F copy_sign(F magnitude, F sign) { return _mm256_or_ps(abs(magnitude), _mm256_and_ps(splat(-0.0f), sign)); }
+inline F round(F v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline F to_floats(I v) { return _mm256_cvtepi32_ps(v); }
+
+inline F power_of_2(F n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), splat(127)), 23));
+}
+/// v 2^n for whole n; in two steps, as 2^n alone leaves the range before the product does.
+inline F times_power_of_2(F v, F n) {
+  const F half = round(n * splat(0.5f));
+  return v * power_of_2(half) * power_of_2(n - half);
+}
+
+inline void store_sums(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, sums_of_8(a, b, c, d)); }
+inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
+inline float largest(F v) { return largest_of_8(v); }
+
+inline F load_scales(const q8_0* const* rows, std::size_t block) { return load_8_scales(rows, block); }
+
+/// Lane r = rows[r] . x in their `block`. A product of signed bytes is |w| times x with w's sign.
+inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+  const __m256i vector = load_32(x);
+  __m256i products[8];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < 8; ++r) {
+    const __m256i w = load_32(rows[r][block].quants);
+    products[r] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w)),
+                                    _mm256_set1_epi16(1));
+  }
+  return sums_of_8(products);
+}
+
+inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+  __m256i quants[8];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < 8; ++r) quants[r] = load_32(rows[r][block].quants);
+  transpose_8(quants, out, 4 * width);
+}
+
+inline std::int32_t start_of(const std::int8_t*) { return 0; }
+inline Quads load_quads(const std::int8_t* p) { return load_32(p); }
+inline Quads splat_quad(const std::int8_t* p) {
+  std::int32_t quad;
+  std::memcpy(&quad, p, sizeof quad);
+  return splat(quad);
+}
+inline I add_dot4(I sums, Quads w, Quads x) {
+  const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+}  // namespace
+}  // namespace pith::kernel
+
+#include "kernels/vector_rows.hpp"
+//
+#include "kernels/vector_math.hpp"
+#include "kernels/vector_q8.hpp"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#include "kernels/vector_table.hpp"
+
+namespace pith::kernel {
+namespace {
+
+bool runs_here() {
+  __builtin_cpu_init();
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
+         (c & bit_F16C) != 0;
+}
+
+}  // namespace
+
+extern const Table avx2;
+constinit const Table avx2 = vector_table("avx2", runs_here);
+
+}  // namespace pith::kernel
+#endif

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// AVX-512 with VNNI (Cascade Lake, Ice Lake, Zen 4 and later): vectors of sixteen floats. Those before it use avx2.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/scratch.hpp"
+#include "kernels/table.hpp"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), \
+                             apply_to = function)
+#else
+// g++ 12's own intrinsics leave lanes that do not matter uninitialised.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#endif
+
+#include "kernels/x86_rows.hpp"
+
+namespace pith::kernel {
+namespace {
+
+using F = __m512;
+using I = __m512i;
+using Quads = __m512i;  // four bytes of each of sixteen rows
+constexpr std::size_t width = 16;
+constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows
+
+inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+inline F splat(float x) { return _mm512_set1_ps(x); }
+inline F splat(f16 x) { return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(x.bits))); }
+inline I splat(std::int32_t x) { return _mm512_set1_epi32(x); }
+
+inline F load(const float* p) { return _mm512_loadu_ps(p); }
+inline F load(const f16* p) { return _mm512_cvtph_ps(load_256(p)); }
+inline F load(const bf16* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16));
+}
+inline F load(const std::int8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p)))));
+}
+
+inline void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+inline void store(f16* p, F v) { store_256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline void store(bf16* p, F v) {
+  const I bits = _mm512_castps_si512(v);
+  const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), splat(1));
+  const I rounded = _mm512_add_epi32(bits, _mm512_add_epi32(splat(0x7fff), odd));
+  const I quiet = _mm512_or_si512(bits, splat(0x400000));
+  const I chosen = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), quiet);
+  store_256(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(chosen, 16)));
+}
+/// Signed bytes, rounded to nearest even.
+inline void store_rounded(std::int8_t* p, F v) {
+  _mm_storeu_si128(static_cast<__m128i*>(static_cast<void*>(p)), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
+inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F max(F a, F b) { return _mm512_max_ps(a, b); }
+inline F min(F a, F b) { return _mm512_min_ps(a, b); }
+inline F abs(F v) { return _mm512_andnot_ps(splat(-0.0f), v); }
+inline F copy_sign(F magnitude, F sign) { return _mm512_or_ps(abs(magnitude), _mm512_and_ps(splat(-0.0f), sign)); }
+inline F round(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline F to_floats(I v) { return _mm512_cvtepi32_ps(v); }
+/// v 2^n for whole n.
+inline F times_power_of_2(F v, F n) { return _mm512_scalef_ps(v, n); }
+
+inline __m256 folded(F v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
+inline void store_sums(float* p, F a, F b, F c, F d) {
+  _mm_storeu_ps(p, sums_of_8(folded(a), folded(b), folded(c), folded(d)));
+}
+inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(folded(v), folded(v), folded(v), folded(v))); }
+inline float largest(F v) {
+  return largest_of_8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+
+inline F load_scales(const q8_0* const* rows, std::size_t block) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_scales(rows, block)), load_8_scales(rows + 8, block), 1);
+}
+
+/// Bytes as unsigned ones, 128 more: the dot product at hand is of unsigned with signed bytes.
+inline __m256i biased(__m256i v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
+
+/// Lane r = rows[r] . x in their `block`, of (w + 128) . x - 128 . x.
+inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+  const __m256i vector = load_32(x), zero = _mm256_setzero_si256();
+  const __m256i start = _mm256_sub_epi32(zero, _mm256_dpbusd_epi32(zero, _mm256_set1_epi8(-128), vector));
+  __m256i first[8], second[8];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < 8; ++r) {
+    first[r] = _mm256_dpbusd_epi32(start, biased(load_32(rows[r][block].quants)), vector);
+    second[r] = _mm256_dpbusd_epi32(start, biased(load_32(rows[r + 8][block].quants)), vector);
+  }
+  return _mm512_inserti64x4(_mm512_castsi256_si512(sums_of_8(first)), sums_of_8(second), 1);
+}
+
+inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+#pragma GCC unroll 2
+  for (std::size_t half = 0; half < width; half += 8) {
+    __m256i quants[8];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < 8; ++r) quants[r] = biased(load_32(rows[half + r][block].quants));
+    transpose_8(quants, out + 4 * half, 4 * width);
+  }
+}
+
+/// -128 . x, for the bias of the packed rows.
+inline std::int32_t start_of(const std::int8_t* x) {
+  const __m256i zero = _mm256_setzero_si256();
+  const __m256i sums = _mm256_dpbusd_epi32(zero, _mm256_set1_epi8(-128), load_32(x));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return -(_mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 1));
+}
+inline Quads load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+inline Quads splat_quad(const std::int8_t* p) {
+  std::int32_t quad;
+  std::memcpy(&quad, p, sizeof quad);
+  return splat(quad);
+}
+inline I add_dot4(I sums, Quads w, Quads x) { return _mm512_dpbusd_epi32(sums, w, x); }
+
+}  // namespace
+}  // namespace pith::kernel
+
+#include "kernels/vector_rows.hpp"
+//
+#include "kernels/vector_math.hpp"
+#include "kernels/vector_q8.hpp"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#include "kernels/vector_table.hpp"
+
+namespace pith::kernel {
+namespace {
+
+bool runs_here() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+
+}  // namespace
+
+extern const Table avx512;
+constinit const Table avx512 = vector_table("avx512", runs_here);
+
+}  // namespace pith::kernel
+#endif

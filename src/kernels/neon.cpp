@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// NEON as every 64-bit Arm has it: vectors of four floats.
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/scratch.hpp"
+#include "kernels/table.hpp"
+
+namespace pith::kernel {
+namespace {
+
+using F = float32x4_t;
+using I = int32x4_t;
+using Quads = int8x16_t;  // four bytes of each of four rows
+constexpr std::size_t width = 4;
+constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows
+
+inline F splat(float x) { return vdupq_n_f32(x); }
+inline F splat(f16 x) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.bits))); }
+inline I splat(std::int32_t x) { return vdupq_n_s32(x); }
+
+inline F load(const float* p) { return vld1q_f32(p); }
+inline F load(const f16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
+inline F load(const bf16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
+inline F load(const std::int8_t* p) {
+  std::int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
+
+inline void store(float* p, F v) { vst1q_f32(p, v); }
+inline void store(f16* p, F v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+inline void store(bf16* p, F v) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(vdupq_n_u32(0x7fff), odd));
+  const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+  vst1_u16(&p->bits, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
+}
+/// Signed bytes, rounded to nearest even.
+inline void store_rounded(std::int8_t* p, F v) {
+  const int16x4_t words = vqmovn_s32(vcvtnq_s32_f32(v));
+  const std::int32_t four = vget_lane_s32(vreinterpret_s32_s8(vqmovn_s16(vcombine_s16(words, words))), 0);
+  std::memcpy(p, &four, sizeof four);
+}
+
+inline F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+inline F max(F a, F b) { return vmaxq_f32(a, b); }
+inline F min(F a, F b) { return vminq_f32(a, b); }
+inline F abs(F v) { return vabsq_f32(v); }
+inline F copy_sign(F magnitude, F sign) { return vbslq_f32(vdupq_n_u32(0x80000000u), sign, magnitude); }
+inline F round(F v) { return vrndnq_f32(v); }
+inline F to_floats(I v) { return vcvtq_f32_s32(v); }
+
+inline F power_of_2(F n) {
+  return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), splat(127)), 23));
+}
+/// v 2^n for whole n; in two steps, as 2^n alone leaves the range before the product does.
+inline F times_power_of_2(F v, F n) {
+  const F half = round(n * splat(0.5f));
+  return v * power_of_2(half) * power_of_2(n - half);
+}
+
+inline F sums_of_4(F a, F b, F c, F d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+inline void store_sums(float* p, F a, F b, F c, F d) { store(p, sums_of_4(a, b, c, d)); }
+inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
+inline float largest(F v) { return vmaxvq_f32(v); }
+
+inline F load_scales(const q8_0* const* rows, std::size_t block) {
+  uint16x4_t bits = vld1_dup_u16(&rows[0][block].scale.bits);
+  bits = vld1_lane_u16(&rows[1][block].scale.bits, bits, 1);
+  bits = vld1_lane_u16(&rows[2][block].scale.bits, bits, 2);
+  bits = vld1_lane_u16(&rows[3][block].scale.bits, bits, 3);
+  return vcvt_f32_f16(vreinterpret_f16_u16(bits));
+}
+
+/// Lane r = rows[r] . x in their `block`. Two products fit a 16-bit sum, as x has no -128.
+inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
+  I products[4];
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < 4; ++r) {
+    const std::int8_t* quants = rows[r][block].quants;
+    const int8x16_t a = vld1q_s8(quants), b = vld1q_s8(quants + 16);
+    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(first)), vget_low_s8(b), vget_low_s8(second));
+    const int16x8_t high = vmlal_high_s8(vmull_high_s8(a, first), b, second);
+    products[r] = vpadalq_s16(vpaddlq_s16(low), high);
+  }
+  return vpaddq_s32(vpaddq_s32(products[0], products[1]), vpaddq_s32(products[2], products[3]));
+}
+
+inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+#pragma GCC unroll 2
+  for (std::size_t half = 0; half < 2; ++half) {  // four quads of four rows: a transposition of 4 x 4
+    I quads[4];
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < 4; ++r) quads[r] = vreinterpretq_s32_s8(vld1q_s8(rows[r][block].quants + 16 * half));
+    const I a = vtrn1q_s32(quads[0], quads[1]), b = vtrn2q_s32(quads[0], quads[1]);
+    const I c = vtrn1q_s32(quads[2], quads[3]), d = vtrn2q_s32(quads[2], quads[3]);
+    const I columns[4] = {vcombine_s32(vget_low_s32(a), vget_low_s32(c)), vcombine_s32(vget_low_s32(b), vget_low_s32(d)),
+                          vcombine_s32(vget_high_s32(a), vget_high_s32(c)),
+                          vcombine_s32(vget_high_s32(b), vget_high_s32(d))};
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < 4; ++k) vst1q_s8(out + 64 * half + 16 * k, vreinterpretq_s8_s32(columns[k]));
+  }
+}
+
+inline std::int32_t start_of(const std::int8_t*) { return 0; }
+inline Quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
+inline Quads splat_quad(const std::int8_t* p) {
+  std::int32_t quad;
+  std::memcpy(&quad, p, sizeof quad);
+  return vreinterpretq_s8_s32(splat(quad));
+}
+inline I add_dot4(I sums, Quads w, Quads x) {
+  const I low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+  const I high = vpaddlq_s16(vmull_high_s8(w, x));
+  return vaddq_s32(sums, vpaddq_s32(low, high));
+}
+
+}  // namespace
+}  // namespace pith::kernel
+
+#include "kernels/vector_rows.hpp"
+//
+#include "kernels/vector_math.hpp"
+#include "kernels/vector_q8.hpp"
+#include "kernels/vector_table.hpp"
+
+namespace pith::kernel {
+namespace {
+
+bool runs_here() { return true; }
+
+}  // namespace
+
+extern const Table neon;
+constinit const Table neon = vector_table("neon", runs_here);
+
+}  // namespace pith::kernel
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// The plain twin of every kernel: the formula as a loop. Rows of blocks may lie at any address.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/table.hpp"
+
+namespace pith::kernel {
+namespace {
+
+template <Block B>
+B block_at(const std::byte* row, std::size_t index) {
+  B block;
+  std::memcpy(&block, row + index * sizeof(B), sizeof(B));
+  return block;
+}
+
+/// w . x of one block each.
+template <Block B>
+float block_dot(const B& w, const float& x) {
+  return to_float(w) * x;
+}
+
+float block_dot(const q8_0& w, const q8_0& x) {
+  std::int32_t sum = 0;
+  for (int i = 0; i < BlockTraits<q8_0>::values; ++i) sum += w.quants[i] * x.quants[i];
+  return to_float(w.scale) * to_float(x.scale) * static_cast<float>(sum);
+}
+
+template <Block B>
+void matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
+            std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
+  using X = typename BlockTraits<B>::Activation;
+  const std::size_t blocks = cols / BlockTraits<B>::values;
+  for (std::size_t t = 0; t < tokens; ++t)
+    for (std::size_t r = 0; r < rows; ++r) {
+      float sum = 0;
+      for (std::size_t b = 0; b < blocks; ++b)
+        sum += block_dot(block_at<B>(w + r * w_stride, b), block_at<X>(x + t * x_stride, b));
+      y[t * y_stride + r] = sum;
+    }
+}
+
+template <Block B>
+void decode(const std::byte* row, std::size_t n, float* values) {
+  constexpr std::size_t step = BlockTraits<B>::values;
+  for (std::size_t i = 0; i < n / step; ++i) BlockTraits<B>::decode(block_at<B>(row, i), values + i * step);
+}
+
+template <Block B>
+void encode(const float* values, std::size_t n, std::byte* row) {
+  constexpr std::size_t step = BlockTraits<B>::values;
+  for (std::size_t i = 0; i < n / step; ++i) {
+    B block;
+    BlockTraits<B>::encode(values + i * step, block);
+    std::memcpy(row + i * sizeof(B), &block, sizeof(B));
+  }
+}
+
+template <Block B>
+void dots(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride) {
+  constexpr std::size_t step = BlockTraits<B>::values;
+  const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
+  for (std::size_t q = 0; q < n_queries; ++q)
+    for (std::size_t j = 0; j < n_rows; ++j) {
+      float sum = 0;
+      for (std::size_t b = 0; b < dim / step; ++b) {
+        float values[step];
+        BlockTraits<B>::decode(block_at<B>(rows + j * stride, b), values);
+        for (std::size_t i = 0; i < step; ++i) sum += queries[q * query_stride + b * step + i] * values[i];
+      }
+      scores[q * score_stride + j] = sum;
+    }
+}
+
+template <Block B>
+void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
+                std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride) {
+  constexpr std::size_t step = BlockTraits<B>::values;
+  const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
+  for (std::size_t q = 0; q < n_queries; ++q)
+    for (std::size_t j = 0; j < n_rows; ++j)
+      for (std::size_t b = 0; b < dim / step; ++b) {
+        float values[step];
+        BlockTraits<B>::decode(block_at<B>(rows + j * stride, b), values);
+        for (std::size_t i = 0; i < step; ++i)
+          out[q * out_stride + b * step + i] += weights[q * weight_stride + j] * values[i];
+      }
+}
+
+float dot(const float* a, const float* b, std::size_t n) {
+  float sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void add(float* y, const float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
+  const float factor = 1.0f / std::sqrt(dot(x, x, n) / static_cast<float>(n) + eps);
+  for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * factor * weight[i];
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out) {
+  float sum = 0, squares = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += x[i];
+  const float mean = sum / static_cast<float>(n);
+  for (std::size_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const float factor = 1.0f / std::sqrt(squares / static_cast<float>(n) + eps);
+  for (std::size_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
+}
+
+void silu_multiply(float* x, const float* up, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = x[i] / (1.0f + std::exp(-x[i])) * up[i];
+}
+
+void gelu_tanh(float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float inner = 0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+    x[i] = 0.5f * x[i] * (1.0f + std::tanh(inner));
+  }
+}
+
+void gelu(float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.7071067812f));
+}
+
+float max(const float* x, std::size_t n) {
+  float largest = -std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < n; ++i) largest = std::max(largest, x[i]);
+  return largest;
+}
+
+float exp_shifted(float* x, float shift, std::size_t n) {
+  float sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += x[i] = std::exp(x[i] - shift);
+  return sum;
+}
+
+void scale(float* x, float factor, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+bool runs_here() { return true; }
+
+template <Block B>
+constexpr FormatKernels format_kernels = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+
+}  // namespace
+
+extern const Table scalar;
+const Table scalar = {
+    .name = "scalar",
+    .runs_here = runs_here,
+    .formats = {format_kernels<float>, format_kernels<f16>, format_kernels<bf16>, format_kernels<q8_0>},
+    .dot = dot,
+    .add = add,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .silu_multiply = silu_multiply,
+    .gelu_tanh = gelu_tanh,
+    .gelu = gelu,
+    .max = max,
+    .exp_shifted = exp_shifted,
+    .scale = scale,
+};
+
+}  // namespace pith::kernel

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// One table of function pointers per instruction set; the library calls kernels through the table in use.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "pith/tensor/format.hpp"
+
+namespace pith::kernel {
+
+/// The kernels of one storage format. Every output is summed in an order that depends on its length alone, so that
+/// a result does not change with the rows, tokens or queries computed beside it.
+struct FormatKernels {
+  /// y[t * y_stride + r] = w[r] . x[t]; w: `rows` rows, x: `tokens` rows of the format's Activation; strides of w and x
+  /// in bytes, cols in numbers.
+  void (*matmul)(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
+                 std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
+  /// See ops::dots and ops::accumulate.
+  void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+               std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride);
+  void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
+                     std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride);
+  void (*encode)(const float* values, std::size_t n, std::byte* row);
+  void (*decode)(const std::byte* row, std::size_t n, float* values);
+};
+
+struct Table {
+  const char* name;
+  bool (*runs_here)();  // does this machine have the instructions?
+  FormatKernels formats[format_count];
+  float (*dot)(const float* a, const float* b, std::size_t n);
+  void (*add)(float* y, const float* x, std::size_t n);
+  void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t n, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out);
+  void (*silu_multiply)(float* x, const float* up, std::size_t n);
+  void (*gelu_tanh)(float* x, std::size_t n);
+  void (*gelu)(float* x, std::size_t n);
+  float (*max)(const float* x, std::size_t n);
+  float (*exp_shifted)(float* x, float shift, std::size_t n);
+  void (*scale)(float* x, float factor, std::size_t n);
+};
+
+/// Those compiled into this binary, best first; scalar is always there, last.
+std::span<const Table* const> tables();
+
+/// The one in use: the first that runs here, until use() picks another.
+const Table& table();
+void use(const Table& table);
+
+}  // namespace pith::kernel

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// q8_0 x q8_0 in integers, for any vector vocabulary. Included inside a target region, after vector_rows.hpp.
+//
+// `width` rows at once, one per lane: the 32 products of a block are summed exactly, then
+// sums = fma(integer sum, w scale * x scale, sums), block after block. One vector is multiplied with the rows as they
+// lie; for several the rows are first packed so that each lane finds its next four bytes in place.
+#pragma once
+
+namespace pith::kernel {
+namespace {
+
+constexpr size_t q8_values = BlockTraits<q8_0>::values;
+
+/// One block of `width` rows: four bytes of each row side by side.
+struct alignas(64) PackedRows {
+  float scales[width];
+  std::int8_t quads[q8_values / 4][width][4];
+};
+
+/// One block of a vector.
+struct PackedVector {
+  float scale;
+  std::int32_t offset;  // what its integer sums start from, see start_of()
+  std::int8_t quants[q8_values];
+};
+
+struct Q8Rows {
+  const q8_0* at[width];
+};
+
+/// `width` rows from `first`; where there are fewer, the last again.
+inline Q8Rows q8_rows(const std::byte* w, size_t w_stride, size_t first, size_t rows) {
+  Q8Rows result;
+  for (size_t r = 0; r < width; ++r)
+    result.at[r] = row_at<q8_0>(w, (first + r < rows ? first + r : rows - 1) * w_stride);
+  return result;
+}
+
+inline void store_rows(float* y, F sums, size_t rows) {
+  if (rows >= width) return store(y, sums);
+  store_some(y, sums, rows);
+}
+
+void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_0* x, size_t blocks, float* y) {
+  for (size_t r = 0; r < rows; r += width) {
+    const Q8Rows group = q8_rows(w, w_stride, r, rows);
+    F sums = splat(0.0f);
+    for (size_t b = 0; b < blocks; ++b)
+      sums = fma(to_floats(block_dots(group.at, b, x[b].quants)), load_scales(group.at, b) * splat(x[b].scale), sums);
+    store_rows(y + r, sums, rows - r);
+  }
+}
+
+template <size_t T>
+void packed_tile(const PackedRows* w, const PackedVector* x, size_t blocks, float* y, size_t y_stride, size_t rows) {
+  F sums[T];
+#pragma GCC unroll 16
+  for (size_t t = 0; t < T; ++t) sums[t] = splat(0.0f);
+  for (size_t b = 0; b < blocks; ++b) {
+    I products[T];
+#pragma GCC unroll 16
+    for (size_t t = 0; t < T; ++t) products[t] = splat(x[t * blocks + b].offset);
+#pragma GCC unroll 8
+    for (size_t k = 0; k < q8_values / 4; ++k) {
+      const Quads quads = load_quads(w[b].quads[k][0]);
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t)
+        products[t] = add_dot4(products[t], quads, splat_quad(x[t * blocks + b].quants + 4 * k));
+    }
+    const F scales = load(w[b].scales);
+#pragma GCC unroll 16
+    for (size_t t = 0; t < T; ++t) sums[t] = fma(to_floats(products[t]), scales * splat(x[t * blocks + b].scale), sums[t]);
+  }
+#pragma GCC unroll 16
+  for (size_t t = 0; t < T; ++t) store_rows(y + t * y_stride, sums[t], rows);
+}
+
+template <size_t T>
+void packed_tiles(const PackedRows* w, const PackedVector* x, size_t tokens, size_t blocks, float* y, size_t y_stride,
+                  size_t rows) {
+  size_t t = 0;
+  for (; t + T <= tokens; t += T) packed_tile<T>(w, x + t * blocks, blocks, y + t * y_stride, y_stride, rows);
+  if constexpr (T > 1)
+    packed_tiles<T / 2>(w, x + t * blocks, tokens - t, blocks, y + t * y_stride, y_stride, rows);
+}
+
+template <>
+void matmul<q8_0>(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x, size_t x_stride, size_t tokens,
+                  size_t cols, float* y, size_t y_stride) {
+  constexpr size_t most_tokens = 64;  // packed at a time: they should stay in the second-level cache
+  const size_t blocks = cols / q8_values;
+  if (tokens == 1) return multiply_one(w, w_stride, rows, row_at<q8_0>(x, 0), blocks, y);
+
+  std::byte* memory = scratch(blocks * (sizeof(PackedRows) + most_tokens * sizeof(PackedVector)));
+  auto* packed_rows = static_cast<PackedRows*>(static_cast<void*>(memory));
+  auto* packed_x = static_cast<PackedVector*>(static_cast<void*>(memory + blocks * sizeof(PackedRows)));
+  for (size_t first = 0; first < tokens; first += most_tokens) {
+    const size_t count = tokens - first < most_tokens ? tokens - first : most_tokens;
+    for (size_t t = 0; t < count; ++t) {
+      const q8_0* vector = row_at<q8_0>(x, (first + t) * x_stride);
+      for (size_t b = 0; b < blocks; ++b) {
+        PackedVector& packed = packed_x[t * blocks + b];
+        packed.scale = to_float(vector[b].scale);
+        packed.offset = start_of(vector[b].quants);
+        std::memcpy(packed.quants, vector[b].quants, q8_values);
+      }
+    }
+    for (size_t r = 0; r < rows; r += width) {
+      const Q8Rows group = q8_rows(w, w_stride, r, rows);
+      for (size_t b = 0; b < blocks; ++b) {
+        store(packed_rows[b].scales, load_scales(group.at, b));
+        pack_quads(group.at, b, packed_rows[b].quads[0][0]);
+      }
+      packed_tiles<tile_vectors>(packed_rows, packed_x, count, blocks, y + first * y_stride + r, y_stride, rows - r);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pith::kernel

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// The table of the vector vocabulary at hand. Included last, after the target region.
+#pragma once
+
+namespace pith::kernel {
+namespace {
+
+template <Block B>
+constexpr FormatKernels format_kernels = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+
+constexpr Table vector_table(const char* name, bool (*runs_here)()) {
+  return {
+      .name = name,
+      .runs_here = runs_here,
+      .formats = {format_kernels<float>, format_kernels<f16>, format_kernels<bf16>, format_kernels<q8_0>},
+      .dot = dot,
+      .add = add,
+      .rms_norm = rms_norm,
+      .layer_norm = layer_norm,
+      .silu_multiply = silu_multiply,
+      .gelu_tanh = gelu_tanh,
+      .gelu = gelu,
+      .max = max,
+      .exp_shifted = exp_shifted,
+      .scale = scale,
+  };
+}
+
+}  // namespace
+}  // namespace pith::kernel

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "pith/tensor/matrix.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/table.hpp"
+#include "pith/error.hpp"
+#include "pith/tensor/ops.hpp"
+
+namespace pith {
+namespace {
+
+std::string shape(Format format, std::size_t rows, std::size_t cols) {
+  return "matrix " + std::string(name(format)) + " [" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+}
+
+// A team of threads costs a few microseconds to start, about this many multiply-adds.
+constexpr std::size_t serial_work = std::size_t{1} << 17;
+
+// Weights per task: enough to outlast the cost of handing out tasks, few enough to stay in a core's second-level cache
+// while all tokens pass over them.
+constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes
+constexpr std::size_t largest_panel = std::size_t{1} << 18;   // bytes
+constexpr std::size_t row_tile = 16;                          // a multiple of what every kernel computes at once
+
+std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
+  const std::size_t share = w.bytes() / (4 * static_cast<std::size_t>(threads.count()));
+  const std::size_t bytes = std::clamp(share, smallest_panel, largest_panel);
+  return std::max(bytes / w.stride() / row_tile, std::size_t{1}) * row_tile;
+}
+
+}  // namespace
+
+Matrix::Matrix(Format format, std::size_t rows, std::size_t cols, std::span<const std::byte> bytes,
+               std::shared_ptr<const void> owner)
+    : format_(format), rows_(rows), cols_(cols), data_(bytes.data()), owner_(std::move(owner)) {
+  const auto values = static_cast<std::size_t>(block_values(format));
+  if (cols % values != 0)
+    fail(ErrorCode::format, shape(format, rows, cols), "columns in multiples of " + std::to_string(values),
+         std::to_string(cols));
+  const bool countable = stride() == 0 || rows <= std::numeric_limits<std::size_t>::max() / stride();
+  if (!countable || this->bytes() != bytes.size())
+    fail(ErrorCode::format, shape(format, rows, cols),
+         countable ? std::to_string(this->bytes()) + " bytes" : "a size that can be addressed",
+         std::to_string(bytes.size()) + " bytes");
+  const std::size_t alignment = visit(format, []<Block B>() { return alignof(B); });
+  if (reinterpret_cast<std::uintptr_t>(data_) % alignment != 0)
+    fail(ErrorCode::format, shape(format, rows, cols), "data aligned to " + std::to_string(alignment) + " bytes",
+         "an odd address");
+}
+
+Matrix Matrix::encode(Format format, View<const float> values) {
+  const auto storage = std::make_shared<Tensor<std::byte>>();
+  storage->resize(values.rows, row_bytes(format, values.cols));
+  Matrix matrix(format, values.rows, values.cols, {storage->data(), values.rows * storage->cols()}, storage);
+  for (std::size_t r = 0; r < values.rows; ++r)
+    ops::encode(format, values[r].data(), values.cols, (*storage)[r].data());
+  return matrix;
+}
+
+Matrix Matrix::rows_from(std::size_t first, std::size_t count) const {
+  assert(first + count <= rows_);
+  return {format_, count, cols_, {data_ + first * stride(), count * stride()}, owner_};
+}
+
+void Matrix::row(std::size_t index, std::span<float> out) const {
+  assert(index < rows_ && out.size() == cols_);
+  ops::decode(format_, data_ + index * stride(), cols_, out.data());
+}
+
+void Activations::resize(std::size_t tokens, std::size_t features) {
+  values_.resize(tokens, features);
+  changed();
+}
+
+View<const q8_0> Activations::quantised(const Threads& threads) {
+  constexpr std::size_t block = BlockTraits<q8_0>::values;
+  if (!quantised_) {
+    assert(values_.cols() % block == 0);
+    blocks_.resize(values_.rows(), values_.cols() / block);
+    const std::size_t rows_per_task = std::max(serial_work / 16 / std::max(values_.cols(), block), std::size_t{1});
+    const std::size_t tasks = (values_.rows() + rows_per_task - 1) / rows_per_task;
+    threads.run(tasks, [&](std::size_t task) {
+      const std::size_t end = std::min(values_.rows(), (task + 1) * rows_per_task);
+      for (std::size_t t = task * rows_per_task; t < end; ++t)
+        ops::encode(Format::q8_0, values_[t].data(), values_.cols(), reinterpret_cast<std::byte*>(blocks_[t].data()));
+    });
+    quantised_ = true;
+  }
+  return std::as_const(blocks_).view();
+}
+
+void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threads, std::span<const float> bias) {
+  assert(x.values().cols == w.cols() && y.cols == w.rows() && y.rows == x.values().rows);
+  assert(bias.empty() || bias.size() == w.rows());
+  if (y.rows == 0 || y.cols == 0) return;
+
+  const auto multiply = [&]<class X>(View<const X> rows) {
+    const auto& kernels = kernel::table().formats[static_cast<std::size_t>(w.format())];
+    const std::size_t panel = rows_per_task(w, threads);
+    const auto task = [&](std::size_t index) {
+      const std::size_t first = index * panel, count = std::min(panel, w.rows() - first);
+      kernels.matmul(w.data() + first * w.stride(), w.stride(), count, reinterpret_cast<const std::byte*>(rows.data),
+                     rows.stride * sizeof(X), rows.rows, w.cols(), y.data + first, y.stride);
+      if (bias.empty()) return;
+      for (std::size_t t = 0; t < y.rows; ++t) ops::add(y[t].data() + first, bias.data() + first, count);
+    };
+    const bool small = w.rows() * w.cols() * rows.rows < serial_work;
+    (small ? Threads(1) : threads).run((w.rows() + panel - 1) / panel, task);
+  };
+
+  visit(w.format(), [&]<Block B>() {
+    if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, q8_0>)
+      multiply(x.quantised(threads));
+    else
+      multiply(std::as_const(x).values());
+  });
+}
+
+}  // namespace pith

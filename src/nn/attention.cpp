@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+#include "pith/nn/attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "pith/tensor/ops.hpp"
+
+namespace pith {
+
+namespace {
+
+constexpr std::size_t capacity = PageLayout::capacity;
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// A lone token's tile is shared by a task per so many pages. Fixed, so that results do not depend on the threads.
+constexpr std::size_t pages_per_task = 16;
+
+/// The queries of a tile, scaled and side by side: [token][head][head_dim].
+struct Queries {
+  alignas(64) float values[max_queries * max_head_dim];
+
+  Queries(View<const float> q, std::size_t token, std::size_t tokens, std::size_t first_head, std::size_t heads,
+          std::size_t head_dim, float scale) {
+    float* out = values;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const float* from = q[token + t].data() + first_head * head_dim;
+      for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
+    }
+  }
+};
+
+/// Does any query in [first, next) see any row of the page?
+bool touches(const Page& page, Position first, Position next) {
+  const std::span born = page.born();
+  const std::span until = page.until();
+  bool any = false;
+  for (std::size_t i = 0; i < page.rows(); ++i) any |= born[i] < next && until[i] > first;
+  return any;
+}
+
+/// scores[query][row] of the rows that the query does not see become -infinity.
+void hide(const Page& page, Position first, std::size_t tokens, std::size_t heads, float* scores) {
+  const std::span born = page.born();
+  const std::span until = page.until();
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const Position n = first + static_cast<Position>(t);
+    for (std::size_t i = 0; i < page.rows(); ++i)
+      if (born[i] > n || until[i] <= n)
+        for (std::size_t h = 0; h < heads; ++h) scores[(t * heads + h) * capacity + i] = -infinity;
+  }
+}
+
+}  // namespace
+
+Attention::Attention(const Config& config, prune::Needs needs)
+    : config_(config), needs_(needs), scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {}
+
+void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
+  plan(pass);
+  maximum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
+  sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
+  threads.run(tasks_.size(), [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
+  merge(pass, out);
+  if (!needs_.evidence.empty()) observe(pass, q, threads);
+}
+
+void Attention::plan(const Pass& pass) {
+  tasks_.clear();
+  std::size_t partials = 0;
+  const auto group = static_cast<std::size_t>(config_.group());
+  const std::size_t heads = std::min(group, max_queries);
+  const std::size_t tile = max_queries / heads;
+  for (std::size_t s = 0; s < pass.segments.size(); ++s) {
+    const Segment& segment = pass.segments[s];
+    if (segment.cache == nullptr) continue;
+    const auto lanes = segment.cache->lanes(pass.layer);
+    for (std::size_t kv_head = 0; kv_head < static_cast<std::size_t>(config_.n_kv_heads); ++kv_head) {
+      const std::size_t pages = lanes[lanes.size() == 1 ? 0 : kv_head].pages();
+      for (std::size_t h = 0; h < group; h += heads) {
+        Task task{.segment = s,
+                  .kv_head = kv_head,
+                  .first_head = kv_head * group + h,
+                  .heads = std::min(heads, group - h),
+                  .token = segment.row,
+                  .tokens = 1,
+                  .first_page = 0,
+                  .end_page = pages,
+                  .partial = whole};
+        if (segment.count == 1 && pages > pages_per_task) {
+          for (std::size_t p = 0; p < pages; p += pages_per_task) {
+            task.first_page = p;
+            task.end_page = std::min(p + pages_per_task, pages);
+            task.partial = partials++;
+            tasks_.push_back(task);
+          }
+          continue;
+        }
+        for (std::size_t t = 0; t < segment.count; t += tile) {
+          task.token = segment.row + t;
+          task.tokens = std::min(tile, segment.count - t);
+          tasks_.push_back(task);
+        }
+      }
+    }
+  }
+  partials_.resize(partials, max_queries * (static_cast<std::size_t>(config_.head_dim) + 2));
+}
+
+void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const std::size_t queries = task.tokens * task.heads;
+  const auto lanes = pass.segments[task.segment].cache->lanes(pass.layer);
+  const Lane& lane = lanes[lanes.size() == 1 ? 0 : task.kv_head];
+  const std::size_t head_in_lane = lanes.size() == 1 ? task.kv_head : 0;
+  const Format format = lane.layout().shape().format;
+  const Position first = pass.positions[task.token];
+  const Position next = first + static_cast<Position>(task.tokens);
+
+  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, dim, scale_);
+  alignas(64) float scores[max_queries * capacity];
+  alignas(64) float sums[max_queries * max_head_dim];
+  float maximum[max_queries], weight[max_queries];
+  std::fill_n(sums, queries * dim, 0.0f);
+  std::fill_n(maximum, queries, -infinity);
+  std::fill_n(weight, queries, 0.0f);
+
+  for (std::size_t p = task.first_page; p < task.end_page; ++p) {
+    const Page page = lane.page(p);
+    if (!touches(page, first, next)) continue;
+    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity);
+    hide(page, first, task.tokens, task.heads, scores);
+    for (std::size_t i = 0; i < queries; ++i) {
+      float* const row = scores + i * capacity;
+      const float largest = std::max(maximum[i], ops::max(row, page.rows()));
+      if (largest == -infinity) {
+        std::fill_n(row, page.rows(), 0.0f);
+        continue;
+      }
+      if (largest > maximum[i]) {
+        const float shrink = std::exp(maximum[i] - largest);
+        ops::scale(sums + i * dim, shrink, dim);
+        weight[i] *= shrink;
+        maximum[i] = largest;
+      }
+      weight[i] += ops::exp_shifted(row, largest, page.rows());
+    }
+    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums, dim);
+  }
+
+  for (std::size_t i = 0; i < queries; ++i) {
+    if (task.partial != whole) {
+      float* const partial = partials_[task.partial].data() + i * (dim + 2);
+      std::copy_n(sums + i * dim, dim, partial);
+      partial[dim] = maximum[i];
+      partial[dim + 1] = weight[i];
+      continue;
+    }
+    const std::size_t token = task.token + i / task.heads;
+    const std::size_t head = task.first_head + i % task.heads;
+    float* const to = out[token].data() + head * dim;
+    for (std::size_t j = 0; j < dim; ++j) to[j] = sums[i * dim + j] / weight[i];
+    maximum_[token][head] = maximum[i];
+    sum_[token][head] = weight[i];
+  }
+}
+
+void Attention::merge(const Pass&, View<float> out) {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  for (std::size_t begin = 0; begin < tasks_.size();) {
+    const Task& task = tasks_[begin];
+    std::size_t end = begin + 1;
+    if (task.partial != whole)
+      while (end < tasks_.size() && tasks_[end].partial != whole && tasks_[end].token == task.token &&
+             tasks_[end].first_head == task.first_head)
+        ++end;
+    for (std::size_t i = 0; task.partial != whole && i < task.heads; ++i) {
+      const auto partial = [&](std::size_t t) { return partials_[tasks_[t].partial].data() + i * (dim + 2); };
+      float largest = -infinity;
+      for (std::size_t t = begin; t < end; ++t) largest = std::max(largest, partial(t)[dim]);
+      float* const to = out[task.token].data() + (task.first_head + i) * dim;
+      std::fill_n(to, dim, 0.0f);
+      float weight = 0;
+      for (std::size_t t = begin; t < end; ++t) {
+        const float factor = std::exp(partial(t)[dim] - largest);
+        weight += factor * partial(t)[dim + 1];
+        for (std::size_t j = 0; j < dim; ++j) to[j] += factor * partial(t)[j];
+      }
+      ops::scale(to, 1.0f / weight, dim);
+      maximum_[task.token][task.first_head + i] = largest;
+      sum_[task.token][task.first_head + i] = weight;
+    }
+    begin = end;
+  }
+}
+
+void Attention::observe(const Pass& pass, View<const float> q, const Threads& threads) {
+  page_tasks_.clear();
+  for (std::size_t s = 0; s < pass.segments.size(); ++s) {
+    if (pass.segments[s].cache == nullptr) continue;
+    const auto lanes = pass.segments[s].cache->lanes(pass.layer);
+    for (std::size_t l = 0; l < lanes.size(); ++l)
+      for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
+  }
+  threads.run(page_tasks_.size(), [&](std::size_t i) {
+    const PageTask& task = page_tasks_[i];
+    const Segment& segment = pass.segments[task.segment];
+    observe_page(segment, segment.cache->lanes(pass.layer)[task.lane], task.lane, task.page, q);
+  });
+}
+
+void Attention::observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t p,
+                             View<const float> q) {
+  const Page page = lane.page(p);
+  const auto& shape = lane.layout().shape();
+  const EvidenceSet wanted = shape.evidence;
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const auto group = static_cast<std::size_t>(config_.group());
+  const std::size_t heads = std::min(group, max_queries);
+  const std::size_t tile = max_queries / heads;
+  const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - needs_.window);
+
+  const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
+  if (wanted.has(Evidence::window) && opens_window) std::ranges::fill(page.evidence(Evidence::window), 0.0f);
+  if (wanted.has(Evidence::last)) std::ranges::fill(page.evidence(Evidence::last), 0.0f);
+
+  // The first token of the pass that any wanted kind of evidence asks about.
+  Position first = segment.next();
+  if (wanted.has(Evidence::last)) first = segment.next() - 1;
+  if (wanted.has(Evidence::window) && segment.first < segment.prompt_end)
+    first = std::min(first, std::max(window_begin, segment.first));
+  if (wanted.has(Evidence::mass)) first = segment.first;
+
+  alignas(64) float scores[max_queries * capacity];
+  for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(tile)) {
+    const Position n1 = std::min(n0 + static_cast<Position>(tile), segment.next());
+    if (!touches(page, n0, n1)) continue;
+    const auto tokens = static_cast<std::size_t>(n1 - n0);
+    const std::size_t token = segment.row + static_cast<std::size_t>(n0 - segment.first);
+    for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
+      count = std::min(heads, group - head % group);
+      const std::size_t query_head = lane_index * shape.heads * group + head;
+      const Queries queries(q, token, tokens, query_head, count, dim, scale_);
+      ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
+                capacity);
+      hide(page, n0, tokens, count, scores);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const Position n = n0 + static_cast<Position>(t);
+        for (std::size_t h = 0; h < count; ++h) {
+          float* const row = scores + (t * count + h) * capacity;
+          ops::exp_shifted(row, maximum_[token + t][query_head + h], page.rows());
+          ops::scale(row, 1.0f / sum_[token + t][query_head + h], page.rows());
+          const auto add_to = [&](Evidence kind) { ops::add(page.evidence(kind).data(), row, page.rows()); };
+          if (wanted.has(Evidence::mass)) add_to(Evidence::mass);
+          if (wanted.has(Evidence::window) && n >= window_begin && n < segment.prompt_end) add_to(Evidence::window);
+          if (wanted.has(Evidence::last) && n + 1 == segment.next()) add_to(Evidence::last);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace pith

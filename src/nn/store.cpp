@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+#include "pith/nn/decoder.hpp"
+
+namespace pith {
+
+void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
+  const auto dim = static_cast<std::size_t>(config.head_dim);
+  const int window = config.window(static_cast<int>(layer));
+  for_each_segment(pass, threads, [&](const Segment& segment, const Threads&) {
+    const auto lanes = segment.cache->layer(layer).lanes();
+    for (std::size_t l = 0; l < lanes.size(); ++l) {
+      Lane& lane = lanes[l];
+      const auto& shape = lane.layout().shape();
+      const std::size_t head_bytes = lane.layout().head_bytes();
+      for (std::size_t t = segment.row; t < segment.row + segment.count; ++t) {
+        const Position position = pass.positions[t];
+        const std::size_t row = lane.append(position, window > 0 ? position + window : never);
+        const Page page = lane.page(row / PageLayout::capacity);
+        const std::size_t i = row % PageLayout::capacity;
+        for (std::size_t h = 0; h < shape.heads; ++h) {
+          const std::size_t from = (l * shape.heads + h) * dim;
+          ops::encode(shape.format, ws.k[t].data() + from, dim, page.k(h) + i * head_bytes);
+          ops::encode(shape.format, ws.v[t].data() + from, dim, page.v(h) + i * head_bytes);
+        }
+        if (shape.gate_dim > 0) std::ranges::copy(ws.gate.key(t), page.gate() + i * shape.gate_dim);
+      }
+    }
+  });
+}
+
+}  // namespace pith

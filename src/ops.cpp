@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "pith/tensor/ops.hpp"
+
+#include <cassert>
+#include <string>
+
+#include "kernels/table.hpp"
+#include "pith/error.hpp"
+
+namespace pith {
+
+std::string_view isa() { return kernel::table().name; }
+
+std::vector<std::string_view> isas() {
+  std::vector<std::string_view> names;
+  for (const kernel::Table* table : kernel::tables())
+    if (table->runs_here()) names.emplace_back(table->name);
+  return names;
+}
+
+void use_isa(std::string_view name) {
+  for (const kernel::Table* table : kernel::tables())
+    if (table->name == name && table->runs_here()) return kernel::use(*table);
+  std::string expected;
+  for (const std::string_view known : isas()) expected.append(expected.empty() ? "" : ", ").append(known);
+  fail(ErrorCode::unsupported, "instruction set", "one of " + expected, name);
+}
+
+namespace ops {
+namespace {
+
+const kernel::FormatKernels& kernels(Format format) {
+  return kernel::table().formats[static_cast<std::size_t>(format)];
+}
+
+}  // namespace
+
+float dot(const float* a, const float* b, std::size_t n) { return kernel::table().dot(a, b, n); }
+
+void add(float* y, const float* x, std::size_t n) { kernel::table().add(y, x, n); }
+
+void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
+  kernel::table().rms_norm(x, weight, eps, n, out);
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out) {
+  kernel::table().layer_norm(x, weight, bias, eps, n, out);
+}
+
+void silu_multiply(float* x, const float* up, std::size_t n) { kernel::table().silu_multiply(x, up, n); }
+
+void gelu_tanh(float* x, std::size_t n) { kernel::table().gelu_tanh(x, n); }
+
+void gelu(float* x, std::size_t n) { kernel::table().gelu(x, n); }
+
+float max(const float* x, std::size_t n) { return kernel::table().max(x, n); }
+
+float exp_shifted(float* x, float shift, std::size_t n) { return kernel::table().exp_shifted(x, shift, n); }
+
+void scale(float* x, float factor, std::size_t n) { kernel::table().scale(x, factor, n); }
+
+void encode(Format format, const float* values, std::size_t n, std::byte* row) {
+  assert(n % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).encode(values, n, row);
+}
+
+void decode(Format format, const std::byte* row, std::size_t n, float* values) {
+  assert(n % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).decode(row, n, values);
+}
+
+void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride) {
+  assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).dots(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride);
+}
+
+void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
+                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride) {
+  assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).accumulate(weights, n_queries, weight_stride, rows, n_rows, dim, out, out_stride);
+}
+
+}  // namespace ops
+}  // namespace pith

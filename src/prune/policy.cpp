@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+#include "pith/prune/policy.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "pith/error.hpp"
+#include "pith/prune/methods.hpp"
+
+namespace pith::prune {
+
+Needs Needs::operator|(const Needs& other) const {
+  if (window > 0 && other.window > 0 && window != other.window)
+    fail(ErrorCode::unsupported, "policy", "one observation window in a chain",
+         std::to_string(window) + " and " + std::to_string(other.window));
+  return {gate || other.gate, lane_per_head || other.lane_per_head, evidence | other.evidence,
+          std::max(window, other.window)};
+}
+
+int at_least(int least, int value, const char* what) {
+  if (value < least) fail(ErrorCode::argument, what, "at least " + std::to_string(least), std::to_string(value));
+  return value;
+}
+
+}  // namespace pith::prune
