@@ -8,7 +8,6 @@ function(pith_warnings target)
             -Wpedantic
             -Wconversion
             -Wsign-conversion
-            -Wdouble-promotion
             -Wshadow
             -Wnon-virtual-dtor
             -Woverloaded-virtual
@@ -17,6 +16,8 @@ function(pith_warnings target)
             -Wimplicit-fallthrough
             $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond>
             $<$<CXX_COMPILER_ID:GNU>:-Wlogical-op>
+            # Options are set by name, the others keep their defaults.
+            -Wno-missing-field-initializers
             # g++ 12 sees overlapping copies in plain concatenations of strings.
             $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
             $<$<BOOL:${PITH_WERROR}>:-Werror>)

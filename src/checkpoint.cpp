@@ -83,7 +83,8 @@ StoredTensor stored(const safetensors::File& file, const safetensors::Tensor& te
 
 /// A shard is a file beside its index: a name that leads anywhere else is refused, whatever is there.
 void check_shard_name(const std::string& where, const std::string& shard) {
-  if (shard.empty() || shard == "." || shard == ".." || shard.find_first_of(std::string_view("/\\\0", 3)) != shard.npos)
+  if (shard.empty() || shard == "." || shard == ".." ||
+      shard.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos)
     fail(ErrorCode::format, where, "the name of a file in the same directory", in_quotes(shard));
 }
 
@@ -216,26 +217,25 @@ std::string tensor_where(const fs::path& path, std::string_view name) {
   return path.string() + ": tensor " + in_quotes(name);
 }
 
-/// The object "drop_gate", null where there is none, and whose it is.
-struct GateObject {
-  nlohmann::json object;
-  std::string where;
+/// What a model or its sidecar says of its gates, and where: read once it is known which of them counts.
+struct GateText {
+  std::string json;   // the object "drop_gate"
+  std::string where;  // empty where nothing is said
 };
 
-GateObject parse_gate(std::string_view text, const std::string& where) { return {parse_json(text, where), where}; }
-
-GateObject read_configs(const fs::path& directory, Config& config) {
+GateText read_configs(const fs::path& directory, Config& config) {
   const auto path = directory / "config.json", generation = directory / "generation_config.json";
   const auto json = read_json(path);
   config = read_config(json, path.string());
   if (present(generation)) read_generation_config(read_json(generation), generation.string(), config);
   const auto gate = json.find("drop_gate");
-  return {gate == json.end() ? nullptr : *gate, path.string() + ": drop_gate"};
+  if (gate == json.end() || gate->is_null()) return {};
+  return {gate->dump(), path.string() + ": drop_gate"};
 }
 
 /// Puts a sidecar's gates in place of all that the model has, whatever else the sidecar holds. What it says of them in
 /// its metadata goes before what the model says.
-void lay_over(const fs::path& path, Architecture architecture, Tensors& tensors, GateObject& gate) {
+void lay_over(const fs::path& path, Architecture architecture, Tensors& tensors, GateText& gate) {
   const auto file = safetensors::open(path);
   if (std::none_of(file.tensors.begin(), file.tensors.end(), [](const auto& entry) { return is_gate(entry.first); }))
     fail(ErrorCode::model, path.string(), "gate tensors (q_int.weight, k_int.weight, int_bias)", "none");
@@ -244,15 +244,15 @@ void lay_over(const fs::path& path, Architecture architecture, Tensors& tensors,
   for (const auto& [name, tensor] : file.tensors)
     if (is_gate(name)) add(tensors, full_name(architecture, name), stored(file, tensor));
   if (const auto found = file.metadata.find("drop_gate"); found != file.metadata.end())
-    gate = parse_gate(found->second, path.string() + ": metadata: drop_gate");
+    gate = {found->second, path.string() + ": metadata: drop_gate"};
 }
 
-std::optional<DropGateConfig> resolve_gate(const GateObject& gate, const Tensors& tensors) {
+std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Tensors& tensors) {
   const auto query = find_gate(tensors);
-  if (gate.object.is_null() && query == tensors.end()) return std::nullopt;
+  if (gate.where.empty() && query == tensors.end()) return std::nullopt;
 
   DropGateConfig out;
-  if (!gate.object.is_null()) out = read_drop_gate(gate.object, gate.where);
+  if (!gate.where.empty()) out = read_drop_gate(parse_json(gate.json, gate.where), gate.where);
   if (out.dim > 0) return out;  // tensors of another size are refused where they are asked for
   if (query == tensors.end()) fail(ErrorCode::model, gate.where + ": dim", "a positive integer", "no such key");
   const auto& shape = query->second.shape;
@@ -284,7 +284,7 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
 
   Checkpoint out;
   out.path_ = path;
-  GateObject gate;
+  GateText gate;
   std::optional<fs::path> sidecar = gates;
   if (fs::is_directory(status)) {
     out.container_ = Container::hugging_face;
@@ -296,7 +296,7 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
     refuse_split(file);
     out.container_ = Container::gguf;
     if (file.find("drop_gate") != nullptr)
-      gate = parse_gate(file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\"");
+      gate = {file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\""};
     out.config_ = read_config(file);
     for (const auto& tensor : file.tensors) add(out.tensors_, tensor.name, stored(file, tensor));
     if (out.has("rope_freqs.weight")) {

@@ -52,7 +52,7 @@ void check_shape(const Config& c, std::string_view where) {
 }
 
 /// Everything is computed in f32 in the end.
-bool fits_float(double value) { return std::abs(value) <= double{std::numeric_limits<float>::max()}; }
+bool fits_float(double value) { return std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max()); }
 
 /// d_model / n_heads, where the file does not name the size of a head.
 int divided_head_dim(const Config& c, std::string_view where) {

@@ -5,13 +5,20 @@ namespace pith {
 
 std::string_view name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::file: return "file";
-    case ErrorCode::format: return "format";
-    case ErrorCode::model: return "model";
-    case ErrorCode::unsupported: return "unsupported";
-    case ErrorCode::argument: return "argument";
-    case ErrorCode::budget: return "budget";
-    case ErrorCode::cancelled: return "cancelled";
+    case ErrorCode::file:
+      return "file";
+    case ErrorCode::format:
+      return "format";
+    case ErrorCode::model:
+      return "model";
+    case ErrorCode::unsupported:
+      return "unsupported";
+    case ErrorCode::argument:
+      return "argument";
+    case ErrorCode::budget:
+      return "budget";
+    case ErrorCode::cancelled:
+      return "cancelled";
   }
   return "unknown";
 }

@@ -126,7 +126,7 @@ class Reader {
       case Kind::i64:
         return number<std::int64_t>(key);
       case Kind::f32:
-        return double{number<float>(key)};
+        return static_cast<double>(number<float>(key));
       case Kind::f64:
         return number<double>(key);
       case Kind::string:

@@ -49,7 +49,8 @@ class Builder {
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception& error) {
     std::string_view what = error.what();
-    if (const auto end = what.find("] "); end != what.npos) what.remove_prefix(end + 2);  // "[json.exception.…] "
+    if (const auto end = what.find("] "); end != std::string_view::npos)
+      what.remove_prefix(end + 2);  // "[json.exception.…] "
     fail(ErrorCode::format, where_, "JSON", "at byte " + std::to_string(position) + ": " + printable(what));
   }
 
@@ -92,7 +93,7 @@ class Builder {
 
 nlohmann::json parse_json(std::string_view text, std::string_view where) {
   // nlohmann takes a zero byte for the end of the text and would not look at what follows.
-  if (const auto zero = text.find('\0'); zero != text.npos)
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos)
     fail(ErrorCode::format, where, "JSON", "a zero byte at byte " + std::to_string(zero));
   Builder builder(where);
   Json::sax_parse(text, &builder);

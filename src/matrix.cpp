@@ -18,8 +18,8 @@ std::string shape(Format format, std::size_t rows, std::size_t cols) {
   return "matrix " + std::string(name(format)) + " [" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }
 
-// A team of threads costs a few microseconds to start, about this many multiply-adds.
-constexpr std::size_t serial_work = std::size_t{1} << 17;
+// To hand out tasks costs about a microsecond, about this many multiply-adds.
+constexpr std::size_t serial_work = std::size_t{1} << 16;
 
 // Weights per task: enough to outlast the cost of handing out tasks, few enough to stay in a core's second-level cache
 // while all tokens pass over them.
@@ -109,8 +109,9 @@ void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threa
       if (bias.empty()) return;
       for (std::size_t t = 0; t < y.rows; ++t) ops::add(y[t].data() + first, bias.data() + first, count);
     };
+    const Threads alone(1);
     const bool small = w.rows() * w.cols() * rows.rows < serial_work;
-    (small ? Threads(1) : threads).run((w.rows() + panel - 1) / panel, task);
+    (small ? alone : threads).run((w.rows() + panel - 1) / panel, task);
   };
 
   visit(w.format(), [&]<Block B>() {

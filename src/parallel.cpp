@@ -2,6 +2,9 @@
 #include "pith/tensor/parallel.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
 #include <string>
 #include <thread>
 
@@ -15,6 +18,7 @@
 #include "pith/error.hpp"
 
 namespace pith {
+
 namespace {
 
 int usable_cores() {
@@ -25,21 +29,132 @@ int usable_cores() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-}  // namespace
-
-Threads::Threads(int count) : count_(count == 0 ? usable_cores() : count) {
-  require(count >= 0, ErrorCode::argument, "threads: expected a count of at least 0, found " + std::to_string(count));
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
 }
 
-void Threads::run_erased(std::size_t tasks, void (*call)(void*, std::size_t), void* task) const {
+// How long to wait for news before giving the core away, and then before going to sleep: about the time between two
+// loops of a step, in turns of a few tens of nanoseconds.
+constexpr int patient_turns = 2000;
+constexpr int yielding_turns = 50;
+
+}  // namespace
+
+/// The threads of one step around the loop in work.
+struct Threads::Crew {
+  using Call = void (*)(void*, std::size_t);
+
+  struct Loop {
+    std::atomic<std::uint32_t> tasks{0};
+    std::atomic<Call> call{nullptr};
+    std::atomic<void*> task{nullptr};
+  };
+
+  // A thread that comes late may look at a loop that is already over, so everything is atomic, and loops take turns in
+  // two places: what belongs to a loop does not change before its ticket has.
+  Loop loops[2];
+  std::atomic<std::uint64_t> ticket{0};  // number of the loop << 32 | its next task
+  std::atomic<std::uint32_t> latest{0};  // its number again, to sleep on
+  std::atomic<std::uint32_t> open{0};    // tasks not yet done
+  std::atomic<int> asleep{0};
+  std::atomic<bool> gathered{false}, busy{false};
+
+  void publish(std::size_t count, Call call, void* task) {
+    const std::uint32_t number = latest.load(std::memory_order_relaxed) + 1;
+    Loop& loop = loops[number % 2];
+    loop.call.store(call, std::memory_order_relaxed);
+    loop.task.store(task, std::memory_order_relaxed);
+    loop.tasks.store(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
+    open.store(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
+    ticket.store(std::uint64_t{number} << 32, std::memory_order_release);
+    latest.store(number);
+    if (asleep.load() > 0) latest.notify_all();
+  }
+
+  /// Takes tasks of loop `number` until none is left.
+  void work(std::uint32_t number) {
+    const Loop& loop = loops[number % 2];
+    std::uint64_t now = ticket.load(std::memory_order_acquire);
+    while (now >> 32 == number) {
+      const auto i = static_cast<std::uint32_t>(now);
+      const Call call = loop.call.load(std::memory_order_relaxed);
+      void* const task = loop.task.load(std::memory_order_relaxed);
+      if (i >= loop.tasks.load(std::memory_order_relaxed)) return;
+      // Success means that the loop is still this one, and so that call and task are its own.
+      if (!ticket.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
+      call(task, i);
+      open.fetch_sub(1, std::memory_order_release);
+      now = ticket.load(std::memory_order_acquire);
+    }
+  }
+
+  void finish_loop() {
+    work(latest.load(std::memory_order_relaxed));
+    for (int turn = 0; open.load(std::memory_order_acquire) > 0; ++turn)
+      turn < patient_turns ? pause() : std::this_thread::yield();
+  }
+
+  /// What the other threads do while the first one runs the step.
+  void serve() {
+    while (gathered.load(std::memory_order_acquire)) {
+      const std::uint32_t number = latest.load(std::memory_order_acquire);
+      work(number);
+      int turn = 0;
+      while (latest.load(std::memory_order_acquire) == number && turn < patient_turns + yielding_turns)
+        turn++ < patient_turns ? pause() : std::this_thread::yield();
+      if (turn < patient_turns + yielding_turns) continue;
+      ++asleep;
+      if (gathered.load()) latest.wait(number);
+      --asleep;
+    }
+  }
+
+  void dismiss() {
+    gathered.store(false);
+    publish(0, nullptr, nullptr);
+  }
+};
+
+Threads::Threads(int count) : count_(count == 0 ? usable_cores() : count) {
+  if (count < 0) fail(ErrorCode::argument, "threads", "a count of at least 0", std::to_string(count));
+  if (count_ > 1) crew_ = std::make_shared<Crew>();
+}
+
+void Threads::gather_erased(void (*call)(void*), void* body) const {
 #if defined(_OPENMP)
-  if (count_ > 1 && tasks > 1 && omp_in_parallel() == 0) {
-    const int threads = static_cast<int>(std::min(tasks, static_cast<std::size_t>(count_)));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (std::size_t i = 0; i < tasks; ++i) call(task, i);
+  if (crew_ && !crew_->gathered.exchange(true)) {
+    std::exception_ptr thrown;
+#pragma omp parallel num_threads(count_)
+    {
+      if (omp_get_thread_num() == 0) {
+        try {
+          call(body);
+        } catch (...) {
+          thrown = std::current_exception();
+        }
+        crew_->dismiss();
+      } else {
+        crew_->serve();
+      }
+    }
+    if (thrown) std::rethrow_exception(thrown);
     return;
   }
 #endif
+  call(body);
+}
+
+void Threads::run_erased(std::size_t tasks, void (*call)(void*, std::size_t), void* task) const {
+  if (tasks > 1 && crew_ && crew_->gathered.load(std::memory_order_relaxed) && !crew_->busy.exchange(true)) {
+    crew_->publish(tasks, call, task);
+    crew_->finish_loop();
+    crew_->busy.store(false);
+    return;
+  }
   for (std::size_t i = 0; i < tasks; ++i) call(task, i);
 }
 

@@ -178,6 +178,16 @@ struct Session::Impl {
     }
   }
 
+  /// One forward pass, or what is left of it.
+  void advance(const std::stop_token& stop) {
+    if (pass.empty()) plan();
+    const bool done = visit(config, [&]<class Arch>() {
+      return forward<Arch>(config, model.weights(), policy, pass, workspace, threads, stop);
+    });
+    if (!done) fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
+    complete();
+  }
+
   /// Takes what the finished pass fed off the pending tokens, and computes the logits that are asked for.
   void complete() {
     output_rows.clear();
@@ -196,23 +206,33 @@ struct Session::Impl {
     }
     compute_logits();
     fresh.clear();
-    progressed.clear();
+    done.clear();
     for (std::size_t s = 0; s < pass.segments.size(); ++s) {
       const Segment& segment = pass.segments[s];
       if (segment.cache == nullptr) continue;
       segment.cache->log().take_fresh([&](const Drop& drop) {
         if (options.on_drop) fresh.emplace_back(owners[s], drop);
       });
-      if (segment.first < segment.prompt_end)
-        progressed.push_back({owners[s], static_cast<std::size_t>(segment.next() - segment.prompt_begin),
-                              static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});
+      done.push_back({owners[s], segment});
     }
+    const std::vector<Token> tokens = options.on_pass ? pass.tokens : std::vector<Token>{};
     pass.clear();
     owners.clear();
     // Last, as the caller's code may throw.
     for (const auto& [id, drop] : fresh) options.on_drop(id, drop);
-    if (options.on_prefill)
-      for (const Progress& progress : progressed) options.on_prefill(progress);
+    for (const auto& [id, segment] : done) {
+      if (options.on_pass) options.on_pass(info(id, segment, tokens));
+      if (options.on_prefill && segment.first < segment.prompt_end)
+        options.on_prefill({id, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
+                            static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});
+    }
+  }
+
+  PassInfo info(SequenceId id, const Segment& segment, std::span<const Token> tokens) {
+    live_rows.clear();
+    for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
+    return {id, segment.first, tokens.subspan(segment.row, segment.count), segment.cache->pages() * layout.bytes(),
+            live_rows};
   }
 
   void compute_logits() {
@@ -240,8 +260,7 @@ struct Session::Impl {
       const auto length = static_cast<std::size_t>(sequence->length);
       stats.bytes_used += sequence->cache.pages() * layout.bytes();
       stats.bytes_dense += lanes * ((length + PageLayout::capacity - 1) / PageLayout::capacity) * layout.bytes();
-      for (std::size_t l = 0; l < stats.live_rows.size(); ++l)
-        for (const Lane& lane : sequence->cache.lanes(l)) stats.live_rows[l] += lane.rows();
+      for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
       stats.seen_rows += lanes * length;
       stats.dropped_rows += sequence->cache.log().dropped();
     }
@@ -265,7 +284,8 @@ struct Session::Impl {
   std::vector<SequenceId> owners;                               // of the pass's segments
   std::vector<std::pair<SequenceId, std::size_t>> output_rows;  // of the pass
   std::vector<std::pair<SequenceId, Drop>> fresh;
-  std::vector<Progress> progressed;
+  std::vector<std::pair<SequenceId, Segment>> done;
+  std::vector<std::size_t> live_rows;
   Activations final;     // [outputs, d_model]
   Tensor<float> logits;  // [outputs, vocab_size]
   std::vector<Output> outputs;
@@ -290,14 +310,9 @@ void Session::push(SequenceId sequence, std::span<const Token> tokens) { impl_->
 std::span<const Output> Session::step(std::stop_token stop) {
   Impl& s = *impl_;
   s.outputs.clear();
-  while (s.outputs.empty() && !idle()) {
-    if (s.pass.empty()) s.plan();
-    const bool done = visit(s.config, [&]<class Arch>() {
-      return forward<Arch>(s.config, s.model.weights(), s.policy, s.pass, s.workspace, s.threads, stop);
-    });
-    if (!done) fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(s.pass.layer));
-    s.complete();
-  }
+  s.threads.gather([&] {
+    while (s.outputs.empty() && !idle()) s.advance(stop);
+  });
   return s.outputs;
 }
 

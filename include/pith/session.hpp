@@ -39,6 +39,16 @@ struct Progress {
   std::size_t done = 0, total = 0;  // tokens
 };
 
+/// A forward pass that is done, as far as one sequence had a part in it.
+struct PassInfo {
+  SequenceId sequence;
+  Position first = 0;                      // of `tokens`
+  std::span<const Token> tokens;           // fed
+  std::size_t kv_bytes = 0;                // pages the sequence holds now
+  std::span<const std::size_t> live_rows;  // per layer, over lanes
+};
+
+/// The callbacks run between passes; they may throw, and may not call the session.
 struct SessionOptions {
   std::optional<prune::AnyPolicy> policy;  // default: the learned gate if the model has one, else none
   KvFormat kv = KvFormat::f32;             // how keys and values are stored
@@ -50,6 +60,7 @@ struct SessionOptions {
   bool record_drops = false;                             // keep drop_at()
   std::function<void(const Progress&)> on_prefill;       // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop;  // after each pass, for what it dropped, by layer
+  std::function<void(const PassInfo&)> on_pass;          // after each pass
 };
 
 /// Bytes and rows of a session's cache. A row is one token in one lane (a layer, or a kv-head of a layer).

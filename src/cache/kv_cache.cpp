@@ -10,6 +10,12 @@ KvCache::KvCache(const PageLayout& layout, PagePool& pool, std::size_t n_layers,
   for (std::size_t i = 0; i < n_layers * lanes_per_layer; ++i) lanes_.emplace_back(layout, pool, expected_rows);
 }
 
+std::size_t KvCache::rows(std::size_t layer) const {
+  std::size_t sum = 0;
+  for (const Lane& lane : lanes(layer)) sum += lane.rows();
+  return sum;
+}
+
 std::size_t KvCache::pages() const {
   std::size_t sum = 0;
   for (const Lane& lane : lanes_) sum += lane.pages();

@@ -40,11 +40,10 @@ inline I splat(std::int32_t x) { return _mm256_set1_epi32(x); }
 
 inline F load(const float* p) { return _mm256_loadu_ps(p); }
 inline F load(const f16* p) { return _mm256_cvtph_ps(load_16(p)); }
-inline F load(const bf16* p) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(p)), 16));
-}
+inline F load(const bf16* p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(p)), 16)); }
 inline F load(const std::int8_t* p) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(static_cast<const void*>(p)))));
+  return _mm256_cvtepi32_ps(
+      _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(static_cast<const void*>(p)))));
 }
 
 inline void store(float* p, F v) { _mm256_storeu_ps(p, v); }
@@ -94,8 +93,8 @@ inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < 8; ++r) {
     const __m256i w = load_32(rows[r][block].quants);
-    products[r] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w)),
-                                    _mm256_set1_epi16(1));
+    products[r] =
+        _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w)), _mm256_set1_epi16(1));
   }
   return sums_of_8(products);
 }

@@ -43,9 +43,7 @@ inline I splat(std::int32_t x) { return _mm512_set1_epi32(x); }
 
 inline F load(const float* p) { return _mm512_loadu_ps(p); }
 inline F load(const f16* p) { return _mm512_cvtph_ps(load_256(p)); }
-inline F load(const bf16* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16));
-}
+inline F load(const bf16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16)); }
 inline F load(const std::int8_t* p) {
   return _mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p)))));

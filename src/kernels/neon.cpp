@@ -58,9 +58,7 @@ inline F copy_sign(F magnitude, F sign) { return vbslq_f32(vdupq_n_u32(0x8000000
 inline F round(F v) { return vrndnq_f32(v); }
 inline F to_floats(I v) { return vcvtq_f32_s32(v); }
 
-inline F power_of_2(F n) {
-  return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), splat(127)), 23));
-}
+inline F power_of_2(F n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), splat(127)), 23)); }
 /// v 2^n for whole n; in two steps, as 2^n alone leaves the range before the product does.
 inline F times_power_of_2(F v, F n) {
   const F half = round(n * splat(0.5f));
@@ -103,9 +101,9 @@ inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* 
     for (std::size_t r = 0; r < 4; ++r) quads[r] = vreinterpretq_s32_s8(vld1q_s8(rows[r][block].quants + 16 * half));
     const I a = vtrn1q_s32(quads[0], quads[1]), b = vtrn2q_s32(quads[0], quads[1]);
     const I c = vtrn1q_s32(quads[2], quads[3]), d = vtrn2q_s32(quads[2], quads[3]);
-    const I columns[4] = {vcombine_s32(vget_low_s32(a), vget_low_s32(c)), vcombine_s32(vget_low_s32(b), vget_low_s32(d)),
-                          vcombine_s32(vget_high_s32(a), vget_high_s32(c)),
-                          vcombine_s32(vget_high_s32(b), vget_high_s32(d))};
+    const I columns[4] = {
+        vcombine_s32(vget_low_s32(a), vget_low_s32(c)), vcombine_s32(vget_low_s32(b), vget_low_s32(d)),
+        vcombine_s32(vget_high_s32(a), vget_high_s32(c)), vcombine_s32(vget_high_s32(b), vget_high_s32(d))};
 #pragma GCC unroll 4
     for (std::size_t k = 0; k < 4; ++k) vst1q_s8(out + 64 * half + 16 * k, vreinterpretq_s8_s32(columns[k]));
   }

@@ -45,8 +45,10 @@ void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_0* 
   for (size_t r = 0; r < rows; r += width) {
     const Q8Rows group = q8_rows(w, w_stride, r, rows);
     F sums = splat(0.0f);
-    for (size_t b = 0; b < blocks; ++b)
+    for (size_t b = 0; b < blocks; ++b) {
+      prefetch_next(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
       sums = fma(to_floats(block_dots(group.at, b, x[b].quants)), load_scales(group.at, b) * splat(x[b].scale), sums);
+    }
     store_rows(y + r, sums, rows - r);
   }
 }
@@ -60,7 +62,7 @@ void packed_tile(const PackedRows* w, const PackedVector* x, size_t blocks, floa
     I products[T];
 #pragma GCC unroll 16
     for (size_t t = 0; t < T; ++t) products[t] = splat(x[t * blocks + b].offset);
-#pragma GCC unroll 8
+#pragma GCC unroll 1
     for (size_t k = 0; k < q8_values / 4; ++k) {
       const Quads quads = load_quads(w[b].quads[k][0]);
 #pragma GCC unroll 16
@@ -69,7 +71,8 @@ void packed_tile(const PackedRows* w, const PackedVector* x, size_t blocks, floa
     }
     const F scales = load(w[b].scales);
 #pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t) sums[t] = fma(to_floats(products[t]), scales * splat(x[t * blocks + b].scale), sums[t]);
+    for (size_t t = 0; t < T; ++t)
+      sums[t] = fma(to_floats(products[t]), scales * splat(x[t * blocks + b].scale), sums[t]);
   }
 #pragma GCC unroll 16
   for (size_t t = 0; t < T; ++t) store_rows(y + t * y_stride, sums[t], rows);
@@ -80,8 +83,7 @@ void packed_tiles(const PackedRows* w, const PackedVector* x, size_t tokens, siz
                   size_t rows) {
   size_t t = 0;
   for (; t + T <= tokens; t += T) packed_tile<T>(w, x + t * blocks, blocks, y + t * y_stride, y_stride, rows);
-  if constexpr (T > 1)
-    packed_tiles<T / 2>(w, x + t * blocks, tokens - t, blocks, y + t * y_stride, y_stride, rows);
+  if constexpr (T > 1) packed_tiles<T / 2>(w, x + t * blocks, tokens - t, blocks, y + t * y_stride, y_stride, rows);
 }
 
 template <>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Kernels over rows of stored numbers, for any vector vocabulary. Included inside a target region, after the vocabulary.
+// Kernels over rows of stored numbers, for any vector vocabulary. Included inside a target region, after the
+// vocabulary.
 //
-// Every output has one accumulator that walks its length in steps of `width`; speed comes from computing several outputs
-// at once. So a number does not depend on its neighbours, and a batch equals its single rows bitwise.
+// Every output has one accumulator that walks its length in steps of `width`; speed comes from computing several
+// outputs at once. So a number does not depend on its neighbours, and a batch equals its single rows bitwise.
 #pragma once
 
 namespace pith::kernel {
@@ -45,6 +46,13 @@ inline F values(const q8_0* p, size_t v) {
 template <Block B>
 constexpr size_t chunk = BlockTraits<B>::values > width ? BlockTraits<B>::values : width;
 
+/// Asks for the part of the next `rows` rows that is read at the step from byte `begin` to `end` of these. Many rows by
+/// turns are too many streams for the hardware to foresee, the more the shorter they are.
+inline void prefetch_next(const void* row, size_t stride, size_t rows, size_t begin, size_t end) {
+  const std::byte* next = row_at<std::byte>(row, rows * stride + rows * begin);
+  for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(next + i);
+}
+
 /// y[t][r] = w[r] . x[t] for R rows and T vectors; R is 1 or a multiple of 4. Strides of w and x in bytes.
 template <Block B, size_t R, size_t T>
 void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n, float* y, size_t y_stride) {
@@ -62,6 +70,9 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
 
   size_t i = 0;
   for (; i + chunk<B> <= n; i += chunk<B>) {
+    const size_t block = i / BlockTraits<B>::values;
+    if constexpr (T == 1)
+      prefetch_next(w, w_stride, R, block * sizeof(B), (block + chunk<B> / BlockTraits<B>::values) * sizeof(B));
 #pragma GCC unroll 16
     for (size_t v = 0; v < chunk<B> / width; ++v) {
       F in[T];
@@ -69,7 +80,7 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
       for (size_t t = 0; t < T; ++t) in[t] = values(xs[t] + i, v);
 #pragma GCC unroll 16
       for (size_t r = 0; r < R; ++r) {
-        const F weight = values(rows[r] + i / BlockTraits<B>::values, v);
+        const F weight = values(rows[r] + block, v);
 #pragma GCC unroll 16
         for (size_t t = 0; t < T; ++t) sums[r][t] = fma(weight, in[t], sums[r][t]);
       }
@@ -108,7 +119,8 @@ void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_st
     const float* xs = row_at<float>(x, t * x_stride);
     float* ys = y + t * y_stride;
     size_t r = 0;
-    for (; r + R <= rows; r += R) tile<B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+    for (; r + R <= rows; r += R)
+      tile<B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
     for (; r < rows; ++r) tile<B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
   }
   if constexpr (T > 1)

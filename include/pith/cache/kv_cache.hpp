@@ -80,6 +80,7 @@ class KvCache {
   /// These tokens stay from now on, whatever the policy.
   void keep(std::span<const Position> positions);
 
+  std::size_t rows(std::size_t layer) const;               // live, over the layer's lanes
   std::size_t pages() const;                               // in use
   std::size_t pages_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
 

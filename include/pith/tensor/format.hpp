@@ -121,7 +121,8 @@ struct BlockTraits<q8_0> {
     float largest = 0;
     for (int i = 0; i < values; ++i) largest = std::fmax(largest, std::fabs(in[i]));
     const float scale = largest / 127.0f;
-    const float inverse = scale > 1e-30f ? 1.0f / scale : 0.0f;  // smaller ones are zero as f16, and 1 / scale may overflow
+    const float inverse =
+        scale > 1e-30f ? 1.0f / scale : 0.0f;  // smaller ones are zero as f16, and 1 / scale may overflow
     block.scale = to_f16(scale);
     for (int i = 0; i < values; ++i) {
       const float quant = std::fmin(std::fmax(std::nearbyint(in[i] * inverse), -127.0f), 127.0f);  // NaN gives -127
@@ -144,10 +145,14 @@ concept Block = std::is_trivially_copyable_v<B> && requires(const B& block, B& o
 template <class F>
 constexpr decltype(auto) visit(Format format, F&& f) {
   switch (format) {
-    case Format::f16: return std::forward<F>(f).template operator()<f16>();
-    case Format::bf16: return std::forward<F>(f).template operator()<bf16>();
-    case Format::q8_0: return std::forward<F>(f).template operator()<q8_0>();
-    case Format::f32: break;
+    case Format::f16:
+      return std::forward<F>(f).template operator()<f16>();
+    case Format::bf16:
+      return std::forward<F>(f).template operator()<bf16>();
+    case Format::q8_0:
+      return std::forward<F>(f).template operator()<q8_0>();
+    case Format::f32:
+      break;
   }
   return std::forward<F>(f).template operator()<float>();
 }

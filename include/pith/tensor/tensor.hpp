@@ -27,7 +27,7 @@ class Tensor {
   void resize(std::size_t rows, std::size_t cols) {
     if (rows * cols > capacity_) {
       data_.reset();
-      data_.reset(static_cast<T*>(::operator new(rows * cols * sizeof(T), alignment)));
+      data_.reset(static_cast<T*>(::operator new(rows* cols * sizeof(T), alignment)));
       capacity_ = rows * cols;
     }
     rows_ = rows;

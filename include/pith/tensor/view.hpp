@@ -22,11 +22,7 @@ struct View {
       : data(values), rows(n_rows), cols(n_cols), stride(row_stride) {}
 
   // NOLINTNEXTLINE(google-explicit-constructor): a view to read is what every view to write can be used as.
-  operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, stride};
-  }
+  operator View<const T>() const requires(!std::is_const_v<T>) { return {data, rows, cols, stride}; }
 
   std::span<T> operator[](std::size_t row) const {
     assert(row < rows);

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// What a sequence forgot, when, and by whom: a record of one generation or evaluation.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pith/session.hpp"
+#include "pith/tokenizer.hpp"
+
+namespace pith {
+
+/// The whole history of one sequence. Since a drop is final, it is one integer per (layer, lane, token); all that is
+/// shown of it (who sees what, live counts, kept fractions) follows from these.
+struct Trace {
+  template <class T>
+  using PerRow = std::vector<std::vector<std::vector<T>>>;  // [layer][lane][position]
+
+  struct Pass {
+    Position first = 0, next = 0;        // it fed the tokens [first, next)
+    std::size_t kv_bytes = 0;            // pages in use after it
+    std::vector<std::size_t> live_rows;  // per layer, over lanes, after it
+  };
+
+  std::vector<Token> tokens;
+  PerRow<std::int32_t> drop_at;  // the first position that did not see the token, -1 = none
+  PerRow<float> gate_score;      // the gate's s - threshold - tau at the drop; NaN: not dropped; empty: no gate
+  std::vector<float> logprob;    // of each token given those before it, in nats; NaN: not known
+  std::vector<float> entropy;    // of the distribution it was drawn from, in nats; NaN: not known
+  std::vector<Pass> passes;
+  double kv_row_bytes = 0;  // of one row of one lane, its share of a page
+};
+
+/// Mean fraction of the causal context that is visible, over the queries of a sequence: drop_at of one lane.
+double kept_fraction(std::span<const std::int32_t> drop_at);
+
+/// Records the sequences of one session.
+///
+///     Tracer tracer;
+///     Session session(model, tracer.attach(options));
+///     …
+///     Trace trace = tracer.trace(session, sequence);
+class Tracer {
+ public:
+  Tracer();
+  ~Tracer();
+  Tracer(Tracer&&) noexcept;
+  Tracer& operator=(Tracer&&) noexcept;
+
+  /// The same options, with drops and passes reported to this tracer as well; the session must not outlive it.
+  SessionOptions attach(SessionOptions options);
+
+  /// `token` stands at `position`, drawn (or given) where the model's answer was `logits`.
+  void predicted(SequenceId sequence, std::size_t position, std::span<const float> logits, Token token);
+
+  Trace trace(const Session& session, SequenceId sequence) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// What a trace file says beside the trace itself.
+struct TraceInfo {
+  std::string model;   // its name
+  std::string policy;  // as given
+  float tau = 0;
+  KvFormat kv = KvFormat::f32;
+  std::size_t prompt_tokens = 0;  // the first so many tokens were given
+};
+
+/// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).
+std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer);
+
+}  // namespace pith

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "pith/trace.hpp"
+
+namespace pith {
+
+namespace {
+
+using nlohmann::json;
+
+/// JSON has no NaN and no infinity.
+json finite(float x) { return std::isfinite(x) ? json(x) : json(nullptr); }
+
+json finite(const std::vector<float>& values) {
+  json all = json::array();
+  for (const float x : values) all.push_back(finite(x));
+  return all;
+}
+
+/// A special token, which contributes no text, is shown as it is spelled.
+std::string shown(const Tokenizer& tokenizer, Token token) {
+  const std::string_view piece = tokenizer.piece(token);
+  if (!piece.empty()) return std::string(piece);
+  return tokenizer.decode(std::span(&token, 1), Tokenizer::Show::with_specials);
+}
+
+}  // namespace
+
+std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer) {
+  json out;
+  out["format"] = "pith-trace/1";
+  out["model"] = {{"name", info.model},
+                  {"architecture", name(config.architecture)},
+                  {"n_layers", config.n_layers},
+                  {"n_heads", config.n_heads},
+                  {"n_kv_heads", config.n_kv_heads}};
+  out["policy"] = info.policy;
+  out["tau"] = finite(info.tau);
+  out["kv"] = name(info.kv);
+  out["prompt_tokens"] = info.prompt_tokens;
+  out["tokens"] = trace.tokens;
+  out["pieces"] = json::array();
+  for (const Token token : trace.tokens) out["pieces"].push_back(shown(tokenizer, token));
+  out["drop_at"] = trace.drop_at;
+  out["gate_score"] = nullptr;
+  for (const auto& layer : trace.gate_score) {
+    json lanes = json::array();
+    for (const auto& lane : layer) lanes.push_back(finite(lane));
+    out["gate_score"].push_back(std::move(lanes));
+  }
+  out["logprob"] = finite(trace.logprob);
+  out["entropy"] = finite(trace.entropy);
+  out["passes"] = json::array();
+  for (const Trace::Pass& pass : trace.passes)
+    out["passes"].push_back(
+        {{"first", pass.first}, {"next", pass.next}, {"kv_bytes", pass.kv_bytes}, {"live_rows", pass.live_rows}});
+  out["kv_row_bytes"] = trace.kv_row_bytes;
+  out["page_rows"] = PageLayout::capacity;
+
+  double all = 0;
+  out["kept_per_layer"] = json::array();
+  for (const auto& layer : trace.drop_at) {
+    double sum = 0;
+    for (const auto& lane : layer) sum += kept_fraction(lane);
+    out["kept_per_layer"].push_back(sum / static_cast<double>(layer.size()));
+    all += sum / static_cast<double>(layer.size());
+  }
+  out["kept"] = trace.drop_at.empty() ? 1.0 : all / static_cast<double>(trace.drop_at.size());
+  // Pieces may be parts of UTF-8 characters.
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace pith

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "pith/trace.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <tuple>
+#include <utility>
+
+namespace pith {
+
+namespace {
+
+constexpr float unknown = std::numeric_limits<float>::quiet_NaN();
+
+/// Log-probability of `token` and entropy of softmax(logits), in nats.
+std::pair<float, float> judge(std::span<const float> logits, Token token) {
+  const double largest = *std::ranges::max_element(logits);
+  double sum = 0, weighted = 0;  // of e^(x - largest), and of (x - largest) e^(x - largest)
+  for (const float logit : logits) {
+    const double x = static_cast<double>(logit) - largest;
+    sum += std::exp(x);
+    weighted += x * std::exp(x);
+  }
+  const double log_sum = std::log(sum);
+  const double x = static_cast<double>(logits[static_cast<std::size_t>(token)]) - largest;
+  return {static_cast<float>(x - log_sum), static_cast<float>(log_sum - weighted / sum)};
+}
+
+}  // namespace
+
+double kept_fraction(std::span<const std::int32_t> drop_at) {
+  const auto n = static_cast<double>(drop_at.size());
+  double seen = 0;
+  for (std::size_t j = 0; j < drop_at.size(); ++j) {
+    const double until = drop_at[j] < 0 ? n : static_cast<double>(drop_at[j]);
+    seen += until - static_cast<double>(j);
+  }
+  return drop_at.empty() ? 1.0 : seen / (n * (n + 1) / 2);
+}
+
+struct Tracer::Impl {
+  struct Record {
+    std::vector<Token> tokens;
+    std::vector<Drop> drops;
+    std::vector<Trace::Pass> passes;
+    std::vector<float> logprob, entropy;
+  };
+  std::map<SequenceId, Record> records;
+};
+
+Tracer::Tracer() : impl_(std::make_unique<Impl>()) {}
+Tracer::~Tracer() = default;
+Tracer::Tracer(Tracer&&) noexcept = default;
+Tracer& Tracer::operator=(Tracer&&) noexcept = default;
+
+SessionOptions Tracer::attach(SessionOptions options) {
+  Impl* const impl = impl_.get();
+  options.record_drops = true;
+  options.on_drop = [impl, also = std::move(options.on_drop)](SequenceId id, const Drop& drop) {
+    impl->records[id].drops.push_back(drop);
+    if (also) also(id, drop);
+  };
+  options.on_pass = [impl, also = std::move(options.on_pass)](const PassInfo& pass) {
+    Impl::Record& record = impl->records[pass.sequence];
+    record.tokens.insert(record.tokens.end(), pass.tokens.begin(), pass.tokens.end());
+    record.passes.push_back({pass.first,
+                             pass.first + static_cast<Position>(pass.tokens.size()),
+                             pass.kv_bytes,
+                             {pass.live_rows.begin(), pass.live_rows.end()}});
+    if (also) also(pass);
+  };
+  return options;
+}
+
+void Tracer::predicted(SequenceId sequence, std::size_t position, std::span<const float> logits, Token token) {
+  Impl::Record& record = impl_->records[sequence];
+  if (record.logprob.size() <= position) {
+    record.logprob.resize(position + 1, unknown);
+    record.entropy.resize(position + 1, unknown);
+  }
+  std::tie(record.logprob[position], record.entropy[position]) = judge(logits, token);
+}
+
+Trace Tracer::trace(const Session& session, SequenceId sequence) const {
+  const auto found = impl_->records.find(sequence);
+  Trace trace;
+  trace.drop_at = session.drop_at(sequence);
+  const CacheStats stats = session.stats(sequence);
+  const std::size_t pages = (session.length(sequence) + PageLayout::capacity - 1) / PageLayout::capacity;
+  const std::size_t rows = trace.drop_at.size() * trace.drop_at[0].size() * pages * PageLayout::capacity;
+  if (rows > 0) trace.kv_row_bytes = static_cast<double>(stats.bytes_dense) / static_cast<double>(rows);
+  if (found == impl_->records.end()) return trace;
+  const Impl::Record& record = found->second;
+  trace.tokens = record.tokens;
+  trace.passes = record.passes;
+  trace.logprob = record.logprob;
+  trace.entropy = record.entropy;
+  trace.logprob.resize(trace.tokens.size(), unknown);
+  trace.entropy.resize(trace.tokens.size(), unknown);
+  if (session.model().config().gate) {
+    for (const auto& layer : trace.drop_at)
+      trace.gate_score.emplace_back(layer.size(), std::vector(trace.tokens.size(), unknown));
+    const auto length = static_cast<Position>(trace.tokens.size());
+    for (const Drop& drop : record.drops)
+      if (drop.until < length)
+        trace.gate_score[drop.layer][drop.lane][static_cast<std::size_t>(drop.position)] = drop.gate_score;
+  }
+  return trace;
+}
+
+}  // namespace pith
