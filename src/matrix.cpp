@@ -18,13 +18,11 @@ std::string shape(Format format, std::size_t rows, std::size_t cols) {
   return "matrix " + std::string(name(format)) + " [" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }
 
-// To hand out tasks costs about a microsecond, about this many multiply-adds.
-constexpr std::size_t serial_work = std::size_t{1} << 16;
-
 // Weights per task: enough to outlast the cost of handing out tasks, few enough to stay in a core's second-level cache
 // while all tokens pass over them.
 constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes
 constexpr std::size_t largest_panel = std::size_t{1} << 18;   // bytes
+constexpr std::size_t numbers_per_task = 4096;                // to be quantised
 constexpr std::size_t row_tile = 16;                          // a multiple of what every kernel computes at once
 
 std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
@@ -42,7 +40,8 @@ Matrix::Matrix(Format format, std::size_t rows, std::size_t cols, std::span<cons
   if (cols % values != 0)
     fail(ErrorCode::format, shape(format, rows, cols), "columns in multiples of " + std::to_string(values),
          std::to_string(cols));
-  const bool countable = stride() == 0 || rows <= std::numeric_limits<std::size_t>::max() / stride();
+  constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+  const bool countable = cols / values <= most / block_bytes(format) && (cols == 0 || rows <= most / stride());
   if (!countable || this->bytes() != bytes.size())
     fail(ErrorCode::format, shape(format, rows, cols),
          countable ? std::to_string(this->bytes()) + " bytes" : "a size that can be addressed",
@@ -50,7 +49,7 @@ Matrix::Matrix(Format format, std::size_t rows, std::size_t cols, std::span<cons
   const std::size_t alignment = visit(format, []<Block B>() { return alignof(B); });
   if (reinterpret_cast<std::uintptr_t>(data_) % alignment != 0)
     fail(ErrorCode::format, shape(format, rows, cols), "data aligned to " + std::to_string(alignment) + " bytes",
-         "an odd address");
+         "an address that is not");
 }
 
 Matrix Matrix::encode(Format format, View<const float> values) {
@@ -82,9 +81,9 @@ View<const q8_0> Activations::quantised(const Threads& threads) {
   if (!quantised_) {
     assert(values_.cols() % block == 0);
     blocks_.resize(values_.rows(), values_.cols() / block);
-    const std::size_t rows_per_task = std::max(serial_work / 16 / std::max(values_.cols(), block), std::size_t{1});
+    const std::size_t rows_per_task = std::max(numbers_per_task / std::max(values_.cols(), block), std::size_t{1});
     const std::size_t tasks = (values_.rows() + rows_per_task - 1) / rows_per_task;
-    threads.run(tasks, [&](std::size_t task) {
+    threads.run(tasks, 16 * values_.rows() * values_.cols(), [&](std::size_t task) {
       const std::size_t end = std::min(values_.rows(), (task + 1) * rows_per_task);
       for (std::size_t t = task * rows_per_task; t < end; ++t)
         ops::encode(Format::q8_0, values_[t].data(), values_.cols(), reinterpret_cast<std::byte*>(blocks_[t].data()));
@@ -109,9 +108,7 @@ void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threa
       if (bias.empty()) return;
       for (std::size_t t = 0; t < y.rows; ++t) ops::add(y[t].data() + first, bias.data() + first, count);
     };
-    const Threads alone(1);
-    const bool small = w.rows() * w.cols() * rows.rows < serial_work;
-    (small ? alone : threads).run((w.rows() + panel - 1) / panel, task);
+    threads.run((w.rows() + panel - 1) / panel, w.rows() * w.cols() * rows.rows, task);
   };
 
   visit(w.format(), [&]<Block B>() {

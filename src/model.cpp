@@ -211,7 +211,8 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
   impl->config = checkpoint.config();
   impl->weights = visit(impl->config, [&]<class Arch>() { return Loader(checkpoint).load<Arch>(); });
   for (const auto& [name, tensor] : checkpoint.tensors())
-    impl->tensors.push_back({name, std::string(pith::name(tensor.format)), tensor.shape, tensor.bytes.size()});
+    impl->tensors.push_back({name, tensor.supported ? std::string(pith::name(tensor.format)) : tensor.dtype,
+                             tensor.shape, tensor.bytes.size()});
   return Model(std::move(impl));
 }
 

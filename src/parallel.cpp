@@ -42,6 +42,9 @@ void pause() {
 constexpr int patient_turns = 2000;
 constexpr int yielding_turns = 50;
 
+// Handing out a loop costs about a microsecond, and more where the cores are busy: worth it from so many multiply-adds.
+constexpr std::size_t worth_sharing = std::size_t{1} << 16;
+
 }  // namespace
 
 /// The threads of one step around the loop in work.
@@ -148,8 +151,9 @@ void Threads::gather_erased(void (*call)(void*), void* body) const {
   call(body);
 }
 
-void Threads::run_erased(std::size_t tasks, void (*call)(void*, std::size_t), void* task) const {
-  if (tasks > 1 && crew_ && crew_->gathered.load(std::memory_order_relaxed) && !crew_->busy.exchange(true)) {
+void Threads::run_erased(std::size_t tasks, std::size_t work, void (*call)(void*, std::size_t), void* task) const {
+  if (tasks > 1 && work >= worth_sharing && crew_ && crew_->gathered.load(std::memory_order_relaxed) &&
+      !crew_->busy.exchange(true)) {
     crew_->publish(tasks, call, task);
     crew_->finish_loop();
     crew_->busy.store(false);

@@ -178,6 +178,14 @@ struct Session::Impl {
     }
   }
 
+  /// Gathering threads costs some tens of microseconds; a small model's token takes less.
+  bool worth_gathering() const {
+    constexpr std::uint64_t least_work = std::uint64_t{1} << 21;  // multiply-adds
+    std::uint64_t tokens = pass.tokens.size();
+    for (const auto& [id, sequence] : sequences) tokens += sequence.pending.size();
+    return tokens * (parameters + pool.bytes_used() / sizeof(float)) >= least_work;
+  }
+
   /// One forward pass, or what is left of it.
   void advance(const std::stop_token& stop) {
     if (pass.empty()) plan();
@@ -206,21 +214,21 @@ struct Session::Impl {
     }
     compute_logits();
     fresh.clear();
-    done.clear();
+    reported.clear();
     for (std::size_t s = 0; s < pass.segments.size(); ++s) {
       const Segment& segment = pass.segments[s];
       if (segment.cache == nullptr) continue;
       segment.cache->log().take_fresh([&](const Drop& drop) {
         if (options.on_drop) fresh.emplace_back(owners[s], drop);
       });
-      done.push_back({owners[s], segment});
+      reported.push_back({owners[s], segment});
     }
     const std::vector<Token> tokens = options.on_pass ? pass.tokens : std::vector<Token>{};
     pass.clear();
     owners.clear();
     // Last, as the caller's code may throw.
     for (const auto& [id, drop] : fresh) options.on_drop(id, drop);
-    for (const auto& [id, segment] : done) {
+    for (const auto& [id, segment] : reported) {
       if (options.on_pass) options.on_pass(info(id, segment, tokens));
       if (options.on_prefill && segment.first < segment.prompt_end)
         options.on_prefill({id, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
@@ -273,6 +281,7 @@ struct Session::Impl {
   const prune::AnyPolicy policy;
   const prune::Needs needs;
   const std::size_t context;
+  const std::uint64_t parameters = model.parameters();
   const PageLayout layout;
   PagePool pool;
   const Threads threads;
@@ -284,7 +293,7 @@ struct Session::Impl {
   std::vector<SequenceId> owners;                               // of the pass's segments
   std::vector<std::pair<SequenceId, std::size_t>> output_rows;  // of the pass
   std::vector<std::pair<SequenceId, Drop>> fresh;
-  std::vector<std::pair<SequenceId, Segment>> done;
+  std::vector<std::pair<SequenceId, Segment>> reported;
   std::vector<std::size_t> live_rows;
   Activations final;     // [outputs, d_model]
   Tensor<float> logits;  // [outputs, vocab_size]
@@ -310,9 +319,10 @@ void Session::push(SequenceId sequence, std::span<const Token> tokens) { impl_->
 std::span<const Output> Session::step(std::stop_token stop) {
   Impl& s = *impl_;
   s.outputs.clear();
-  s.threads.gather([&] {
+  const auto advance = [&] {
     while (s.outputs.empty() && !idle()) s.advance(stop);
-  });
+  };
+  s.worth_gathering() ? s.threads.gather(advance) : advance();
   return s.outputs;
 }
 

@@ -25,8 +25,8 @@ enum class Specials {
 /// An immutable tokenizer; copies share it, and any number of threads may use it.
 class Tokenizer {
  public:
-  /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt), from one of these files,
-  /// or from a .gguf file. Throws Error (file, format, unsupported).
+  /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), from one
+  /// of these files, or from a .gguf file. Throws Error (file, format, unsupported).
   static Tokenizer load(const std::filesystem::path& path);
 
   /// Invalid UTF-8 is replaced by U+FFFD, one per maximal ill-formed subsequence.
@@ -50,6 +50,7 @@ class Tokenizer {
   struct Impl;
 
  private:
+  friend class TextStream;
   explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };

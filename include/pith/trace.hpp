@@ -73,7 +73,18 @@ struct TraceInfo {
   std::size_t prompt_tokens = 0;  // the first so many tokens were given
 };
 
+/// The text of each token: a special token as it is spelled, U+FFFD for bytes that are not whole characters.
+std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer);
+
 /// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).
 std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer);
+
+/// Fraction of the layers (and lanes) that still hold each token before query `now` attends.
+std::vector<float> held(const Trace& trace, std::size_t now);
+
+/// Two pictures of the paper (arXiv 2305.15805, figures 1 and 5) in one: the text, each token shaded by the fraction of
+/// layers that hold it at the end and struck through where none does, with arrows from the token that dropped most to
+/// what it dropped; and for each layer the map of who sees whom.
+std::string to_svg(const Trace& trace, const Tokenizer& tokenizer);
 
 }  // namespace pith

@@ -15,9 +15,10 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), \
                              apply_to = function)
 #else
-// g++ 12's own intrinsics leave lanes that do not matter uninitialised.
+// g++ 12's own intrinsics leave lanes that do not matter uninitialised, and unoptimised are macros with masks of -1.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #endif
@@ -32,7 +33,7 @@ using I = __m512i;
 using Quads = __m512i;  // four bytes of each of sixteen rows
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
-constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }

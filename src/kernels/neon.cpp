@@ -19,7 +19,7 @@ using I = int32x4_t;
 using Quads = int8x16_t;  // four bytes of each of four rows
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
-constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
 
 inline F splat(float x) { return vdupq_n_f32(x); }
 inline F splat(f16 x) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.bits))); }

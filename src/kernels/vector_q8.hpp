@@ -46,7 +46,7 @@ void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_0* 
     const Q8Rows group = q8_rows(w, w_stride, r, rows);
     F sums = splat(0.0f);
     for (size_t b = 0; b < blocks; ++b) {
-      prefetch_next(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
+      prefetch_after(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
       sums = fma(to_floats(block_dots(group.at, b, x[b].quants)), load_scales(group.at, b) * splat(x[b].scale), sums);
     }
     store_rows(y + r, sums, rows - r);
@@ -110,6 +110,7 @@ void matmul<q8_0>(const std::byte* w, size_t w_stride, size_t rows, const std::b
     for (size_t r = 0; r < rows; r += width) {
       const Q8Rows group = q8_rows(w, w_stride, r, rows);
       for (size_t b = 0; b < blocks; ++b) {
+        prefetch_after(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
         store(packed_rows[b].scales, load_scales(group.at, b));
         pack_quads(group.at, b, packed_rows[b].quads[0][0]);
       }

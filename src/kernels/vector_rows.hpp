@@ -46,15 +46,22 @@ inline F values(const q8_0* p, size_t v) {
 template <Block B>
 constexpr size_t chunk = BlockTraits<B>::values > width ? BlockTraits<B>::values : width;
 
-/// Asks for the part of the next `rows` rows that is read at the step from byte `begin` to `end` of these. Many rows by
-/// turns are too many streams for the hardware to foresee, the more the shorter they are.
-inline void prefetch_next(const void* row, size_t stride, size_t rows, size_t begin, size_t end) {
-  const std::byte* next = row_at<std::byte>(row, rows * stride + rows * begin);
-  for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(next + i);
+/// Asks for what is read `rows` rows (but at least 16 KB) after the bytes [begin, end) of these rows: several rows by
+/// turns are more streams than the hardware foresees, the more so the shorter they are. Inlined always, as g++ takes a
+/// function that only prefetches for one without effect.
+[[gnu::always_inline]] inline void prefetch_after(const void* row, size_t stride, size_t rows, size_t begin,
+                                                  size_t end) {
+  constexpr size_t least = size_t{16} << 10;
+  const size_t distance = rows * stride > least ? rows * stride : least;
+  const std::byte* first = row_at<std::byte>(row, distance + rows * begin);
+  for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(first + i, 0, 2);  // to the second level
 }
 
+/// Where rows lie: a weight's go on after those at hand, a cache page ends with them.
+enum class Source { weight, page };
+
 /// y[t][r] = w[r] . x[t] for R rows and T vectors; R is 1 or a multiple of 4. Strides of w and x in bytes.
-template <Block B, size_t R, size_t T>
+template <Source source, Block B, size_t R, size_t T>
 void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n, float* y, size_t y_stride) {
   const B* rows[R];
   const float* xs[T];
@@ -71,8 +78,8 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
   size_t i = 0;
   for (; i + chunk<B> <= n; i += chunk<B>) {
     const size_t block = i / BlockTraits<B>::values;
-    if constexpr (T == 1)
-      prefetch_next(w, w_stride, R, block * sizeof(B), (block + chunk<B> / BlockTraits<B>::values) * sizeof(B));
+    if constexpr (source == Source::weight && T == 1)
+      prefetch_after(w, w_stride, R, block * sizeof(B), (block + chunk<B> / BlockTraits<B>::values) * sizeof(B));
 #pragma GCC unroll 16
     for (size_t v = 0; v < chunk<B> / width; ++v) {
       F in[T];
@@ -110,7 +117,7 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
 }
 
 /// T vectors at a time over all rows, so that those vectors stay in the first-level cache; then what is left in halves.
-template <Block B, size_t T>
+template <Source source, Block B, size_t T>
 void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_stride, size_t tokens, size_t n, float* y,
            size_t y_stride) {
   constexpr size_t R = T == 1 ? 8 : 4;
@@ -120,25 +127,27 @@ void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_st
     float* ys = y + t * y_stride;
     size_t r = 0;
     for (; r + R <= rows; r += R)
-      tile<B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
-    for (; r < rows; ++r) tile<B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+      tile<source, B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+    for (; r < rows; ++r)
+      tile<source, B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
   }
   if constexpr (T > 1)
-    tiles<B, T / 2>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n, y + t * y_stride,
-                    y_stride);
+    tiles<source, B, T / 2>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
+                            y + t * y_stride, y_stride);
 }
 
 template <Block B>
 void matmul(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x, size_t x_stride, size_t tokens,
             size_t cols, float* y, size_t y_stride) {
-  tiles<B, tile_tokens>(row_at<B>(w, 0), w_stride, rows, row_at<float>(x, 0), x_stride, tokens, cols, y, y_stride);
+  tiles<Source::weight, B, tile_tokens>(row_at<B>(w, 0), w_stride, rows, row_at<float>(x, 0), x_stride, tokens, cols, y,
+                                        y_stride);
 }
 
 template <Block B>
 void dots(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows, size_t dim,
           float* scores, size_t score_stride) {
-  tiles<B, tile_tokens>(row_at<B>(rows, 0), row_bytes(BlockTraits<B>::format, dim), n_rows, queries,
-                        query_stride * sizeof(float), n_queries, dim, scores, score_stride);
+  tiles<Source::page, B, tile_tokens>(row_at<B>(rows, 0), row_bytes(BlockTraits<B>::format, dim), n_rows, queries,
+                                      query_stride * sizeof(float), n_queries, dim, scores, score_stride);
 }
 
 /// out[q][0 .. V * width) += sum_j weights[q][j] rows[j][the same columns] for Q queries.
@@ -202,6 +211,7 @@ void weighs(const float* weights, size_t n_queries, size_t weight_stride, const 
 template <Block B>
 void accumulate(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* rows, size_t n_rows,
                 size_t dim, float* out, size_t out_stride) {
+  if (n_rows == 0) return;
   weighs<B, tile_tokens>(weights, n_queries, weight_stride, row_at<B>(rows, 0), n_rows, dim, out, out_stride);
 }
 

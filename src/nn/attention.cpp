@@ -2,6 +2,7 @@
 #include "pith/nn/attention.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -16,6 +17,9 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // A lone token's tile is shared by a task per so many pages. Fixed, so that results do not depend on the threads.
 constexpr std::size_t pages_per_task = 16;
+
+// Room from the start, so that decoding at ordinary lengths allocates nothing.
+constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
 /// The queries of a tile, scaled and side by side: [token][head][head_dim].
 struct Queries {
@@ -55,19 +59,23 @@ void hide(const Page& page, Position first, std::size_t tokens, std::size_t head
 }  // namespace
 
 Attention::Attention(const Config& config, prune::Needs needs)
-    : config_(config), needs_(needs), scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {}
+    : config_(config), needs_(needs), scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {
+  tasks_.reserve(least_tasks);
+  page_tasks_.reserve(least_tasks);
+}
 
 void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
   plan(pass);
   maximum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
-  threads.run(tasks_.size(), [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
+  threads.run(tasks_.size(), work_, [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
   merge(pass, out);
   if (!needs_.evidence.empty()) observe(pass, q, threads);
 }
 
 void Attention::plan(const Pass& pass) {
   tasks_.clear();
+  work_ = 0;
   std::size_t partials = 0;
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
@@ -77,7 +85,9 @@ void Attention::plan(const Pass& pass) {
     if (segment.cache == nullptr) continue;
     const auto lanes = segment.cache->lanes(pass.layer);
     for (std::size_t kv_head = 0; kv_head < static_cast<std::size_t>(config_.n_kv_heads); ++kv_head) {
-      const std::size_t pages = lanes[lanes.size() == 1 ? 0 : kv_head].pages();
+      const Lane& lane = lanes[lanes.size() == 1 ? 0 : kv_head];
+      const std::size_t pages = lane.pages();
+      work_ += 2 * lane.rows() * segment.count * group * static_cast<std::size_t>(config_.head_dim);
       for (std::size_t h = 0; h < group; h += heads) {
         Task task{.segment = s,
                   .kv_head = kv_head,
@@ -105,7 +115,9 @@ void Attention::plan(const Pass& pass) {
       }
     }
   }
-  partials_.resize(partials, max_queries * (static_cast<std::size_t>(config_.head_dim) + 2));
+  // In powers of two, as the other lists grow: so that memory is seldom asked for as a context gets longer.
+  partials_.resize(std::bit_ceil(std::max(partials, least_partials)),
+                   heads * (static_cast<std::size_t>(config_.head_dim) + 2));
 }
 
 void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
@@ -203,7 +215,7 @@ void Attention::observe(const Pass& pass, View<const float> q, const Threads& th
     for (std::size_t l = 0; l < lanes.size(); ++l)
       for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
   }
-  threads.run(page_tasks_.size(), [&](std::size_t i) {
+  threads.run(page_tasks_.size(), work_, [&](std::size_t i) {
     const PageTask& task = page_tasks_[i];
     const Segment& segment = pass.segments[task.segment];
     observe_page(segment, segment.cache->lanes(pass.layer)[task.lane], task.lane, task.page, q);

@@ -42,7 +42,8 @@ void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) c
   const float cut = moment.gate.threshold + tau;
   for (const Lane& lane : layer.lanes()) {
     const bool wanted = lane.layout().shape().evidence.has(Evidence::gate_logit);
-    moment.threads->run(lane.pages(), [&](std::size_t p) {
+    const auto queries = static_cast<std::size_t>(moment.next - moment.first);
+    moment.threads->run(lane.pages(), lane.rows() * queries * moment.gate.queries.cols, [&](std::size_t p) {
       const Page page = lane.page(p);
       judge(page, moment.gate, moment.first, moment.next, cut,
             wanted ? page.evidence(Evidence::gate_logit).data() : nullptr);

@@ -20,13 +20,6 @@ json finite(const std::vector<float>& values) {
   return all;
 }
 
-/// A special token, which contributes no text, is shown as it is spelled.
-std::string shown(const Tokenizer& tokenizer, Token token) {
-  const std::string_view piece = tokenizer.piece(token);
-  if (!piece.empty()) return std::string(piece);
-  return tokenizer.decode(std::span(&token, 1), Tokenizer::Show::with_specials);
-}
-
 }  // namespace
 
 std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer) {
@@ -42,8 +35,7 @@ std::string to_json(const Trace& trace, const TraceInfo& info, const Config& con
   out["kv"] = name(info.kv);
   out["prompt_tokens"] = info.prompt_tokens;
   out["tokens"] = trace.tokens;
-  out["pieces"] = json::array();
-  for (const Token token : trace.tokens) out["pieces"].push_back(shown(tokenizer, token));
+  out["pieces"] = pieces(trace.tokens, tokenizer);
   out["drop_at"] = trace.drop_at;
   out["gate_score"] = nullptr;
   for (const auto& layer : trace.gate_score) {
@@ -69,8 +61,7 @@ std::string to_json(const Trace& trace, const TraceInfo& info, const Config& con
     all += sum / static_cast<double>(layer.size());
   }
   out["kept"] = trace.drop_at.empty() ? 1.0 : all / static_cast<double>(trace.drop_at.size());
-  // Pieces may be parts of UTF-8 characters.
-  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+  return out.dump();
 }
 
 }  // namespace pith

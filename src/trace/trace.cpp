@@ -8,6 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "tokenizer/unicode.hpp"
+
 namespace pith {
 
 namespace {
@@ -38,6 +40,26 @@ double kept_fraction(std::span<const std::int32_t> drop_at) {
     seen += until - static_cast<double>(j);
   }
   return drop_at.empty() ? 1.0 : seen / (n * (n + 1) / 2);
+}
+
+std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer) {
+  std::vector<std::string> all;
+  for (const Token token : tokens) {
+    const std::string_view piece = tokenizer.piece(token);
+    all.push_back(piece.empty() ? tokenizer.decode(std::span(&token, 1), Tokenizer::Show::with_specials)
+                                : text::repair(piece));
+  }
+  return all;
+}
+
+std::vector<float> held(const Trace& trace, std::size_t now) {
+  std::vector<float> share(trace.tokens.size());
+  for (const auto& layer : trace.drop_at)
+    for (const auto& lane : layer)
+      for (std::size_t j = 0; j < share.size(); ++j)
+        if (lane[j] < 0 || static_cast<std::size_t>(lane[j]) > now)
+          share[j] += 1.0f / static_cast<float>(trace.drop_at.size() * layer.size());
+  return share;
 }
 
 struct Tracer::Impl {

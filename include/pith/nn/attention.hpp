@@ -48,7 +48,8 @@ class Attention {
   prune::Needs needs_;
   float scale_;
   std::vector<Task> tasks_;
-  Tensor<float> partials_;  // [partial][query] (head_dim sums of values, maximum, sum of weights)
+  std::size_t work_ = 0;    // multiply-adds of a score and a sum for all of them
+  Tensor<float> partials_;  // [partial][head] (head_dim sums of values, maximum, sum of weights)
   Tensor<float> maximum_;   // [token][head] largest score
   Tensor<float> sum_;       // [token][head] sum of e^(score - maximum)
   struct PageTask {

@@ -44,13 +44,22 @@ inline void normalise_heads(const NormWeights& w, const Config& config, View<flo
 }
 
 /// Calls f(segment, threads) for the sequences still alive: side by side, or one with all threads to itself.
+/// `work` as in Threads::run.
 template <class F>
-void for_each_segment(const Pass& pass, const Threads& threads, F&& f) {
+void for_each_segment(const Pass& pass, const Threads& threads, std::size_t work, F&& f) {
   const bool alone = pass.segments.size() == 1;
-  threads.run(alone ? 0 : pass.segments.size(), [&](std::size_t i) {
+  threads.run(alone ? 0 : pass.segments.size(), work, [&](std::size_t i) {
     if (pass.segments[i].cache != nullptr) f(pass.segments[i], Threads(1));
   });
   if (alone && pass.segments[0].cache != nullptr) f(pass.segments[0], threads);
+}
+
+/// Live rows of the pass's layer, over its sequences.
+inline std::size_t rows_in(const Pass& pass) {
+  std::size_t rows = 0;
+  for (const Segment& segment : pass.segments)
+    if (segment.cache != nullptr) rows += segment.cache->rows(pass.layer);
+  return rows;
 }
 
 inline prune::Moment moment(const Config& config, const LayerWeights& w, const Segment& segment, const Workspace& ws,
@@ -113,8 +122,9 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
     }
 
     // Remember, forget, attend, forget.
+    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
     store(config, pass, pass.layer, ws, threads);
-    for_each_segment(pass, threads, [&](const Segment& segment, const Threads& inner) {
+    for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       const KvLayer layer = segment.cache->layer(pass.layer);
       policy.before_attention(layer, moment(config, w, segment, ws, inner));
       layer.reopen_kept(config.window(static_cast<int>(pass.layer)));
@@ -122,10 +132,10 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
     });
     ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
     ws.attended.changed();
-    for_each_segment(pass, threads, [&](const Segment& segment, const Threads& inner) {
+    for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       const KvLayer layer = segment.cache->layer(pass.layer);
+      layer.sweep(segment.next());  // first, so that what is gone already is not judged
       policy.after_attention(layer, moment(config, w, segment, ws, inner));
-      layer.sweep(segment.next());
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
     ops::add(ws.x.data(), ws.branch.data(), n * d);

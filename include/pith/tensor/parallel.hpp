@@ -27,11 +27,12 @@ class Threads {
   }
 
   /// Calls task(0) … task(tasks - 1), in any order, on the threads gathered (else on this one); returns when all are
-  /// done. Tasks must not throw. Within a task, run() works on the task's own thread.
+  /// done. `work`: about how many multiply-adds that is; too little to share stays on this thread.
+  /// Tasks must not throw. Within a task, run() works on the task's own thread.
   template <class Task>
-  void run(std::size_t tasks, Task&& task) const {
+  void run(std::size_t tasks, std::size_t work, Task&& task) const {
     run_erased(
-        tasks, [](void* f, std::size_t i) { (*static_cast<std::remove_reference_t<Task>*>(f))(i); }, erase(task));
+        tasks, work, [](void* f, std::size_t i) { (*static_cast<std::remove_reference_t<Task>*>(f))(i); }, erase(task));
   }
 
  private:
@@ -42,7 +43,7 @@ class Threads {
     return const_cast<void*>(static_cast<const void*>(&f));
   }
   void gather_erased(void (*call)(void*), void* body) const;
-  void run_erased(std::size_t tasks, void (*call)(void*, std::size_t), void* task) const;
+  void run_erased(std::size_t tasks, std::size_t work, void (*call)(void*, std::size_t), void* task) const;
 
   int count_;
   std::shared_ptr<Crew> crew_;  // null for one thread

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// Kernels per format and instruction set: bytes of weights or cache rows per second beside a plain read of memory, and
+// for many tokens FLOP per second. All on one thread. For medians that can be compared:
+//   bench_kernels --benchmark_enable_random_interleaving --benchmark_repetitions=5 --benchmark_report_aggregates_only
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/table.hpp"
+#include "pith/tensor/format.hpp"
+#include "pith/tensor/tensor.hpp"
+
+namespace {
+
+using pith::Format;
+using pith::Tensor;
+using pith::kernel::FormatKernels;
+using pith::kernel::Table;
+
+constexpr std::size_t beyond_caches = std::size_t{128} << 20;  // bytes
+
+using Bytes = Tensor<std::byte>;
+
+Bytes encoded(Format format, std::size_t rows, std::size_t cols) {
+  std::mt19937 engine(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(cols);
+  for (float& v : values) v = normal(engine);
+  Bytes bytes;
+  bytes.resize(rows, pith::row_bytes(format, cols));
+  const FormatKernels& kernels = pith::kernel::table().formats[static_cast<std::size_t>(format)];
+  for (std::size_t r = 0; r < rows; ++r) kernels.encode(values.data(), cols, bytes[r].data());
+  return bytes;
+}
+
+Tensor<float> floats(std::size_t rows, std::size_t cols) {
+  Tensor<float> values(rows, cols);
+  std::mt19937 engine(2);
+  std::normal_distribution<float> normal;
+  for (std::size_t r = 0; r < rows; ++r)
+    for (float& v : values[r]) v = normal(engine);
+  return values;
+}
+
+void count_bytes(benchmark::State& state, std::size_t bytes) {
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
+}
+
+void count_products(benchmark::State& state, std::size_t products) {
+  state.counters["FLOP/s"] = benchmark::Counter(
+      2.0 * static_cast<double>(products) * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+
+/// What the memory gives a single thread that only reads.
+void read_memory(benchmark::State& state) {
+  Tensor<std::uint64_t> words(1, beyond_caches / sizeof(std::uint64_t));
+  for (auto _ : state) {
+    std::uint64_t sums[8] = {};
+    for (std::size_t i = 0; i < words.cols(); i += 8)
+      for (std::size_t k = 0; k < 8; ++k) sums[k] += words.data()[i + k];
+    benchmark::DoNotOptimize(sums);
+  }
+  count_bytes(state, words.cols() * sizeof(std::uint64_t));
+}
+
+void matmul(benchmark::State& state, const Table& table, Format format, std::size_t rows, std::size_t cols,
+            std::size_t tokens) {
+  const Bytes w = encoded(format, rows, cols);
+  const Bytes x = encoded(format == Format::q8_0 ? Format::q8_0 : Format::f32, tokens, cols);
+  Tensor<float> y(tokens, rows);
+  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  for (auto _ : state) {
+    kernels.matmul(w.data(), w.cols(), rows, x.data(), x.cols(), tokens, cols, y.data(), rows);
+    benchmark::ClobberMemory();
+  }
+  if (tokens == 1) count_bytes(state, w.rows() * w.cols());
+  count_products(state, rows * cols * tokens);
+}
+
+constexpr std::size_t page_rows = 64, head_dim = 64, group = 3;  // queries per stored row
+
+/// A cache of many pages, each visited once.
+void dots(benchmark::State& state, const Table& table, Format format) {
+  const std::size_t bytes = pith::row_bytes(format, head_dim);
+  const std::size_t pages = beyond_caches / bytes / page_rows;
+  const Bytes rows = encoded(format, pages * page_rows, head_dim);
+  const Tensor<float> queries = floats(group, head_dim);
+  Tensor<float> scores(group, page_rows);
+  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  for (auto _ : state)
+    for (std::size_t page = 0; page < pages; ++page) {
+      kernels.dots(queries.data(), group, head_dim, rows[page * page_rows].data(), page_rows, head_dim, scores.data(),
+                   page_rows);
+      benchmark::ClobberMemory();
+    }
+  count_bytes(state, rows.rows() * bytes);
+}
+
+void accumulate(benchmark::State& state, const Table& table, Format format) {
+  const std::size_t bytes = pith::row_bytes(format, head_dim);
+  const std::size_t pages = beyond_caches / bytes / page_rows;
+  const Bytes rows = encoded(format, pages * page_rows, head_dim);
+  const Tensor<float> weights = floats(group, page_rows);
+  Tensor<float> out(group, head_dim);
+  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  for (auto _ : state)
+    for (std::size_t page = 0; page < pages; ++page) {
+      kernels.accumulate(weights.data(), group, page_rows, rows[page * page_rows].data(), page_rows, head_dim,
+                         out.data(), head_dim);
+      benchmark::ClobberMemory();
+    }
+  count_bytes(state, rows.rows() * bytes);
+}
+
+void exp_shifted(benchmark::State& state, const Table& table) {
+  Tensor<float> x = floats(1, 4096);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(table.exp_shifted(x.data(), 1, x.cols()));
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(x.cols()));
+}
+
+const bool registered = [] {
+  benchmark::RegisterBenchmark("read_memory", read_memory);
+  for (const Table* table : pith::kernel::tables()) {
+    if (!table->runs_here()) continue;
+    const std::string isa = table->name;
+    benchmark::RegisterBenchmark(("exp/" + isa).c_str(), exp_shifted, *table);
+    for (int i = 0; i < pith::format_count; ++i) {
+      const auto format = static_cast<Format>(i);
+      const std::string name = std::string(pith::name(format)) + "/" + isa;
+      constexpr std::size_t cols = 2048;
+      const std::size_t rows = beyond_caches / pith::row_bytes(format, cols);
+      benchmark::RegisterBenchmark(("matmul_1_token/" + name).c_str(), matmul, *table, format, rows, cols, 1);
+      benchmark::RegisterBenchmark(("matmul_64_tokens/" + name).c_str(), matmul, *table, format, 256, cols, 64);
+      benchmark::RegisterBenchmark(("dots/" + name).c_str(), dots, *table, format);
+      benchmark::RegisterBenchmark(("accumulate/" + name).c_str(), accumulate, *table, format);
+    }
+  }
+  return true;
+}();
+
+}  // namespace

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The training-side truth: perplexity, kept fraction and recall of the masked full forward with step gates."""
+
+import math
+import random
+
+import numpy
+import torch
+
+import gates
+import model
+import recall
+from pretrain import next_token_loss
+
+MODES = ("dense", "gate", "window")
+SINKS = 4
+BINS = 4    # recall is told for this many equal ranges of distance
+
+
+def window_for(length, keep, sinks=SINKS):
+    """Recent keys beside `sinks` with which the mean over queries of visible / causal comes closest to `keep`."""
+    return min(range(1, length + 1), key=lambda recent: abs(window_kept(length, recent, sinks) - keep))
+
+
+def window_kept(length, recent, sinks=SINKS):
+    """Mean over `length` queries of the fraction of causal keys that sinks + window leave visible."""
+    causal = numpy.arange(1, length + 1)
+    return float((numpy.minimum(causal, sinks + recent) / causal).mean())
+
+
+def window_mask(length, recent, sinks=SINKS, device=None):
+    """0 where a key is among the first `sinks` or the last `recent`, -inf elsewhere: [1, query, key]."""
+    visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    visible &= ~torch.ones_like(visible).tril(-recent) | (torch.arange(length, device=device) < sinks)
+    return torch.zeros(1, length, length, device=device).masked_fill(~visible, -math.inf)
+
+
+class Judge:
+    """A model seen through one mode."""
+
+    def __init__(self, decoder, mode, *, tau=None, keep=0.2):
+        """tau: gate strength, by default the model's threshold; keep: kept fraction of `window`."""
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
+        if mode == "gate" and decoder.config.gate is None:
+            raise ValueError("mode gate: expected a model with gates, found a dense one")
+        self.decoder, self.mode, self.keep = decoder.eval(), mode, keep
+        self.visibility = model.DENSE
+        if mode == "gate":
+            self.visibility = model.Visibility(threshold=decoder.config.gate.threshold if tau is None else tau)
+        self.device = next(decoder.parameters()).device
+
+    @torch.no_grad()
+    def __call__(self, tokens):
+        """tokens int64 [B, T] -> (logits [B, T, V], kept fraction float [n_layers])."""
+        length, n_layers = tokens.shape[1], self.decoder.config.n_layers
+        if self.mode != "window":
+            logits, gone = self.decoder(tokens.to(self.device), self.visibility)
+            kept = [gates.kept_fraction(layer).mean().item() for layer in gone] or [1.0] * n_layers
+            return logits, numpy.array(kept)
+        recent = window_for(length, self.keep)
+        mask = window_mask(length, recent, device=self.device)
+        return self.decoder(tokens.to(self.device), mask=mask)[0], numpy.full(n_layers, window_kept(length, recent))
+
+
+def perplexity(judge, tokens, length, windows=None, batch_size=4):
+    """Over consecutive windows of `length` tokens: each window's tokens but the first are predicted.
+
+    tokens: ids [n]; windows: how many, spread evenly over the text (default all). A dict.
+    """
+    starts = numpy.arange(0, len(tokens) - length + 1, length)
+    if len(starts) == 0:
+        raise ValueError(f"tokens: expected at least one window of {length}, found {len(tokens)} tokens")
+    if windows and windows < len(starts):
+        starts = starts[numpy.linspace(0, len(starts) - 1, windows).astype(int)]
+    nll, counted, kept = 0.0, 0, numpy.zeros(judge.decoder.config.n_layers)
+    for first in range(0, len(starts), batch_size):
+        rows = [numpy.asarray(tokens[at:at + length], dtype=numpy.int64) for at in starts[first:first + batch_size]]
+        batch = torch.from_numpy(numpy.stack(rows))
+        logits, fraction = judge(batch)
+        nll += next_token_loss(logits[:, :-1], batch[:, 1:].to(logits.device), "sum").item()
+        counted += batch.shape[0] * (length - 1)
+        kept += fraction * batch.shape[0]
+    kept = kept / len(starts)
+    return {"mode": judge.mode, "context": length, "tokens": counted, "nll": nll / counted,
+            "perplexity": math.exp(nll / counted), "kept": float(kept.mean()), "kept_per_layer": kept.tolist()}
+
+
+def recall_accuracy(judge, vocab, prose, length, documents, seed=0, batch_size=4):
+    """Share of questions whose every answer token is the likeliest one, by distance to the fact.
+
+    prose: ids [n] that the documents are made of; documents: how many of `length` tokens. A dict; nll is per answer.
+    """
+    maker, rng = recall.Recall(vocab), random.Random(f"recall/{seed}")
+    edges = numpy.linspace(0, length, BINS + 1)
+    right, asked, updated, nll, kept = numpy.zeros(BINS), numpy.zeros(BINS), [0, 0], 0.0, 0.0
+    for first in range(0, documents, batch_size):
+        made = []
+        for _ in range(min(batch_size, documents - first)):
+            at = rng.randrange(len(prose) - length)
+            made.append(maker.document(rng, numpy.asarray(prose[at:at + length], dtype=numpy.int64), length))
+        batch = torch.from_numpy(numpy.stack([ids for ids, _ in made]))
+        logits, fraction = judge(batch)
+        kept += fraction.mean() * len(made)
+        scores = logits.float().log_softmax(-1).cpu()
+        for row, (ids, questions) in enumerate(made):
+            for question in questions:
+                span = slice(question.start - 1, question.stop - 1)
+                answer = batch[row, question.start:question.stop]
+                good = bool((scores[row, span].argmax(-1) == answer).all())
+                where = min(BINS - 1, int(question.distance * BINS / length))
+                right[where] += good
+                asked[where] += 1
+                updated[0] += good and question.updated
+                updated[1] += question.updated
+                nll -= scores[row, span].gather(1, answer[:, None]).sum().item()
+    ranges = [{"from": int(edges[i]), "to": int(edges[i + 1]), "questions": int(asked[i]),
+               "accuracy": right[i] / max(1, asked[i])} for i in range(BINS)]
+    return {"mode": judge.mode, "context": length, "questions": int(asked.sum()), "accuracy": right.sum() / asked.sum(),
+            "accuracy_of_updated": updated[0] / max(1, updated[1]), "by_distance": ranges, "nll": nll / asked.sum(),
+            "kept": float(kept / documents)}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// pith detokenize: token ids to text.
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "options.hpp"
+
+namespace pith::tool {
+namespace {
+
+struct DetokenizeOptions {
+  ModelOptions model;
+  TextOptions ids;
+  bool specials = false;
+  bool lines = false;
+};
+
+Exit detokenize(const DetokenizeOptions& options, const Tool& tool) {
+  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const std::string ids = options.ids.given() ? options.ids.read() : read_file("-");
+  const auto show = options.specials ? Tokenizer::Show::with_specials : Tokenizer::Show::text_only;
+  auto all = nlohmann::ordered_json::array();
+  for (const std::string& part : options.lines ? lines_of(ids) : std::vector{ids}) {
+    const std::string text = tokenizer.decode(parse_ids(part, options.ids.file.value_or("ids")), show);
+    if (tool.json)
+      all.push_back(text);
+    else
+      std::cout << text << (options.lines ? "\n" : "");
+  }
+  if (tool.json) print({{"text", options.lines ? all : all.front()}});
+  return Exit::ok;
+}
+
+}  // namespace
+
+void add_detokenize(CLI::App& app, Tool& tool) {
+  auto [command, options] = add_command<DetokenizeOptions>(app, tool, "detokenize", "Token ids to text", detokenize);
+  add_model_path(command, options.model);
+  add_options(command, options.ids, "The ids: a JSON array, or numbers between spaces or commas [stdin]");
+  command.add_flag("--lines", options.lines, "Each line is a text of its own");
+  command.add_flag("--with-specials", options.specials, "Special tokens too");
+}
+
+}  // namespace pith::tool

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Groups of flags that subcommands share, and what they stand for.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pith/model.hpp"
+#include "pith/sampler.hpp"
+#include "pith/session.hpp"
+#include "pith/tokenizer.hpp"
+#include "tool.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace pith::tool {
+
+struct ModelOptions {
+  std::string path;
+  std::string gates;  // empty = the model's own
+};
+void add_model_path(CLI::App& app, ModelOptions& options);
+void add_options(CLI::App& app, ModelOptions& options);
+Model load(const ModelOptions& options);
+
+struct CacheOptions {
+  std::string policy;  // empty = gate if the model has gates, else none
+  std::optional<float> tau;
+  std::string kv = "f32";
+  int context = 0;  // 0 = the model's
+  int threads = 0;  // 0 = one per core
+  int chunk = 256;
+};
+void add_options(CLI::App& app, CacheOptions& options);
+
+/// The session that they ask for. Warns where a flag has no effect.
+SessionOptions session_options(const CacheOptions& options, const Model& model, const Tool& tool);
+std::string policy_name(const CacheOptions& options, const Model& model);
+std::size_t context_of(const CacheOptions& options, const Model& model);
+
+struct TextOptions {
+  std::optional<std::string> text, file;
+
+  bool given() const { return text || file; }
+  /// The text given, the bytes of the file ("-": of stdin), or nothing.
+  std::string read() const;
+};
+void add_options(CLI::App& app, TextOptions& options, const char* what);
+
+struct SamplingOptions {
+  SamplerOptions sampler = {.repetition_penalty = 1, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .temperature = 0.8f};
+  std::int64_t seed = -1;  // -1 = another one each time
+};
+void add_options(CLI::App& app, SamplingOptions& options);
+SamplerOptions sampler_options(const SamplingOptions& options);
+
+/// All bytes of a file; "-" is stdin. Throws Error (file).
+std::string read_file(const std::string& path);
+
+/// Token ids as text: a JSON array, an object with an array "tokens", or numbers between spaces or commas.
+/// Throws Error (format), naming `where`.
+std::vector<Token> parse_ids(const std::string& text, const std::string& where);
+
+/// The lines of a text, without their ends.
+std::vector<std::string> lines_of(const std::string& text);
+
+}  // namespace pith::tool

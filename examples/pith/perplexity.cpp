@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// pith perplexity: how well a text is predicted, while its context is being forgotten.
+//
+// The text is encoded without special tokens and cut into windows of -c tokens, each a fresh sequence; where the
+// tokenizer begins its texts with a BOS, so does every window. A token is scored in the first window that holds it,
+// unless nothing of the text stands before it there: all but the first token of each window, and with --stride only
+// those that the windows before had not reached.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "interrupt.hpp"
+#include "kept.hpp"
+#include "options.hpp"
+#include "pith/logprobs.hpp"
+
+namespace pith::tool {
+namespace {
+
+struct PerplexityOptions {
+  ModelOptions model;
+  TextOptions text;
+  CacheOptions cache;
+  std::optional<int> stride;
+};
+
+/// The token that the tokenizer puts before a text.
+std::optional<Token> bos_of(const Tokenizer& tokenizer) {
+  const std::vector<Token> tokens = tokenizer.encode("a");
+  return !tokens.empty() && tokens.front() == tokenizer.bos() ? tokenizer.bos() : std::nullopt;
+}
+
+struct Result {
+  double nll = 0;          // sum, in nats
+  std::size_t scored = 0;  // tokens
+  std::size_t windows = 0;
+  std::size_t kv_bytes_dense = 0;  // of the largest window
+  Kept kept;
+
+  double mean() const { return nll / static_cast<double>(scored); }
+  double perplexity() const { return std::exp(mean()); }
+};
+
+/// Feeds one window and scores its tokens from `first` on.
+void score(Session& session, std::span<const Token> window, std::size_t first, std::stop_token stop, Result& result) {
+  const SequenceId sequence = session.add(window);
+  std::size_t next = 1;
+  while (!session.idle())
+    for (const Output& output : session.step(stop)) {
+      if (next >= first && next < window.size()) {
+        result.nll -= Logprobs(output.logits)[window[next]];
+        ++result.scored;
+      }
+      ++next;
+    }
+  result.kept.add(session.drop_at(sequence));
+  result.kv_bytes_dense = std::max(result.kv_bytes_dense, session.stats(sequence).bytes_dense);
+  ++result.windows;
+  session.finish(sequence);
+}
+
+Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
+  if (!options.text.given()) fail(ErrorCode::argument, "perplexity", "a text (-f FILE or -p TEXT)", "none");
+  const Model model = load(options.model);
+  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const std::vector<Token> text = tokenizer.encode(options.text.read(), Specials::plain);
+  if (text.size() < 2) fail(ErrorCode::argument, "text", "at least 2 tokens", std::to_string(text.size()));
+
+  const std::optional<Token> bos = bos_of(tokenizer);
+  const std::size_t prefix = bos ? 1 : 0;
+  const std::size_t context = context_of(options.cache, model);
+  if (context < prefix + 2)
+    fail(ErrorCode::argument, "context", "at least " + std::to_string(prefix + 2) + " tokens", std::to_string(context));
+  const std::size_t room = context - prefix;  // text tokens of a window
+  const std::size_t stride = options.stride ? static_cast<std::size_t>(*options.stride) : room;
+  if (stride < 1 || stride > room)
+    fail(ErrorCode::argument, "stride", "from 1 to " + std::to_string(room), std::to_string(*options.stride));
+
+  SessionOptions session_options = tool::session_options(options.cache, model, tool);
+  session_options.logits = Logits::all;
+  session_options.record_drops = true;
+  Session session(model, std::move(session_options));
+  Progress progress(tool);
+  const Interrupt interrupt;
+
+  const auto begin = std::chrono::steady_clock::now();
+  Result result;
+  std::size_t reached = 0;  // text tokens that some window has held
+  for (std::size_t start = 0; reached < text.size(); start += stride) {
+    const std::size_t end = std::min(start + room, text.size());
+    const std::size_t first = std::max(reached, start + 1);  // to be scored
+    reached = end;
+    if (first >= end) continue;
+    std::vector<Token> window(text.begin() + static_cast<std::ptrdiff_t>(start),
+                              text.begin() + static_cast<std::ptrdiff_t>(end));
+    if (bos) window.insert(window.begin(), *bos);
+    score(session, window, first - start + prefix, interrupt.token(), result);
+    progress.show(std::to_string(end) + " of " + std::to_string(text.size()) + " tokens, perplexity " +
+                  number_text(result.perplexity(), 3));
+  }
+  progress.clear();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  const std::size_t peak = session.stats().bytes_high_water;
+
+  if (tool.json)
+    print({{"perplexity", result.perplexity()},
+           {"nll", result.mean()},
+           {"tokens", result.scored},
+           {"kept", result.kept.mean()},
+           {"kept_per_layer", result.kept.per_layer()},
+           {"kv_bytes_peak", peak},
+           {"kv_bytes_dense", result.kv_bytes_dense},
+           {"seconds", seconds.count()},
+           {"windows", result.windows},
+           {"context", context},
+           {"stride", stride},
+           {"text_tokens", text.size()},
+           {"policy", policy_name(options.cache, model)},
+           {"kv", options.cache.kv}});
+  else
+    std::cout << "perplexity  " << number_text(result.perplexity(), 4) << "\nnll         "
+              << number_text(result.mean(), 4) << "\ntokens      " << result.scored << " in " << result.windows
+              << " windows of " << context << "\nkept        " << percent_text(result.kept.mean()) << "\nkv bytes    "
+              << peak << " at most, dense " << result.kv_bytes_dense << "\nseconds     "
+              << number_text(seconds.count(), 2) << '\n';
+  return Exit::ok;
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app, Tool& tool) {
+  auto [command, options] =
+      add_command<PerplexityOptions>(app, tool, "perplexity", "How well a text is predicted", perplexity);
+  add_options(command, options.model);
+  add_options(command, options.text, "The text");
+  command.add_option("--stride", options.stride, "Tokens from one window to the next [no overlap]")->type_name("N");
+  add_options(command, options.cache);
+}
+
+}  // namespace pith::tool

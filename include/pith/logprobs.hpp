@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// The distribution that a row of logits stands for: log softmax.
+#pragma once
+
+#include <span>
+
+#include "pith/tokenizer.hpp"
+
+namespace pith {
+
+struct TokenLogprob {
+  Token token = 0;
+  float logprob = 0;  // in nats
+};
+
+/// A view of one row of logits, as the model gave them. Allocates nothing.
+class Logprobs {
+ public:
+  /// Borrows `logits`, [vocab_size]. Throws Error (argument) for NaN, +infinity, or a row without a finite number.
+  explicit Logprobs(std::span<const float> logits);
+
+  /// log p(token). Throws Error (argument) for a token out of range.
+  float operator[](Token token) const;
+
+  /// Fills `out` with the likeliest tokens, in descending order, of equal ones the lower id first; returns the part
+  /// that is filled (all of it, unless the vocabulary is smaller).
+  std::span<TokenLogprob> top(std::span<TokenLogprob> out) const;
+
+ private:
+  std::span<const float> logits_;
+  double log_sum_ = 0;  // log sum e^logit
+};
+
+}  // namespace pith

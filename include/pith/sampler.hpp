@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Chooses the next token from logits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "pith/logprobs.hpp"
+#include "pith/rng.hpp"
+#include "pith/tokenizer.hpp"
+
+namespace pith {
+
+/// The defaults draw from the model's own distribution. What is given acts in this order.
+struct SamplerOptions {
+  /// > 0; 1 = none; divides the positive logits of recent tokens and multiplies the negative ones (CTRL, Keskar et al.,
+  /// arXiv 1909.05858, section 4.1).
+  float repetition_penalty = 1;
+  int repetition_window = 64;  // how many of the tokens last accepted are penalised, each once
+  int top_k = 0;               // keep the k likeliest; 0 = all
+  float top_p = 1;             // (0, 1]: keep the likeliest until they hold this probability (arXiv 1904.09751)
+  float min_p = 0;             // [0, 1]: keep those at least min_p times as likely as the likeliest (arXiv 2407.01082)
+  float temperature = 1;       // 0 = the likeliest token, of equal ones the lowest id
+  std::uint64_t seed = 0;      // the same seed, options and logits give the same tokens
+};
+
+/// Allocates nothing once it has seen a row of logits. Not thread-safe.
+class Sampler {
+ public:
+  /// Throws Error (argument), naming the option that is out of range.
+  explicit Sampler(SamplerOptions options = {});
+
+  /// The next token, given logits [vocab_size]; -infinity forbids a token.
+  /// Throws Error (argument) for NaN, +infinity, or a row without a finite number.
+  Token operator()(std::span<const float> logits);
+
+  /// Tokens of the sequence so far, prompt and choices, for the repetition penalty. It belongs to one sequence: those
+  /// that are penalised need a sampler each.
+  void accept(Token token);
+  void accept(std::span<const Token> tokens);
+
+  /// Forgets what was accepted and starts the random numbers afresh.
+  void reset();
+
+  const SamplerOptions& options() const { return options_; }
+
+ private:
+  std::span<const float> penalised(std::span<const float> logits);
+  void gather(std::span<const float> logits);
+  void keep_top_p(float largest);
+  void keep_min_p(float largest);
+  Token draw(float largest);
+
+  SamplerOptions options_;
+  Pcg32 rng_;
+  std::vector<Token> history_;            // the last repetition_window tokens, a ring
+  std::size_t oldest_ = 0;                // in history_, once that is full
+  std::vector<Token> recent_;             // history_ sorted, each token once
+  std::vector<float> logits_;             // [vocab_size], penalised
+  std::vector<TokenLogprob> candidates_;  // [at most vocab_size], logits
+  std::vector<double> weights_;           // [candidates_], e^(logit / temperature) up to a factor
+};
+
+}  // namespace pith

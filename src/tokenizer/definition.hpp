@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// A tokenizer as some file defines it: what every loader returns.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <variant>
+#include <vector>
+
+#include "pith/tokenizer.hpp"
+#include "tokenizer/added_tokens.hpp"
+#include "tokenizer/bpe.hpp"
+#include "tokenizer/decoder.hpp"
+#include "tokenizer/normalizer.hpp"
+#include "tokenizer/pre_tokenizer.hpp"
+#include "tokenizer/spm.hpp"
+#include "tokenizer/vocabulary.hpp"
+
+namespace pith::text {
+
+struct Definition {
+  Vocabulary vocabulary;
+  std::vector<AddedToken> added;  // all in the vocabulary too
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  std::variant<std::monostate, Bpe, Spm> model;
+  Decoder decoder;
+  std::vector<Token> prefix, suffix;  // what the post-processor puts around a text
+  std::optional<Token> bos;
+  std::set<Token> ends;
+};
+
+/// Adds the token to the vocabulary where it is new there. Throws Error (format) where it has another id there.
+void add_token(Definition& definition, AddedToken token, std::int64_t id, std::string_view where);
+
+/// Takes those added tokens for ends of a text or a turn whose names are in common use for it.
+void add_usual_ends(Definition& definition);
+
+/// SentencePiece's way with spaces, as both its converted forms spell it: a mark before the text and for every space,
+/// and all that undone.
+enum class SpacePrefix { yes, no };
+void use_space_marks(Definition& definition, SpacePrefix prefix);
+
+}  // namespace pith::text

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Decoding that has found its pace allocates nothing: pages come from the pool, everything else is reused. This
+// program counts what goes through operator new.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "pith/session.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace {
+
+std::atomic<std::size_t> allocations = 0;
+
+void* counted(std::size_t bytes, std::size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  // aligned_alloc wants whole multiples of the alignment.
+  void* const memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
+void* operator new[](std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace pith::testing {
+namespace {
+
+TEST(AllocationTest, IsCounted) {
+  const std::size_t before = allocations;
+  ::operator delete(::operator new(1));  // called by name, so that no compiler may leave it out
+  EXPECT_EQ(allocations, before + 1);
+}
+
+constexpr std::size_t warm_up = 40, counted_steps = 120;  // some of them take new pages
+
+/// Decodes three sequences together and counts the allocations of step() and push() after a warm-up.
+std::size_t allocations_of_decoding(const Model& model, const SessionOptions& options, std::size_t prompt = 100) {
+  Session session(model, options);
+  const auto tokens = random_tokens(1, model.config(), prompt + warm_up + counted_steps);
+  std::vector<SequenceId> sequences;
+  for (std::size_t i = 0; i < 3; ++i) sequences.push_back(session.add(std::span(tokens).first(prompt - 7 * i)));
+  while (!session.idle()) session.step();
+  const auto decode = [&](std::size_t first, std::size_t last) {
+    for (std::size_t t = first; t < last; ++t) {
+      for (const SequenceId sequence : sequences) session.push(sequence, tokens[t]);
+      while (!session.idle()) session.step();
+    }
+  };
+  decode(prompt, prompt + warm_up);
+  const std::size_t before = allocations;
+  decode(prompt + warm_up, tokens.size());
+  return allocations - before;
+}
+
+TEST(AllocationTest, OfSteadyDecodingIsNone) {
+  for (const Format weights : {Format::f32, Format::q8_0}) {
+    const Model model = random_model({.seed = 2, .format = weights, .head_dim = 32, .n_layers = 2, .context = 512});
+    SCOPED_TRACE(describe(model));
+    for (const PolicyCase& one : policy_cases()) {
+      for (const int threads : {1, 2}) {
+        for (const Format kv : {Format::f32, Format::q8_0}) {
+          SCOPED_TRACE(one.name + ", cache in " + std::string(name(kv)) + ", threads: " + std::to_string(threads));
+          EXPECT_EQ(allocations_of_decoding(model, {.policy = one.policy, .kv = kv, .threads = threads}), 0u);
+        }
+      }
+    }
+  }
+}
+
+TEST(AllocationTest, OfSteadyDecodingIsNoneInEveryArchitecture) {
+  for (const auto architecture : {Architecture::gpt2, Architecture::llama, Architecture::mistral, Architecture::qwen2,
+                                  Architecture::qwen3}) {
+    const Model model = random_model({.seed = 3, .architecture = architecture, .context = 512});
+    SCOPED_TRACE(describe(model));
+    EXPECT_EQ(allocations_of_decoding(model, {.threads = 1}), 0u);
+  }
+}
+
+// Past the length at which several tasks share the attention of one query.
+TEST(AllocationTest, OfSteadyDecodingIsNoneHoweverLongTheContext) {
+  const Model model = random_model({.seed = 4, .head_dim = 8, .n_layers = 1, .context = 1024});
+  SCOPED_TRACE(describe(model));
+  EXPECT_EQ(allocations_of_decoding(model, {.policy = prune::none(), .threads = 1}, 440), 0u);
+}
+
+}  // namespace
+}  // namespace pith::testing

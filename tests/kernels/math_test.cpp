@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Element-wise kernels and norms against their formulas in double precision.
+#include "kernels/fixture.hpp"
+
+namespace pith::kernel {
+namespace {
+
+class Math : public Kernels {};
+
+TEST_P(Math, DotAddScaleMax) {
+  for (const std::size_t n : lengths(Format::f32)) {
+    const auto a = random_.floats(n + 1), b = random_.floats(n + 1);
+    double sum = 0, magnitude = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double product = static_cast<double>(a[i]) * static_cast<double>(b[i]);
+      sum += product;
+      magnitude += std::fabs(product);
+    }
+    EXPECT_NEAR(table().dot(a.data(), b.data(), n), sum, bound(magnitude, n)) << n;
+
+    auto y = a, expected = a;
+    table().add(y.data(), b.data(), n);
+    plain().add(expected.data(), b.data(), n);
+    EXPECT_TRUE(same_bits(y, expected)) << n;
+    table().scale(y.data(), 0.37f, n);
+    plain().scale(expected.data(), 0.37f, n);
+    EXPECT_TRUE(same_bits(y, expected)) << n;
+    EXPECT_EQ(table().max(a.data(), n), plain().max(a.data(), n)) << n;
+  }
+  EXPECT_EQ(table().max(nullptr, 0), -std::numeric_limits<float>::infinity());
+}
+
+TEST_P(Math, NormsAreTheirFormulas) {
+  for (const std::size_t n : lengths(Format::f32)) {
+    if (n == 0) continue;
+    auto x = random_.floats(n);
+    for (float& v : x) v = v * 3 + 2;
+    const auto weight = random_.floats(n), bias = random_.floats(n);
+    const auto count = static_cast<double>(n);
+    double mean = 0, square = 0, variance = 0;
+    const std::vector<double> exact(x.begin(), x.end());
+    for (const double v : exact) mean += v / count, square += v * v / count;
+    for (const double v : exact) variance += (v - mean) * (v - mean) / count;
+    std::vector<float> rms(n), layer(n), in_place = x;
+    table().rms_norm(x.data(), weight.data(), 1e-5f, n, rms.data());
+    table().layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, n, layer.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto w = static_cast<double>(weight[i]), b = static_cast<double>(bias[i]);
+      const double by_rms = exact[i] / std::sqrt(square + 1e-5) * w;
+      const double by_layer = (exact[i] - mean) / std::sqrt(variance + 1e-5) * w + b;
+      ASSERT_NEAR(rms[i], by_rms, 1e-6 * std::fabs(by_rms)) << n;
+      // One number has no variance: its rounding is what is left, and is magnified.
+      ASSERT_NEAR(layer[i], by_layer, (n == 1 ? 1e-3 : 3e-6) * (1 + std::fabs(by_layer))) << n;
+    }
+    table().rms_norm(in_place.data(), weight.data(), 1e-5f, n, in_place.data());
+    ASSERT_TRUE(same_bits(in_place, rms)) << "in place, n " << n;
+  }
+}
+
+TEST_P(Math, ActivationsAreTheirFormulas) {
+  for (const std::size_t n : lengths(Format::f32)) {
+    const auto x = random_.floats(n, 4), up = random_.floats(n);
+    auto silu = x, tanh = x, erf = x;
+    table().silu_multiply(silu.data(), up.data(), n);
+    table().gelu_tanh(tanh.data(), n);
+    table().gelu(erf.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto v = static_cast<double>(x[i]), u = static_cast<double>(up[i]);
+      const double tolerance = 5e-7 * std::fabs(v) + 1e-12;
+      ASSERT_NEAR(silu[i], v / (1 + std::exp(-v)) * u, tolerance * std::fabs(u) + 1e-12) << v;
+      const double inner = 0.79788456080286536 * (v + 0.044715 * v * v * v);
+      ASSERT_NEAR(tanh[i], 0.5 * v * (1 + std::tanh(inner)), tolerance) << v;
+      ASSERT_NEAR(erf[i], 0.5 * v * (1 + std::erf(v * 0.70710678118654752)), tolerance) << v;
+    }
+  }
+  std::vector<float> far = {-1e30f, -1000, -200, 200, 1000, 1e10f};
+  auto silu = far, tanh = far, erf = far;
+  const std::vector<float> ones(far.size(), 1);
+  table().silu_multiply(silu.data(), ones.data(), far.size());
+  table().gelu_tanh(tanh.data(), far.size());
+  table().gelu(erf.data(), far.size());
+  for (std::size_t i = 0; i < far.size(); ++i) {
+    const float expected = far[i] > 0 ? far[i] : 0;
+    EXPECT_EQ(silu[i], expected);
+    EXPECT_EQ(tanh[i], expected);
+    EXPECT_EQ(erf[i], expected);
+  }
+}
+
+TEST_P(Math, ExpIsExact) {
+  double worst = 0;
+  for (int i = 0; i < 200000; ++i) {
+    float x = -87.0f + 175.0f * static_cast<float>(i) / 200000;
+    const double expected = std::exp(static_cast<double>(x));
+    table().exp_shifted(&x, 0, 1);
+    worst = std::max(worst, std::fabs(static_cast<double>(x) / expected - 1));
+  }
+  EXPECT_LT(worst, 1.2e-7);
+  RecordProperty("worst", std::to_string(worst * 1e9) + "e-9");
+
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> edges = {-infinity, -1e30f, -104.5f, 0, 89.5f, infinity};
+  EXPECT_EQ(table().exp_shifted(edges.data(), 0, edges.size()), infinity);
+  EXPECT_EQ(edges, (std::vector<float>{0, 0, 0, 1, infinity, infinity}));
+  float nan = std::numeric_limits<float>::quiet_NaN();
+  table().exp_shifted(&nan, 0, 1);
+  EXPECT_TRUE(std::isnan(nan));
+}
+
+TEST_P(Math, ExpShiftedSumsWhatItLeaves) {
+  for (const std::size_t n : lengths(Format::f32)) {
+    auto x = random_.floats(n, 3);
+    if (n > 2) x[n / 2] = -std::numeric_limits<float>::infinity();
+    const float shift = n == 0 ? 0 : table().max(x.data(), n);
+    const auto before = x;
+    const float sum = table().exp_shifted(x.data(), shift, n);
+    double expected = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double e = std::exp(static_cast<double>(before[i] - shift));
+      ASSERT_NEAR(x[i], e, 3e-7 * e) << n;
+      expected += static_cast<double>(x[i]);
+    }
+    if (n > 2) {
+      EXPECT_EQ(x[n / 2], 0);
+    }
+    EXPECT_NEAR(sum, expected, 1e-6 * expected) << n;
+  }
+}
+
+TEST(Tables, ScalarIsLastAndBestRuns) {
+  EXPECT_STREQ(tables().back()->name, "scalar");
+  EXPECT_TRUE(table().runs_here());
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, Math, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+
+}  // namespace
+}  // namespace pith::kernel

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// A ragged batch computes for each of its sequences, bit by bit, what the sequence gets alone; so does any number of
+// threads.
+#include <gtest/gtest.h>
+
+#include "support/batch.hpp"
+#include "support/compare.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+/// Eight sequences of all lengths: single tokens, less and more than a chunk, ends of chunks.
+std::vector<Script> ragged(const Model& model, std::uint64_t seed) {
+  std::vector<Script> scripts;
+  for (const std::size_t prompt : {1u, 70u, 2u, 33u, 16u, 32u, 5u, 47u}) {
+    const std::size_t rest = (prompt * 7 + 3) % 29;
+    const auto tokens = random_tokens(seed * 1000 + prompt, model.config(), prompt + rest);
+    const auto split = tokens.begin() + static_cast<std::ptrdiff_t>(prompt);
+    scripts.push_back({{tokens.begin(), split}, {split, tokens.end()}});
+  }
+  return scripts;
+}
+
+SessionOptions recorded(SessionOptions options, int threads) {
+  options.record_drops = true;
+  options.threads = threads;
+  options.chunk = 16;
+  return options;
+}
+
+void expect_same(const Played& alone, const Played& together) {
+  EXPECT_TRUE(same_bits(together.logits, alone.logits));
+  EXPECT_EQ(together.drop_at, alone.drop_at);
+}
+
+void check(const Model& model, std::uint64_t seed, const SessionOptions& options) {
+  const auto scripts = ragged(model, seed);
+  std::vector<Played> alone;
+  for (const Script& script : scripts) {
+    Session session(model, recorded(options, 1));
+    alone.push_back(play(session, {script}, DropLog::Keep::history)[0]);
+    ASSERT_EQ(alone.back().logits.size(), script.rest.size() + 1);
+  }
+  for (const int threads : {1, 2}) {
+    Session session(model, recorded(options, threads));
+    const auto together = play(session, scripts, DropLog::Keep::history);
+    for (std::size_t i = 0; i < scripts.size(); ++i) {
+      SCOPED_TRACE("sequence " + std::to_string(i) + " of a batch, threads: " + std::to_string(threads));
+      expect_same(alone[i], together[i]);
+    }
+    EXPECT_EQ(session.stats().bytes_used, 0u);
+  }
+}
+
+TEST(BatchTest, EqualsSingles) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    const Model model = random_model({.seed = seed});
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    check(model, seed, {});
+  }
+}
+
+TEST(BatchTest, EqualsSinglesUnderEveryPolicy) {
+  const Model model = random_model({.seed = 9, .n_layers = 2});
+  SCOPED_TRACE(describe(model));
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    check(model, 9, {.policy = one.policy});
+  }
+}
+
+TEST(BatchTest, EqualsSinglesInEveryFormat) {
+  for (const Format weights : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
+    for (const Format kv : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
+      const Model model = random_model({.seed = 10, .format = weights, .head_dim = 32, .n_layers = 2});
+      SCOPED_TRACE(describe(model) + ", cache in " + std::string(name(kv)));
+      check(model, 10, {.kv = kv});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pith::testing

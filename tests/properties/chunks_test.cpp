@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// The size of a prefill chunk changes neither what is dropped nor the logits.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "reference/decoder.hpp"
+#include "support/compare.hpp"
+#include "support/feed.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+struct Rounding {
+  Format weights = Format::f32, kv = Format::f32;
+  double tolerance = 1e-5;
+};
+
+/// Gates whose judgements are all further from the threshold than rounding can move them.
+bool is_decided(const Model& model, std::span<const Token> tokens, double margin) {
+  for (const double tau : {0.0, 0.5}) {
+    const auto result = reference::forward(model.config(), model.weights(), tokens, {.tau = tau});
+    if (std::ranges::min(result.min_margin) < margin) return false;
+  }
+  return true;
+}
+
+void check(const Model& model, std::span<const Token> tokens, const PolicyCase& one, const Rounding& rounding) {
+  SCOPED_TRACE(one.name + ", cache in " + std::string(name(rounding.kv)));
+  const SessionOptions options{.policy = one.policy, .kv = rounding.kv};
+  const Fed whole = feed(model, tokens, {static_cast<int>(tokens.size())}, options);
+  for (const Feeding feeding : {Feeding{64}, Feeding{33}, Feeding{7}, Feeding{1}}) {
+    SCOPED_TRACE(feeding.name());
+    const Fed fed = feed(model, tokens, feeding, options);
+    EXPECT_LT(relative_error(fed.logits, whole.logits), rounding.tolerance);
+    EXPECT_EQ(fed.drop_at, whole.drop_at);
+    EXPECT_EQ(fed.stats.live_rows, whole.stats.live_rows);
+  }
+}
+
+void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
+  spec.format = rounding.weights;
+  int done = 0;
+  for (std::uint64_t seed = 40; done < cases; ++seed) {
+    ASSERT_LT(seed, 140u) << "most random gates are undecided";
+    spec.seed = seed;
+    const Model model = random_model(spec);
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    const auto tokens = random_tokens(seed, model.config(), 100);
+    if (!is_decided(model, tokens, 2 * rounding.tolerance)) continue;
+    ++done;
+    for (const PolicyCase& one : policy_cases())
+      if (one.pace == Pace::every_token) check(model, tokens, one, rounding);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(ChunksTest, ChangeNothing) { check_random(8, {}, {}); }
+
+TEST(ChunksTest, ChangeNothingInRoundedCaches) {
+  check_random(2, {}, {.kv = Format::f16, .tolerance = 1e-3});
+  check_random(2, {}, {.kv = Format::bf16, .tolerance = 5e-3});
+  check_random(2, {.head_dim = 32, .n_layers = 1}, {.kv = Format::q8_0, .tolerance = 2e-2});
+}
+
+TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {
+  check_random(2, {.n_layers = 1}, {.weights = Format::q8_0, .tolerance = 2e-2});
+}
+
+// A policy that judges once per pass says so; its pace is that of the passes, whoever makes them.
+TEST(ChunksTest, OfOneAreTokensPushedOneByOne) {
+  const Model model = random_model({.seed = 5});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(5, model.config(), 80);
+  for (const PolicyCase& one : policy_cases()) {
+    if (one.name == "snapkv") continue;  // acts on prompts, and tokens pushed one by one are none
+    SCOPED_TRACE(one.name);
+    const Fed chunks = feed(model, tokens, {1}, {.policy = one.policy});
+    const Fed pushed = feed(model, tokens, {Feeding::decode}, {.policy = one.policy});
+    EXPECT_TRUE(same_bits(chunks.logits, pushed.logits));
+    EXPECT_EQ(chunks.drop_at, pushed.drop_at);
+  }
+}
+
+}  // namespace
+}  // namespace pith::testing

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// Every policy that really evicts equals a masked forward pass in double precision that simulates it token by token.
+#include "reference/eviction.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+
+#include "pith/prune/methods.hpp"
+#include "support/compare.hpp"
+#include "support/feed.hpp"
+#include "support/random_model.hpp"
+#include "support/shuffle.hpp"
+
+namespace pith::testing {
+namespace {
+
+using reference::Eviction;
+using reference::EvictionRule;
+using reference::Lanes;
+using reference::Score;
+
+constexpr int prompt = 90;
+
+/// TOVA (arXiv 2401.06104) out of the library's parts: what the latest query attends to least goes.
+auto tova(std::size_t rows) {
+  return prune::Evict{prune::Column<Evidence::last>{}, prune::Rows{rows}, prune::Recent{1}};
+}
+
+/// A policy, and the same as a simulation made anew for each case.
+struct Pair {
+  std::string name;
+  prune::AnyPolicy policy;
+  std::optional<double> tau;  // of the gate, where it is asked
+  std::function<std::vector<std::unique_ptr<reference::Visibility>>(const Config&)> simulate;  // the last one is asked
+  std::vector<Feeding> feedings;
+};
+
+template <class... V>
+std::vector<std::unique_ptr<reference::Visibility>> list(std::unique_ptr<V>... all) {
+  std::vector<std::unique_ptr<reference::Visibility>> out;
+  (out.push_back(std::move(all)), ...);
+  return out;
+}
+
+auto one_eviction(EvictionRule rule) {
+  return [rule](const Config& config) { return list(std::make_unique<Eviction>(config, rule)); };
+}
+
+const std::vector<Feeding> any_chunk = {{256}, {17}, {1}, {Feeding::decode}};
+const std::vector<Feeding> any_chunk_of_a_prompt = {{256}, {17}, {1}};
+const std::vector<Feeding> token_by_token = {{1}, {Feeding::decode}};
+
+double margin(const std::vector<std::unique_ptr<reference::Visibility>>& simulation) {
+  double smallest = std::numeric_limits<double>::infinity();
+  for (const auto& visibility : simulation)
+    if (const auto* eviction = dynamic_cast<const Eviction*>(visibility.get()))
+      smallest = std::min(smallest, eviction->min_margin());
+  return smallest;
+}
+
+void expect_same(const reference::Result& expected, const Fed& fed) {
+  EXPECT_LT(relative_error(fed.logits, expected.logits), 1e-5);
+  for (std::size_t layer = 0; layer < expected.drop_at.size(); ++layer)
+    for (std::size_t head = 0; head < expected.drop_at[layer].size(); ++head)
+      EXPECT_EQ(fed.drop_at[layer][fed.drop_at[layer].size() == 1 ? 0 : head], expected.drop_at[layer][head])
+          << "layer " << layer << ", kv-head " << head;
+}
+
+/// Random models without a sliding window of their own, skipping those where single precision may judge differently.
+void check(const Pair& pair, ModelSpec spec = {}) {
+  SCOPED_TRACE(pair.name);
+  spec.window = 0;
+  int done = 0;
+  for (std::uint64_t seed = 1; done < 5; ++seed) {
+    ASSERT_LT(seed, 60u) << "most random models are undecided";
+    spec.seed = seed;
+    const Model model = random_model(spec);
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    const auto tokens = random_tokens(seed, model.config(), prompt);
+    const auto simulation = pair.simulate(model.config());
+    const auto expected = reference::forward(model.config(), model.weights(), tokens,
+                                             {.tau = pair.tau, .visibility = simulation.back().get()});
+    if (margin(simulation) < 1e-4 || std::ranges::min(expected.min_margin) < 2e-5) continue;
+    ++done;
+    for (const Feeding feeding : pair.feedings) {
+      SCOPED_TRACE(feeding.name());
+      expect_same(expected, feed(model, tokens, feeding, {.policy = pair.policy}));
+      SCOPED_TRACE("rows shuffled after each pass");
+      expect_same(expected, feed(model, tokens, feeding, {.policy = prune::chain(pair.policy, Shuffle{seed})}));
+    }
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(EvictionTest, Streaming) {
+  const auto simulate = [](int sinks, int recent) {
+    return [=](const Config&) { return list(std::make_unique<reference::Streaming>(sinks, recent)); };
+  };
+  check({"sinks and recent", prune::streaming({.sinks = 4, .recent = 11}), std::nullopt, simulate(4, 11), any_chunk});
+  check({"recent only", prune::streaming({.sinks = 0, .recent = 5}), std::nullopt, simulate(0, 5), any_chunk});
+  check({"each alone", prune::streaming({.sinks = 0, .recent = 1}), std::nullopt, simulate(0, 1), any_chunk});
+}
+
+TEST(EvictionTest, HeavyHitters) {
+  check({"h2o", prune::h2o({.rows = 16, .recent = 6}), std::nullopt, one_eviction({.rows = 16, .recent = 6}),
+         token_by_token});
+  check({"h2o without recent", prune::h2o({.rows = 9, .recent = 0}), std::nullopt, one_eviction({.rows = 9}),
+         token_by_token});
+  check({"recent beyond the budget", prune::h2o({.rows = 3, .recent = 8}), std::nullopt,
+         one_eviction({.rows = 3, .recent = 8}), token_by_token});
+}
+
+TEST(EvictionTest, HeavyHittersOfLanesThatHeadsShare) {
+  check({"mass", prune::Evict{prune::AttentionMass{}, prune::Rows{14}, prune::Recent{3}}, std::nullopt,
+         one_eviction({.lanes = Lanes::shared, .rows = 14, .recent = 3}), token_by_token});
+}
+
+TEST(EvictionTest, LatestAttention) {
+  check({"tova", tova(13), std::nullopt,
+         one_eviction({.score = Score::last, .lanes = Lanes::shared, .rows = 13, .recent = 1}), token_by_token});
+  check({"tova per head", prune::per_head(tova(13)), std::nullopt,
+         one_eviction({.score = Score::last, .rows = 13, .recent = 1}), token_by_token});
+}
+
+TEST(EvictionTest, ObservationWindow) {
+  for (const int pool : {1, 3, 7})
+    check({"snapkv", prune::snapkv({.rows = 25, .window = 8, .pool = pool}), std::nullopt,
+           one_eviction({.score = Score::window, .rows = 25, .recent = 8, .pool = pool, .prompt = prompt}),
+           any_chunk_of_a_prompt});
+}
+
+TEST(EvictionTest, OfSomeLayers) {
+  check({"h2o in layer 1", prune::for_layers(1, 2, prune::h2o({.rows = 12, .recent = 4})), std::nullopt,
+         one_eviction({.rows = 12, .recent = 4, .first_layer = 1, .last_layer = 2}), token_by_token},
+        {.n_layers = 3});
+}
+
+TEST(EvictionTest, OfSomeHeads) {
+  check({"h2o in head 0", prune::for_heads({0}, prune::h2o({.rows = 12, .recent = 4})), std::nullopt,
+         one_eviction({.rows = 12, .recent = 4, .heads = {0}}), token_by_token});
+}
+
+TEST(EvictionTest, OfWhatTheGateLeaves) {
+  check({"gate, then h2o", prune::chain(prune::learned_gate(), prune::h2o({.rows = 10, .recent = 3})), 0.0,
+         one_eviction({.rows = 10, .recent = 3}), token_by_token});
+}
+
+TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
+  const auto simulate = [](const Config& config) {
+    auto snapkv = std::make_unique<Eviction>(
+        config, EvictionRule{.score = Score::window, .rows = 40, .recent = 6, .pool = 3, .prompt = prompt});
+    auto h2o = std::make_unique<Eviction>(config, EvictionRule{.rows = 44, .recent = 6}, snapkv.get());
+    return list(std::move(snapkv), std::move(h2o));
+  };
+  check({"snapkv, then h2o",
+         prune::chain(prune::snapkv({.rows = 40, .window = 6, .pool = 3}), prune::h2o({.rows = 44, .recent = 6})),
+         std::nullopt, simulate, {Feeding{1}}});
+}
+
+// In one pass of many tokens the gate closes rows in the middle; what judges at the end of the pass judges the others.
+TEST(EvictionTest, RowsThatTheGateClosedInThePassAreNotJudged) {
+  constexpr std::size_t length = 64;
+  const Model model = random_model({.seed = 3, .n_layers = 1, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(3, model.config(), length);
+  const Fed gate = feed(model, tokens, {length}, {.policy = prune::learned_gate()});
+  const std::size_t left = gate.stats.live_rows[0];
+  ASSERT_GT(left, 4u);
+  ASSERT_LT(left, length / 2);
+  const std::size_t rows = left - 2;
+  const Fed both = feed(model, tokens, {length},
+                        {.policy = prune::chain(prune::learned_gate(),
+                                                prune::h2o({.rows = static_cast<int>(rows), .recent = 0}))});
+  EXPECT_EQ(both.stats.live_rows[0], rows * both.drop_at[0].size());
+  for (std::size_t head = 0; head < both.drop_at[0].size(); ++head)
+    EXPECT_EQ(both.drop_at[0][head], gate.drop_at[0][0]) << "kv-head " << head;
+}
+
+}  // namespace
+}  // namespace pith::testing

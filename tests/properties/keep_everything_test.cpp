@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// A policy that keeps everything is no policy; a gate at its extremes keeps everything, or nothing.
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "pith/prune/methods.hpp"
+#include "reference/decoder.hpp"
+#include "support/compare.hpp"
+#include "support/feed.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+struct Keeper {
+  std::string name;
+  prune::AnyPolicy policy;
+};
+
+std::vector<Keeper> keepers() {
+  using namespace prune;
+  std::vector<Keeper> all;
+  all.push_back({"gate", learned_gate({.tau = -infinity})});
+  all.push_back({"streaming", streaming({.sinks = 0, .recent = 1000})});
+  all.push_back({"streaming of sinks", streaming({.sinks = 1000, .recent = 1})});
+  all.push_back({"h2o", h2o({.rows = 1000, .recent = 0})});
+  all.push_back({"h2o of recent", h2o({.rows = 1, .recent = 1000})});
+  all.push_back({"snapkv", snapkv({.rows = 1000})});
+  all.push_back({"all", chain(learned_gate({.tau = -infinity}), streaming({.sinks = 0, .recent = 1000}),
+                              h2o({.rows = 1000, .recent = 0}), snapkv({.rows = 1000}))});
+  return all;
+}
+
+void expect_bitwise_dense(const Model& model, std::span<const Token> tokens, Format kv) {
+  for (const Feeding feeding : {Feeding{256}, Feeding{19}, Feeding{Feeding::decode}}) {
+    const Fed dense = feed(model, tokens, feeding, {.policy = prune::none(), .kv = kv});
+    for (const Keeper& keeper : keepers()) {
+      SCOPED_TRACE(keeper.name + ", " + feeding.name() + ", cache in " + std::string(name(kv)));
+      const Fed kept = feed(model, tokens, feeding, {.policy = keeper.policy, .kv = kv});
+      EXPECT_TRUE(same_bits(kept.logits, dense.logits));
+      EXPECT_EQ(kept.stats.dropped_rows, 0u);
+    }
+  }
+}
+
+TEST(KeepEverythingTest, IsNoPolicyBitwise) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    const Model model = random_model({.seed = seed, .window = 0});
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    expect_bitwise_dense(model, random_tokens(seed, model.config(), 75), Format::f32);
+  }
+}
+
+TEST(KeepEverythingTest, IsNoPolicyBitwiseInEveryCacheFormat) {
+  for (const Format kv : {Format::f16, Format::bf16, Format::q8_0}) {
+    const Model model = random_model({.seed = 6, .format = Format::q8_0, .head_dim = 32, .window = 0});
+    SCOPED_TRACE(describe(model));
+    expect_bitwise_dense(model, random_tokens(6, model.config(), 75), kv);
+  }
+}
+
+TEST(KeepEverythingTest, TauOfMinusInfinityIsTheDenseModel) {
+  for (std::uint64_t seed = 11; seed <= 13; ++seed) {
+    const Model model = random_model({.seed = seed});
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    const auto tokens = random_tokens(seed, model.config(), 60);
+    const auto dense = reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt});
+    const Fed fed = feed(model, tokens, {16}, {.policy = prune::learned_gate({.tau = -infinity})});
+    EXPECT_LT(relative_error(fed.logits, dense.logits), 1e-5);
+  }
+}
+
+/// Sees the latest `count` tokens, its own included, and no others.
+class Latest : public reference::Visibility {
+ public:
+  explicit Latest(int count) : count_(count) {}
+  bool sees(int /*layer*/, int /*kv_head*/, int n, int j) const override { return n < j + count_; }
+
+ private:
+  int count_;
+};
+
+TEST(KeepEverythingTest, TauOfInfinityLeavesATokenOnlyItselfAndWhatIsTooRecentToDrop) {
+  for (const int recent : {1, 5}) {
+    const Model model = random_model({.seed = 21, .gate_recent = recent, .window = 0});
+    SCOPED_TRACE(describe(model));
+    const auto tokens = random_tokens(21, model.config(), 60);
+    Latest latest(recent);
+    const auto expected =
+        reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &latest});
+    for (const Feeding feeding : {Feeding{256}, Feeding{7}, Feeding{Feeding::decode}}) {
+      SCOPED_TRACE(feeding.name());
+      const Fed fed = feed(model, tokens, feeding, {.policy = prune::learned_gate({.tau = infinity})});
+      EXPECT_LT(relative_error(fed.logits, expected.logits), 1e-5);
+      for (const std::size_t rows : fed.stats.live_rows) EXPECT_EQ(rows, static_cast<std::size_t>(recent));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pith::testing

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// Every policy under every combinator in every cache format runs, keeps its budget, spares what it promises to spare,
+// and leaves an empty pool behind.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "support/feed.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+constexpr int prompt = 70, rest = 40;
+
+struct Case {
+  PolicyCase promise;
+  Format kv;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const PolicyCase& one : policy_cases())
+    for (const PolicyCase& policy : combined(one))
+      for (const Format kv : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) all.push_back({policy, kv});
+  return all;
+}
+
+void expect_within_budget(const PolicyCase& promise, const Session& session, SequenceId sequence, std::size_t lanes,
+                          std::size_t more) {
+  if (!promise.rows) return;
+  for (const std::size_t live : session.stats(sequence).live_rows) EXPECT_LE(live, (*promise.rows + more) * lanes);
+}
+
+void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
+  for (const auto& layer : drop_at) {
+    for (const auto& lane : layer) {
+      for (std::size_t j = 0; j < lane.size(); ++j) {
+        if (lane[j] < 0) continue;
+        EXPECT_GE(j, static_cast<std::size_t>(promise.spared_sinks)) << "dropped at " << lane[j];
+        EXPECT_GT(lane[j], static_cast<int>(j) + promise.spared_recent) << "token " << j;
+      }
+    }
+  }
+}
+
+void run(const Model& model, const Case& one, int chunk) {
+  SCOPED_TRACE(one.promise.name + ", cache in " + std::string(name(one.kv)) + ", chunks of " + std::to_string(chunk));
+  Session session(model, {.policy = one.promise.policy, .kv = one.kv, .threads = 1, .chunk = chunk, .record_drops = true});
+  const auto tokens = random_tokens(7, model.config(), prompt + rest);
+  const SequenceId sequence = session.add(std::span(tokens).first(prompt));
+  session.step();
+  const auto drops = session.drop_at(sequence);
+  const std::size_t lanes = drops[0].size();
+  expect_within_budget(one.promise, session, sequence, lanes, 0);
+
+  const bool prompt_only = one.promise.name.find("snapkv") != std::string::npos;
+  std::size_t pushed = 0;
+  for (const Token token : std::span(tokens).last(rest)) {
+    session.push(sequence, token);
+    const auto outputs = session.step();
+    ASSERT_EQ(outputs.size(), 1u);
+    for (const float logit : outputs[0].logits) ASSERT_TRUE(std::isfinite(logit));
+    expect_within_budget(one.promise, session, sequence, lanes, prompt_only ? ++pushed : 0);
+  }
+  expect_spared(one.promise, session.drop_at(sequence));
+
+  const CacheStats stats = session.stats(sequence);
+  std::uint64_t live = 0;
+  for (const std::size_t rows : stats.live_rows) live += rows;
+  EXPECT_EQ(live + stats.dropped_rows, stats.seen_rows);
+  if (one.promise.rows) {
+    EXPECT_GT(stats.dropped_rows, 0u);
+  }
+  session.finish(sequence);
+  EXPECT_EQ(session.stats().bytes_used, 0u);
+}
+
+TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
+  const Model grouped = random_model({.seed = 31, .architecture = Architecture::qwen3, .head_dim = 32, .n_layers = 2});
+  const Model plain = random_model({.seed = 32, .architecture = Architecture::gpt2, .head_dim = 32, .n_layers = 2});
+  for (const Model& model : {grouped, plain}) {
+    SCOPED_TRACE(describe(model));
+    for (const Case& one : cases())
+      for (const int chunk : {16, 128}) run(model, one, chunk);
+  }
+}
+
+TEST(PoliciesTest, OfSomeLayersLeaveTheOthersWhole) {
+  const Model model = random_model({.seed = 33, .n_layers = 3, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(33, model.config(), 90);
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    const Fed fed = feed(model, tokens, {32}, {.policy = prune::for_layers(1, 2, one.policy)});
+    const Fed all = feed(model, tokens, {32}, {.policy = one.policy});
+    const std::size_t whole = tokens.size() * fed.drop_at[0].size();
+    EXPECT_EQ(fed.stats.live_rows[0], whole);
+    EXPECT_EQ(fed.stats.live_rows[2], whole);
+    EXPECT_EQ(fed.stats.live_rows[1] == whole, all.stats.dropped_rows == 0);
+  }
+}
+
+TEST(PoliciesTest, OfSomeHeadsLeaveTheOthersWhole) {
+  std::uint64_t seed = 34;
+  while (random_model({.seed = seed}).config().n_kv_heads < 3) ++seed;
+  const Model model = random_model({.seed = seed, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(seed, model.config(), 90);
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    const Fed fed = feed(model, tokens, {32}, {.policy = prune::for_heads({0, 2}, one.policy)});
+    for (const auto& layer : fed.drop_at)
+      for (const auto drop : layer[1]) EXPECT_EQ(drop, -1);
+    if (one.rows) {
+      EXPECT_GT(fed.stats.dropped_rows, 0u);
+    }
+  }
+}
+
+TEST(PoliciesTest, OnPrefillLeaveDecodingAlone) {
+  const Model model = random_model({.seed = 35, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(35, model.config(), 60);
+  Session session(model, {.policy = prune::on_prefill(prune::h2o({.rows = 12, .recent = 4})), .threads = 1, .chunk = 8});
+  const SequenceId sequence = session.add(tokens);
+  session.step();
+  const auto after_prompt = session.stats(sequence).live_rows;
+  const auto lanes = static_cast<std::size_t>(model.config().n_kv_heads);
+  for (const std::size_t rows : after_prompt) EXPECT_EQ(rows, 12 * lanes);
+  for (int i = 0; i < 30; ++i) {
+    session.push(sequence, tokens[static_cast<std::size_t>(i)]);
+    session.step();
+  }
+  const auto after_decoding = session.stats(sequence).live_rows;
+  for (std::size_t layer = 0; layer < after_prompt.size(); ++layer)
+    EXPECT_EQ(after_decoding[layer], after_prompt[layer] + 30 * lanes);
+}
+
+}  // namespace
+}  // namespace pith::testing

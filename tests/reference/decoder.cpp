@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+#include "decoder.hpp"
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <string_view>
+
+namespace pith::reference {
+
+void Visibility::attended(int /*layer*/, int /*n*/, const Rows& /*weights*/) {}
+
+namespace {
+
+using Eigen::Index;
+using Mat = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Vec = Eigen::RowVectorXd;
+
+constexpr int never_dropped = std::numeric_limits<int>::max();
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+Vec to_vec(const std::vector<float>& values) {
+  return Eigen::Map<const Eigen::RowVectorXf>(values.data(), static_cast<Index>(values.size())).cast<double>();
+}
+
+Vec row(const Matrix& m, std::size_t index) {
+  std::vector<float> out(m.cols());
+  m.row(index, out);
+  return to_vec(out);
+}
+
+Mat decode(const Matrix& m) {
+  Mat out(static_cast<Index>(m.rows()), static_cast<Index>(m.cols()));
+  for (std::size_t r = 0; r < m.rows(); ++r) out.row(static_cast<Index>(r)) = row(m, r);
+  return out;
+}
+
+/// The rows of x as blocks of type B would hold them.
+template <class B>
+Mat rounded(const Mat& x) {
+  constexpr int values = BlockTraits<B>::values;
+  Mat out(x.rows(), x.cols());
+  for (Index r = 0; r < x.rows(); ++r) {
+    for (Index c = 0; c < x.cols(); c += values) {
+      float in[std::size_t{values}], back[std::size_t{values}];
+      for (int i = 0; i < values; ++i) in[i] = static_cast<float>(x(r, c + i));
+      B block;
+      BlockTraits<B>::encode(in, block);
+      BlockTraits<B>::decode(block, back);
+      for (int i = 0; i < values; ++i) out(r, c + i) = static_cast<double>(back[i]);
+    }
+  }
+  return out;
+}
+
+/// x as cached in `format`: float is not rounded, so that the only error of an f32 cache is the library's own.
+Mat cached(Format format, const Mat& x) {
+  return visit(format, [&]<Block B>() -> Mat {
+    if constexpr (std::is_same_v<B, float>) return x;
+    return rounded<B>(x);
+  });
+}
+
+/// y = x W^T; a format whose Activation is not float is multiplied with rounded rows by definition.
+Mat multiply(const Mat& x, const Matrix& w) {
+  return visit(w.format(), [&]<Block B>() -> Mat {
+    using A = typename BlockTraits<B>::Activation;
+    if constexpr (std::is_same_v<A, float>) return x * decode(w).transpose();
+    return rounded<A>(x) * decode(w).transpose();
+  });
+}
+
+Mat linear(const Mat& x, const Linear& w) {
+  Mat y = multiply(x, w.weight);
+  if (!w.bias.empty()) y.rowwise() += to_vec(w.bias);
+  return y;
+}
+
+/// LayerNorm where there is a bias, else RMSNorm.
+Vec norm(const Vec& x, const NormWeights& w, double eps) {
+  if (w.bias.empty()) return (x / std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + eps)).cwiseProduct(to_vec(w.weight));
+  const Vec centred = x.array() - x.mean();
+  const double variance = centred.squaredNorm() / static_cast<double>(x.size());
+  return (centred / std::sqrt(variance + eps)).cwiseProduct(to_vec(w.weight)) + to_vec(w.bias);
+}
+
+Mat norm_rows(const Mat& x, const NormWeights& w, double eps) {
+  Mat out(x.rows(), x.cols());
+  for (Index t = 0; t < x.rows(); ++t) out.row(t) = norm(x.row(t), w, eps);
+  return out;
+}
+
+void norm_heads(Mat& x, const NormWeights& w, const Config& config) {
+  if (w.weight.empty()) return;
+  for (Index t = 0; t < x.rows(); ++t)
+    for (Index c = 0; c < x.cols(); c += config.head_dim)
+      x.row(t).segment(c, config.head_dim) =
+          norm(x.row(t).segment(c, config.head_dim), w, static_cast<double>(config.norm_eps));
+}
+
+/// Pair i of a head turns by the angle position * theta^(-2i/dim) / divisors[i].
+void rotate(Mat& x, const Config& config) {
+  const int dim = config.head_dim;
+  for (Index t = 0; t < x.rows(); ++t) {
+    for (Index head = 0; head < x.cols(); head += dim) {
+      for (int i = 0; i < dim / 2; ++i) {
+        const bool halves = config.rope.pairs == RopeConfig::Pairs::halves;
+        const Index a = head + (halves ? i : 2 * i);
+        const Index b = head + (halves ? i + dim / 2 : 2 * i + 1);
+        double frequency = std::pow(static_cast<double>(config.rope.theta), -2.0 * i / dim);
+        if (!config.rope.divisors.empty()) frequency /= static_cast<double>(config.rope.divisors[at(i)]);
+        const double angle = static_cast<double>(t) * frequency;
+        const double xa = x(t, a), xb = x(t, b);
+        x(t, a) = xa * std::cos(angle) - xb * std::sin(angle);
+        x(t, b) = xb * std::cos(angle) + xa * std::sin(angle);
+      }
+    }
+  }
+}
+
+double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::silu: return x / (1.0 + std::exp(-x));
+    case Activation::gelu: return 0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2));
+    case Activation::gelu_tanh: break;
+  }
+  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
+Mat mlp(const Mat& x, const LayerWeights& w, const Config& config) {
+  const auto act = [&](double v) { return activate(config.activation, v); };
+  const Mat up = linear(x, w.up);
+  if (config.architecture == Architecture::gpt2) return linear(up.unaryExpr(act), w.down);
+  return linear(linear(x, w.gate).unaryExpr(act).cwiseProduct(up), w.down);
+}
+
+struct Judgement {
+  std::vector<int> drop;  // [token] first query that no longer sees it
+  double min_margin = std::numeric_limits<double>::infinity();
+};
+
+Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& gate, double tau) {
+  const Mat s = (multiply(x, w.wq) * multiply(x, w.wk).transpose() / std::sqrt(static_cast<double>(gate.dim))).array() +
+                static_cast<double>(w.bias);
+  const double cut = static_cast<double>(gate.threshold) + tau;
+  const int tokens = static_cast<int>(x.rows());
+  Judgement out{std::vector<int>(at(tokens), never_dropped)};
+  for (int j = 0; j < tokens; ++j) {
+    for (int n = j + gate.recent; n < tokens && out.drop[at(j)] == never_dropped; ++n) {
+      out.min_margin = std::min(out.min_margin, std::abs(s(n, j) - cut));
+      if (s(n, j) - cut <= 0.0) out.drop[at(j)] = n;
+    }
+  }
+  return out;
+}
+
+/// Softmax over the tokens that are seen, query by query.
+class Attention {
+ public:
+  Attention(const Config& config, const Options& options, Result& result)
+      : config_(config), options_(options), result_(result) {}
+
+  /// q, k, v: [tokens, heads * head_dim], rotated; gate_drop[token] or empty.
+  Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<int>& gate_drop) {
+    const int tokens = static_cast<int>(q.rows());
+    const int dim = config_.head_dim, group = config_.group(), window = config_.window(layer);
+    auto& drop_at = result_.drop_at[at(layer)];
+    drop_at.assign(at(config_.n_kv_heads), std::vector<int>(at(tokens), -1));
+
+    std::vector<Mat> scores;
+    for (int h = 0; h < config_.n_heads; ++h)
+      scores.emplace_back(q.middleCols(h * dim, dim) * cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() /
+                          std::sqrt(static_cast<double>(dim)));
+
+    Rows weights(at(config_.n_heads));
+    for (int n = 0; n < tokens; ++n) {
+      for (auto& head : weights) head.assign(at(n + 1), 0.0);
+      for (int kv_head = 0; kv_head < config_.n_kv_heads; ++kv_head) {
+        std::vector<int> seen;
+        for (int j = 0; j <= n; ++j) {
+          bool sees = window == 0 || n < j + window;
+          if (!gate_drop.empty()) sees = sees && n < gate_drop[at(j)];
+          if (options_.visibility != nullptr) sees = sees && options_.visibility->sees(layer, kv_head, n, j);
+          if (sees) seen.push_back(j);
+          int& drop = drop_at[at(kv_head)][at(j)];
+          if (!sees && drop < 0) drop = n;
+        }
+        seen_ += static_cast<double>(seen.size());
+        before_ += n + 1;
+        for (int h = kv_head * group; h < (kv_head + 1) * group; ++h) softmax(scores[at(h)], n, seen, weights[at(h)]);
+      }
+      for (int h = 0; h < config_.n_heads; ++h) {
+        scores[at(h)].row(n).setZero();
+        for (int j = 0; j <= n; ++j) scores[at(h)](n, j) = weights[at(h)][at(j)];
+      }
+      if (options_.visibility != nullptr) options_.visibility->attended(layer, n, weights);
+    }
+
+    Mat out(tokens, config_.d_query());
+    for (int h = 0; h < config_.n_heads; ++h)
+      out.middleCols(h * dim, dim) = scores[at(h)] * cached(options_.kv, v.middleCols(h / group * dim, dim));
+    result_.mean_kept = seen_ / before_;
+    return out;
+  }
+
+ private:
+  static void softmax(const Mat& scores, int n, const std::vector<int>& seen, std::vector<double>& weights) {
+    double largest = -std::numeric_limits<double>::infinity();
+    for (const int j : seen) largest = std::max(largest, scores(n, j));
+    double sum = 0;
+    for (const int j : seen) sum += weights[at(j)] = std::exp(scores(n, j) - largest);
+    for (const int j : seen) weights[at(j)] /= sum;
+  }
+
+  const Config& config_;
+  const Options& options_;
+  Result& result_;
+  double seen_ = 0, before_ = 0;
+};
+
+Mat embed(const Config& config, const Weights& weights, std::span<const Token> tokens) {
+  Mat x(static_cast<Index>(tokens.size()), config.d_model);
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    x.row(static_cast<Index>(t)) = row(weights.embedding, static_cast<std::size_t>(tokens[t]));
+    if (config.architecture == Architecture::gpt2) x.row(static_cast<Index>(t)) += row(weights.positions, t);
+  }
+  return x;
+}
+
+}  // namespace
+
+Result forward(const Config& config, const Weights& weights, std::span<const Token> tokens, const Options& options) {
+  const auto eps = static_cast<double>(config.norm_eps);
+  Result result;
+  result.drop_at.resize(at(config.n_layers));
+  Attention attention(config, options, result);
+
+  Mat x = embed(config, weights, tokens);
+  for (int layer = 0; layer < config.n_layers; ++layer) {
+    const LayerWeights& w = weights.layers[at(layer)];
+    const Mat h = norm_rows(x, w.attention_norm, eps);
+    Mat q = linear(h, w.wq), k = linear(h, w.wk);
+    const Mat v = linear(h, w.wv);
+    norm_heads(q, w.q_norm, config);
+    norm_heads(k, w.k_norm, config);
+    if (config.architecture != Architecture::gpt2) rotate(q, config), rotate(k, config);
+
+    Judgement gate;
+    if (config.gate && options.tau) gate = judge(h, w.drop_gate, *config.gate, *options.tau);
+    result.min_margin.push_back(gate.min_margin);
+
+    x += linear(attention(layer, q, k, v, gate.drop), w.wo);
+    x += mlp(norm_rows(x, w.mlp_norm, eps), w, config);
+  }
+
+  const Mat logits = multiply(norm_rows(x, weights.final_norm, eps), weights.head);
+  for (Index t = 0; t < logits.rows(); ++t)
+    result.logits.emplace_back(logits.row(t).data(), logits.row(t).data() + logits.cols());
+  return result;
+}
+
+}  // namespace pith::reference

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include "eviction.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pith::reference {
+
+namespace {
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+bool Streaming::sees(int /*layer*/, int /*kv_head*/, int n, int j) const { return j < sinks_ || n < j + recent_; }
+
+Eviction::Eviction(const Config& config, EvictionRule rule, Visibility* before)
+    : config_(config), rule_(std::move(rule)), before_(before), lanes_(at(config.n_layers) * at(config.n_kv_heads)) {}
+
+bool Eviction::sees(int layer, int kv_head, int n, int j) const {
+  if (before_ != nullptr && !before_->sees(layer, kv_head, n, j)) return false;
+  const auto& alive = lane(layer, kv_head).alive;
+  return at(j) >= alive.size() || alive[at(j)] != 0;
+}
+
+void Eviction::attended(int layer, int n, const Rows& weights) {
+  if (before_ != nullptr) before_->attended(layer, n, weights);
+  for (int kv_head = 0; kv_head < config_.n_kv_heads; ++kv_head) {
+    Lane& l = lane(layer, kv_head);
+    l.alive.push_back(1);
+    l.worth.push_back(0);
+    observe(l, kv_head, n, weights);
+    const bool acts = layer >= rule_.first_layer && layer < rule_.last_layer &&
+                      (rule_.heads.empty() || std::ranges::find(rule_.heads, kv_head) != rule_.heads.end());
+    if (!acts || (rule_.score == Score::window && n != rule_.prompt - 1)) continue;
+    // What the query attended to and nobody has evicted since: a softmax is positive wherever it sees.
+    std::vector<int> live;
+    for (int j = 0; j <= n; ++j)
+      if (weights[at(kv_head * config_.group())][at(j)] > 0 && sees(layer, kv_head, n + 1, j)) live.push_back(j);
+    cut(l, live, n);
+  }
+}
+
+void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) const {
+  const int group = config_.group();
+  const int first = rule_.lanes == Lanes::shared ? 0 : kv_head * group;
+  const int last = rule_.lanes == Lanes::shared ? config_.n_heads : first + group;
+  if (rule_.score == Score::window && (n < rule_.prompt - rule_.recent || n >= rule_.prompt)) return;
+  if (rule_.score == Score::last) std::ranges::fill(l.worth, 0.0);
+  for (int h = first; h < last; ++h)
+    for (int j = 0; j <= n; ++j) l.worth[at(j)] += weights[at(h)][at(j)];
+}
+
+std::vector<double> Eviction::pooled(const Lane& l, const std::vector<int>& live) const {
+  const int half = rule_.pool / 2, count = static_cast<int>(live.size());
+  std::vector<double> out;
+  for (int i = 0; i < count; ++i) {
+    double best = 0;
+    for (int near = std::max(0, i - half); near <= std::min(count - 1, i + half); ++near)
+      best = std::max(best, l.worth[at(live[at(near)])]);
+    out.push_back(best);
+  }
+  return out;
+}
+
+void Eviction::cut(Lane& l, const std::vector<int>& live, int n) {
+  const auto worth = pooled(l, live);
+
+  struct Judged {
+    double worth;
+    int token;
+  };
+  std::vector<Judged> judged;
+  for (std::size_t i = 0; i < live.size(); ++i)
+    if (live[i] + rule_.recent <= n) judged.push_back({worth[i], live[i]});
+  std::ranges::sort(judged, [](const Judged& a, const Judged& b) {
+    return a.worth != b.worth ? a.worth < b.worth : a.token < b.token;
+  });
+  const std::size_t rows = at(rule_.rows);
+  const std::size_t victims = std::min(judged.size(), live.size() > rows ? live.size() - rows : 0);
+  for (std::size_t i = 0; i < victims; ++i) l.alive[at(judged[i].token)] = 0;
+  if (victims > 0 && victims < judged.size()) {
+    const double gone = judged[victims - 1].worth, stayed = judged[victims].worth;
+    // Neighbours that share one maximum are equal in any precision.
+    if (gone != stayed) min_margin_ = std::min(min_margin_, (stayed - gone) / stayed);
+  }
+}
+
+}  // namespace pith::reference

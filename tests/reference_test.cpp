@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// Two ways to the same numbers: the transformer in double precision against the fixtures, and the library, which really
+// forgets, against the masked forward pass of the transformer in double precision.
+#include "reference/decoder.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "pith/prune/methods.hpp"
+#include "pith/tensor/ops.hpp"
+#include "support/compare.hpp"
+#include "support/feed.hpp"
+#include "support/golden.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+TEST(ReferenceTest, AgreesWithTheFixtures) {
+  for (const std::string& name : golden_names()) {
+    SCOPED_TRACE(name);
+    const Golden expected = golden(name);
+    const Model model = Model::load(expected.path);
+    const auto result = reference::forward(model.config(), model.weights(), expected.tokens);
+    EXPECT_LT(relative_error(result.logits, expected.logits), 1e-6);
+    for (std::size_t layer = 0; layer < expected.drop_at.size(); ++layer) {
+      for (const auto& kv_head : result.drop_at[layer]) EXPECT_EQ(kv_head, expected.drop_at[layer]) << "layer " << layer;
+      if (model.config().gate) {
+        EXPECT_NEAR(result.min_margin[layer], expected.min_margin[layer], 1e-9);
+      }
+    }
+  }
+}
+
+// Judgements closer to the threshold than this may fall differently in single precision.
+constexpr double decided = 2e-5;
+
+bool is_decided(const reference::Result& result, double margin = decided) {
+  return std::ranges::min(result.min_margin) > margin;
+}
+
+/// Lanes of the library against the kv-heads of the reference; a lane that all heads share stands for each.
+void expect_drops(const reference::Result& expected, const Fed& fed) {
+  ASSERT_EQ(fed.drop_at.size(), expected.drop_at.size());
+  for (std::size_t layer = 0; layer < expected.drop_at.size(); ++layer)
+    for (std::size_t head = 0; head < expected.drop_at[layer].size(); ++head)
+      EXPECT_EQ(fed.drop_at[layer][fed.drop_at[layer].size() == 1 ? 0 : head], expected.drop_at[layer][head])
+          << "layer " << layer << ", kv-head " << head;
+}
+
+/// Runs `cases` random models made by `spec`, skipping those whose gate is undecided somewhere.
+void check_random(int cases, std::uint64_t first_seed, ModelSpec spec, double tolerance,
+                  SessionOptions options = {}, std::size_t length = 100) {
+  int done = 0;
+  for (std::uint64_t seed = first_seed; done < cases; ++seed) {
+    ASSERT_LT(seed, first_seed + 10 * static_cast<std::uint64_t>(cases)) << "most random gates are undecided";
+    spec.seed = seed;
+    const Model model = random_model(spec);
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    const auto tokens = random_tokens(seed, model.config(), length);
+    const auto expected = reference::forward(model.config(), model.weights(), tokens, {.kv = options.kv});
+    // What rounds more is nearer to a different judgement, too.
+    if (!is_decided(expected, std::max(decided, 2 * tolerance))) continue;
+    ++done;
+    for (const Feeding feeding : {Feeding{256}, Feeding{13}, Feeding{Feeding::decode}}) {
+      SCOPED_TRACE(feeding.name());
+      const Fed fed = feed(model, tokens, feeding, options);
+      EXPECT_LT(relative_error(fed.logits, expected.logits), tolerance);
+      expect_drops(expected, fed);
+    }
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+class ArchitectureTest : public ::testing::TestWithParam<Architecture> {};
+
+TEST_P(ArchitectureTest, EvictingEqualsMasking) {
+  check_random(6, 100, {.architecture = GetParam()}, 1e-5);
+}
+
+TEST_P(ArchitectureTest, DenseEqualsDense) {
+  check_random(4, 200, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 1e-5);
+}
+
+TEST_P(ArchitectureTest, SixteenBitWeightsAreExactInputs) {
+  check_random(2, 300, {.architecture = GetParam(), .format = Format::f16}, 1e-5);
+  check_random(2, 400, {.architecture = GetParam(), .format = Format::bf16}, 1e-5);
+}
+
+// A number that single precision rounds to another quant moves the logits by more than rounding does.
+TEST_P(ArchitectureTest, QuantisedWeightsAreMultipliedWithQuantisedRows) {
+  check_random(3, 500, {.architecture = GetParam(), .format = Format::q8_0, .gate = ModelSpec::Gate::no}, 2e-2);
+}
+
+TEST_P(ArchitectureTest, SlidingWindowForgetsToo) {
+  check_random(3, 600, {.architecture = GetParam(), .window = 9}, 1e-5);
+}
+
+TEST_P(ArchitectureTest, RoundedCachesAreRoundedAndNoMore) {
+  check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = Format::f16});
+  check_random(2, 800, {.architecture = GetParam(), .head_dim = 32, .gate = ModelSpec::Gate::no}, 2e-2,
+               {.kv = Format::q8_0});
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,
+                         ::testing::Values(Architecture::gpt2, Architecture::llama, Architecture::mistral,
+                                           Architecture::qwen2, Architecture::qwen3),
+                         [](const auto& test) { return std::string(name(test.param)); });
+
+// Longer than what one task of the attention takes on at a time, in pages and in queries.
+TEST(ReferenceTest, LongSequencesEqualTheMaskedForward) {
+  check_random(1, 900, {.architecture = Architecture::llama, .n_layers = 2, .gate_bias = 4.0f, .context = 1024}, 2e-5, {}, 900);
+  check_random(1, 950, {.architecture = Architecture::qwen3, .n_layers = 1, .context = 1024, .gate = ModelSpec::Gate::no},
+               2e-5, {}, 700);
+}
+
+TEST(ReferenceTest, TauMovesTheThreshold) {
+  for (const float tau : {-1.0f, -0.3f, 0.4f, 1.5f}) {
+    const Model model = random_model({.seed = 17});
+    SCOPED_TRACE("tau " + std::to_string(tau) + ": " + describe(model));
+    const auto tokens = random_tokens(17, model.config(), 120);
+    const auto expected =
+        reference::forward(model.config(), model.weights(), tokens, {.tau = static_cast<double>(tau)});
+    ASSERT_TRUE(is_decided(expected));
+    const Fed fed = feed(model, tokens, {16}, {.policy = prune::learned_gate({.tau = tau})});
+    EXPECT_LT(relative_error(fed.logits, expected.logits), 1e-5);
+    expect_drops(expected, fed);
+  }
+}
+
+TEST(ReferenceTest, EveryInstructionSetEqualsTheMaskedForward) {
+  struct Restore {
+    std::string before{isa()};
+    ~Restore() { use_isa(before); }
+  } restore;
+  for (const std::string_view set : isas()) {
+    SCOPED_TRACE(set);
+    use_isa(set);
+    check_random(6, 1000, {}, 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace pith::testing

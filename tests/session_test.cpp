@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: MIT
+// What a host may do with a session, in what order, and what it gets when it asks for what cannot be.
+#include "pith/session.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <stdexcept>
+
+#include "pith/error.hpp"
+#include "pith/prune/methods.hpp"
+#include "reference/decoder.hpp"
+#include "support/batch.hpp"
+#include "support/compare.hpp"
+#include "support/errors.hpp"
+#include "support/feed.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+constexpr std::uint64_t seed = 3;
+
+Model small_model(ModelSpec::Gate gate = ModelSpec::Gate::yes) {
+  return random_model({.seed = seed, .architecture = Architecture::llama, .head_dim = 16, .n_layers = 3, .context = 200,
+                       .gate = gate});
+}
+
+std::vector<Token> some_tokens(const Model& model, std::size_t count) { return random_tokens(seed, model.config(), count); }
+
+std::vector<float> logits_of(Session& session) {
+  const auto outputs = session.step();
+  EXPECT_EQ(outputs.size(), 1u);
+  return outputs.empty() ? std::vector<float>{} : copy(outputs[0].logits);
+}
+
+// --- Malformed calls -------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, RefusesMalformedPromptsAndStaysUsable) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 30);
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(std::span(tokens).first(20));
+  const auto expected = logits_of(session);
+
+  const auto add = [&](std::vector<Token> prompt) { return error_of([&] { session.add(prompt); }); };
+  EXPECT_EQ(add({}), ErrorCode::argument);
+  EXPECT_EQ(add({0, -1}), ErrorCode::argument);
+  EXPECT_EQ(add({model.config().vocab_size}), ErrorCode::argument);
+  EXPECT_EQ(add({std::numeric_limits<Token>::max()}), ErrorCode::argument);
+  EXPECT_EQ(add({std::numeric_limits<Token>::min()}), ErrorCode::argument);
+  EXPECT_EQ(add(std::vector<Token>(201, 1)), ErrorCode::argument);
+
+  const auto push = [&](std::vector<Token> more) { return error_of([&] { session.push(sequence, more); }); };
+  EXPECT_EQ(push({}), ErrorCode::argument);
+  EXPECT_EQ(push({1, 2, model.config().vocab_size}), ErrorCode::argument);
+  EXPECT_EQ(push(std::vector<Token>(181, 1)), ErrorCode::argument);
+  EXPECT_EQ(error_of([&] { session.push(sequence, Token{-5}); }), ErrorCode::argument);
+  EXPECT_TRUE(session.idle()) << "nothing of a refused call is pending";
+  EXPECT_EQ(session.length(sequence), 20u);
+
+  session.push(sequence, tokens[20]);
+  const auto after = logits_of(session);
+  EXPECT_EQ(Logits2d({expected, after}), [&] {
+    Session other(model, {.threads = 1});
+    const SequenceId same = other.add(std::span(tokens).first(20));
+    Logits2d logits = {logits_of(other)};
+    other.push(same, tokens[20]);
+    logits.push_back(logits_of(other));
+    return logits;
+  }());
+}
+
+TEST(SessionTest, FillsTheContextToItsLastToken) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 201);
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(std::span(tokens).first(199));
+  session.step();
+  session.push(sequence, tokens[199]);
+  EXPECT_EQ(error_of([&] { session.push(sequence, tokens[200]); }), ErrorCode::argument) << "pending tokens count";
+  EXPECT_EQ(session.step().size(), 1u);
+  EXPECT_EQ(error_of([&] { session.push(sequence, tokens[200]); }), ErrorCode::argument);
+
+  Session shorter(model, {.threads = 1, .context = 10});
+  EXPECT_EQ(error_of([&] { shorter.add(std::span(tokens).first(11)); }), ErrorCode::argument);
+  shorter.add(std::span(tokens).first(10));
+  Session longer(model, {.threads = 1, .context = 220});  // rotary positions go on
+  longer.add(tokens);
+  EXPECT_EQ(longer.step().size(), 1u);
+}
+
+TEST(SessionTest, RefusesUnknownSequences) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1, .record_drops = true});
+  const SequenceId finished = session.add(some_tokens(model, 5));
+  session.finish(finished);
+  for (const SequenceId unknown : {finished, SequenceId{77}, SequenceId{0xffffffffu}}) {
+    EXPECT_EQ(error_of([&] { session.push(unknown, Token{1}); }), ErrorCode::argument);
+    EXPECT_EQ(error_of([&] { session.finish(unknown); }), ErrorCode::argument);
+    EXPECT_EQ(error_of([&] { session.fork(unknown); }), ErrorCode::argument);
+    EXPECT_EQ(error_of([&] { session.length(unknown); }), ErrorCode::argument);
+    EXPECT_EQ(error_of([&] { session.stats(unknown); }), ErrorCode::argument);
+    EXPECT_EQ(error_of([&] { session.drop_at(unknown); }), ErrorCode::argument);
+  }
+  EXPECT_NE(session.add(some_tokens(model, 5)), finished) << "an id names one sequence for ever";
+}
+
+TEST(SessionTest, RefusesBadOptions) {
+  const Model model = small_model();
+  const auto make = [](const Model& m, SessionOptions options) {
+    return error_of([&] { Session session(m, std::move(options)); });
+  };
+  EXPECT_EQ(make(model, {.threads = -1}), ErrorCode::argument);
+  EXPECT_EQ(make(model, {.chunk = 0}), ErrorCode::argument);
+  EXPECT_EQ(make(model, {.chunk = -3}), ErrorCode::argument);
+  EXPECT_EQ(make(model, {.context = -1}), ErrorCode::argument);
+  EXPECT_EQ(make(model, {.kv = Format::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
+  EXPECT_EQ(make(small_model(ModelSpec::Gate::no), {.policy = prune::learned_gate()}), ErrorCode::unsupported);
+  EXPECT_EQ(make(random_model({.seed = 1, .architecture = Architecture::gpt2, .context = 64}), {.context = 65}),
+            ErrorCode::argument)
+      << "learned positions end where their table does";
+  EXPECT_EQ(make(model, {.policy = prune::chain(prune::snapkv({.rows = 64, .window = 8}),
+                                                prune::snapkv({.rows = 32, .window = 4}))}),
+            ErrorCode::unsupported)
+      << "there is one observation window";
+}
+
+TEST(SessionTest, RefusesBadPolicies) {
+  using namespace prune;
+  EXPECT_EQ(error_of([] { learned_gate({.tau = std::numeric_limits<float>::quiet_NaN()}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { streaming({.sinks = -1}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { streaming({.recent = 0}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { h2o({.rows = 0}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { h2o({.recent = -1}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { snapkv({.rows = 0}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { snapkv({.window = 0}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([] { snapkv({.pool = 4}); }), ErrorCode::argument);
+}
+
+TEST(SessionTest, TellsDropsOnlyWhereTheyAreRecorded) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(some_tokens(model, 5));
+  EXPECT_EQ(error_of([&] { session.drop_at(sequence); }), ErrorCode::argument);
+}
+
+// --- Steps -----------------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, HasNothingToDoWhenIdle) {
+  Session session(small_model(), {.threads = 1});
+  EXPECT_TRUE(session.idle());
+  EXPECT_TRUE(session.step().empty());
+}
+
+TEST(SessionTest, AsksTheGateOfAModelThatHasOneAndNoneOtherwise) {
+  const Model gated = small_model();
+  const auto tokens = some_tokens(gated, 120);
+  EXPECT_EQ(feed(gated, tokens, {32}).drop_at, feed(gated, tokens, {32}, {.policy = prune::learned_gate()}).drop_at);
+  EXPECT_GT(feed(gated, tokens, {32}).stats.dropped_rows, 0u);
+  EXPECT_EQ(feed(gated, tokens, {32}, {.policy = prune::none()}).stats.dropped_rows, 0u);
+  EXPECT_EQ(feed(small_model(ModelSpec::Gate::no), tokens, {32}).stats.dropped_rows, 0u);
+}
+
+TEST(SessionTest, GivesTheLastLogitsOrAll) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 50);
+  const Fed all = feed(model, tokens, {16});
+  Session session(model, {.threads = 1, .chunk = 16});
+  const SequenceId sequence = session.add(std::span(tokens).first(40));
+  EXPECT_EQ(logits_of(session), all.logits[39]) << "one step takes a prompt through all of its chunks";
+  EXPECT_EQ(session.length(sequence), 40u);
+  EXPECT_TRUE(session.idle());
+}
+
+TEST(SessionTest, ContinuesWithSeveralTokensAsWithOne) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 90);
+  const Fed expected = feed(model, tokens, {256});
+  Session session(model, {.threads = 1, .chunk = 32, .record_drops = true});
+  const SequenceId sequence = session.add(std::span(tokens).first(10));
+  logits_of(session);
+  session.push(sequence, tokens[10]);
+  session.push(sequence, std::span(tokens).subspan(11, 60));  // before the first of them was fed
+  EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits[70]}), 1e-5);
+  session.push(sequence, std::span(tokens).subspan(71));
+  EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits[89]}), 1e-5);
+  EXPECT_EQ(session.drop_at(sequence), expected.drop_at);
+}
+
+TEST(SessionTest, TakesNewSequencesWhileOthersGoOn) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 60);
+  const Fed expected = feed(model, tokens, {16});
+  Session session(model, {.threads = 1, .chunk = 16});
+  const SequenceId early = session.add(std::span(tokens).first(32));
+  std::map<SequenceId, std::size_t> fed = {{early, 32}};
+  std::size_t matched = 0;
+  for (int round = 0; round < 40; ++round) {
+    if (round == 3 || round == 7) fed[session.add(std::span(tokens).first(16))] = 16;
+    for (const Output& output : session.step()) {
+      std::size_t& length = fed.at(output.sequence);
+      EXPECT_LT(relative_error(Logits2d{copy(output.logits)}, Logits2d{expected.logits[length - 1]}), 1e-5);
+      ++matched;
+      if (length < tokens.size()) session.push(output.sequence, tokens[length++]);
+    }
+  }
+  EXPECT_GT(matched, 80u);
+}
+
+// --- Budget ----------------------------------------------------------------------------------------------------------
+
+std::size_t bytes_of(const Model& model, std::span<const Token> tokens, const prune::AnyPolicy& policy) {
+  Session session(model, {.policy = policy, .threads = 1});
+  const SequenceId sequence = session.add(tokens);
+  session.step();
+  return session.stats(sequence).bytes_used;
+}
+
+TEST(SessionTest, ABudgetThatIsExhaustedLeavesTheSessionUsable) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 150);
+  const auto prompt = std::span(tokens).first(40);
+  const std::size_t budget = 3 * bytes_of(model, prompt, prune::none());
+
+  std::vector<std::vector<float>> expected;
+  {
+    Session unlimited(model, {.policy = prune::none(), .threads = 1});
+    const SequenceId sequence = unlimited.add(prompt);
+    expected.push_back(logits_of(unlimited));
+    for (std::size_t t = 40; t < tokens.size(); ++t) {
+      unlimited.push(sequence, tokens[t]);
+      expected.push_back(logits_of(unlimited));
+    }
+  }
+
+  Session session(model, {.policy = prune::none(), .threads = 1, .kv_budget = budget});
+  const SequenceId kept = session.add(prompt), other = session.add(prompt);
+  while (!session.idle()) session.step();
+  std::size_t next = 40, errors = 0;
+  for (; errors == 0 && next < tokens.size(); ++next) {
+    session.push(kept, tokens[next]);
+    session.push(other, tokens[next]);
+    try {
+      // Where there is room for one of them, it goes ahead.
+      while (!session.idle())
+        for (const Output& output : session.step())
+          if (output.sequence == kept) {
+            EXPECT_EQ(copy(output.logits), expected[next - 39]);
+          }
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::budget) << error.what();
+      ++errors;
+    }
+  }
+  ASSERT_EQ(errors, 1u);
+  EXPECT_LE(session.stats().bytes_high_water, budget);
+
+  const CacheStats before = session.stats();
+  EXPECT_EQ(error_of([&] { session.step(); }), ErrorCode::budget) << "it does not get better by asking again";
+  EXPECT_EQ(session.stats().seen_rows, before.seen_rows);
+  EXPECT_EQ(session.stats().bytes_used, before.bytes_used);
+
+  session.finish(other);
+  if (session.idle()) session.push(kept, tokens[next++]);
+  for (; next <= tokens.size(); ++next) {
+    const auto outputs = session.step();
+    ASSERT_EQ(outputs.size(), 1u);
+    EXPECT_EQ(copy(outputs[0].logits), expected[session.length(kept) - 40]) << "token " << session.length(kept);
+    if (next < tokens.size()) session.push(kept, tokens[next]);
+  }
+  EXPECT_EQ(session.length(kept), tokens.size());
+}
+
+TEST(SessionTest, ABudgetOfLessThanAToken) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1, .kv_budget = 100});
+  const SequenceId sequence = session.add(some_tokens(model, 3));
+  EXPECT_EQ(error_of([&] { session.step(); }), ErrorCode::budget);
+  EXPECT_EQ(session.length(sequence), 0u);
+  EXPECT_EQ(session.stats().bytes_used, 0u);
+  session.finish(sequence);
+  EXPECT_TRUE(session.step().empty());
+}
+
+TEST(SessionTest, FitsALongPromptIntoABudgetThatItsSurvivorsFit) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 200);
+  const auto policy = prune::streaming({.sinks = 4, .recent = 30});
+  const std::size_t budget = bytes_of(model, std::span(tokens).first(64), prune::none());
+  ASSERT_GT(bytes_of(model, tokens, prune::none()), 2 * budget);
+  const Fed expected = feed(model, tokens, {256}, {.policy = policy});
+  Session session(model, {.policy = policy, .threads = 1, .kv_budget = budget});
+  session.add(tokens);
+  EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits.back()}), 1e-5);
+  EXPECT_LE(session.stats().bytes_high_water, budget);
+}
+
+// --- Cancellation ----------------------------------------------------------------------------------------------------
+
+/// Asks to stop while a layer of the pass that ends at token `next` is worked on.
+struct StopAt {
+  std::size_t layer = 0;
+  Position next = 0;
+  std::stop_source source;
+
+  prune::Needs needs() const { return {}; }
+  void before_attention(const KvLayer& at, const prune::Moment& moment) const {
+    if (at.layer() == layer && moment.next == next) std::stop_source(source).request_stop();
+  }
+};
+
+TEST(SessionTest, GoesOnWhereItWasStopped) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 70);
+  for (const PolicyCase& one : policy_cases()) {
+    const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
+    for (const std::size_t layer : {0u, 1u}) {  // after the last layer there is nothing left to stop
+      for (const Position next : {32, 64, 70}) {
+        SCOPED_TRACE(one.name + ", stopped in layer " + std::to_string(layer) + " before " + std::to_string(next));
+        const StopAt stop_at{layer, next, {}};
+        Session session(model, {.policy = prune::chain(one.policy, stop_at), .threads = 1, .chunk = 32,
+                                .logits = Logits::all, .record_drops = true});
+        const SequenceId sequence = session.add(tokens);
+        Logits2d logits;
+        std::size_t stops = 0;
+        while (!session.idle()) {
+          try {
+            for (const Output& output : session.step(stops == 0 ? stop_at.source.get_token() : std::stop_token()))
+              logits.push_back(copy(output.logits));
+          } catch (const Error& error) {
+            ASSERT_EQ(error.code(), ErrorCode::cancelled) << error.what();
+            EXPECT_EQ(session.length(sequence), static_cast<std::size_t>((next - 1) / 32 * 32));
+            ++stops;
+          }
+        }
+        EXPECT_EQ(stops, 1u);
+        EXPECT_TRUE(same_bits(logits, expected.logits));
+        EXPECT_EQ(session.drop_at(sequence), expected.drop_at);
+      }
+    }
+  }
+}
+
+TEST(SessionTest, DoesNothingWhenItIsStoppedFromTheStart) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(some_tokens(model, 20));
+  std::stop_source source;
+  source.request_stop();
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(error_of([&] { session.step(source.get_token()); }), ErrorCode::cancelled);
+  EXPECT_EQ(session.length(sequence), 0u);
+  EXPECT_EQ(session.stats().bytes_used, 0u);
+  EXPECT_EQ(logits_of(session), feed(model, some_tokens(model, 20), {256}).logits.back());
+}
+
+TEST(SessionTest, FinishesASequenceWhoseStepWasStoppedHalfway) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 40);
+  const Fed expected = feed(model, tokens, {64});
+  for (const bool first_goes : {false, true}) {
+    const StopAt stop_at{1, 40, {}};
+    Session session(model, {.policy = prune::chain(prune::learned_gate(), stop_at), .threads = 1, .chunk = 80,
+                            .record_drops = true});
+    const SequenceId first = session.add(tokens), second = session.add(tokens);
+    ASSERT_EQ(error_of([&] { session.step(stop_at.source.get_token()); }), ErrorCode::cancelled);
+    EXPECT_EQ(error_of([&] { session.fork(first); }), ErrorCode::argument) << "half a token has no copy";
+    const SequenceId late = session.add(tokens);
+    session.finish(first_goes ? first : second);
+    const SequenceId stays = first_goes ? second : first;
+    std::size_t outputs = 0;
+    while (!session.idle()) {
+      for (const Output& output : session.step()) {
+        EXPECT_TRUE(output.sequence == stays || output.sequence == late);
+        EXPECT_EQ(copy(output.logits), expected.logits.back());
+        ++outputs;
+      }
+    }
+    EXPECT_EQ(outputs, 2u);
+    EXPECT_EQ(session.drop_at(stays), expected.drop_at);
+    session.finish(stays);
+    session.finish(late);
+    EXPECT_EQ(session.stats().bytes_used, 0u);
+  }
+}
+
+TEST(SessionTest, FinishesTheOnlySequenceWhoseStepWasStoppedHalfway) {
+  const Model model = small_model();
+  const StopAt stop_at{1, 40, {}};
+  Session session(model, {.policy = stop_at, .threads = 1});
+  const auto tokens = some_tokens(model, 40);
+  const SequenceId sequence = session.add(tokens);
+  ASSERT_EQ(error_of([&] { session.step(stop_at.source.get_token()); }), ErrorCode::cancelled);
+  session.finish(sequence);
+  EXPECT_TRUE(session.idle());
+  EXPECT_TRUE(session.step().empty());
+  EXPECT_EQ(session.stats().bytes_used, 0u);
+  session.add(tokens);
+  EXPECT_EQ(logits_of(session), feed(model, tokens, {256}, {.policy = prune::none()}).logits.back());
+}
+
+// --- Fork ------------------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, ForksRememberWhatTheirOriginRemembered) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 100);
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    SessionOptions options{.policy = one.policy, .threads = 1, .chunk = 32, .record_drops = true};
+    const Script script{{tokens.begin(), tokens.begin() + 60}, {tokens.begin() + 60, tokens.end()}};
+    Session alone(model, options);
+    const Played expected = play(alone, {script}, DropLog::Keep::history)[0];
+
+    Session session(model, options);
+    const SequenceId origin = session.add(script.prompt);
+    session.step();
+    const SequenceId twin = session.fork(origin), other = session.fork(origin);
+    EXPECT_EQ(session.drop_at(twin), session.drop_at(origin));
+    EXPECT_EQ(session.stats().bytes_used, 3 * session.stats(origin).bytes_used);
+    for (std::size_t i = 0; i < script.rest.size(); ++i) {
+      if (i == 20) session.finish(origin);
+      session.push(twin, script.rest[i]);
+      session.push(other, script.rest[(7 * i + 3) % script.rest.size()]);
+      if (i < 20) session.push(origin, script.rest[i]);
+      while (!session.idle())
+        for (const Output& output : session.step())
+          if (output.sequence != other) {
+            EXPECT_EQ(copy(output.logits), expected.logits[i + 1]) << "token " << i;
+          }
+    }
+    EXPECT_EQ(session.drop_at(twin), expected.drop_at);
+    session.finish(twin);
+    session.finish(other);
+    EXPECT_EQ(session.stats().bytes_used, 0u);
+  }
+}
+
+TEST(SessionTest, ForksTakePendingTokensAlong) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 30);
+  Session session(model, {.threads = 1});
+  const SequenceId origin = session.add(tokens);
+  const SequenceId twin = session.fork(origin);
+  Logits2d logits;
+  while (!session.idle())
+    for (const Output& output : session.step()) logits.push_back(copy(output.logits));
+  ASSERT_EQ(logits.size(), 2u);
+  EXPECT_EQ(logits[0], logits[1]);
+  EXPECT_EQ(session.length(twin), 30u);
+}
+
+TEST(SessionTest, ForksKeepTheBudget) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 40);
+  const std::size_t bytes = bytes_of(model, tokens, prune::none());
+  Session session(model, {.policy = prune::none(), .threads = 1, .kv_budget = 2 * bytes});
+  const SequenceId origin = session.add(tokens);
+  session.step();
+  const SequenceId twin = session.fork(origin);
+  EXPECT_EQ(error_of([&] { session.fork(origin); }), ErrorCode::budget);
+  EXPECT_EQ(session.stats().bytes_used, 2 * bytes) << "a fork that fails takes nothing";
+  session.finish(twin);
+  session.fork(origin);
+}
+
+// --- Callbacks -------------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, ReportsTheProgressOfPrompts) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 100);
+  std::map<SequenceId, std::vector<std::size_t>> done;
+  SessionOptions options{.threads = 1, .chunk = 32};
+  options.on_prefill = [&](const Progress& progress) {
+    EXPECT_EQ(progress.total, 100u);
+    done[progress.sequence].push_back(progress.done);
+  };
+  Session session(model, std::move(options));
+  const SequenceId first = session.add(tokens), second = session.add(tokens);
+  while (!session.idle()) session.step();
+  const std::vector<std::size_t> expected = {32, 64, 96, 100};
+  EXPECT_EQ(done[first], expected);
+  EXPECT_EQ(done[second], expected);
+
+  done.clear();
+  session.push(first, tokens[0]);
+  session.step();
+  EXPECT_TRUE(done.empty()) << "decoding is no prompt";
+}
+
+TEST(SessionTest, ReportsDropsAndPassesAsTheyHappen) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 120);
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
+    DropAt drop_at = expected.drop_at;
+    for (auto& layer : drop_at)
+      for (auto& lane : layer) std::ranges::fill(lane, -1);
+    std::vector<Token> fed;
+    std::size_t drops = 0;
+    SessionOptions options{.policy = one.policy, .threads = 1, .chunk = 32};
+    options.on_drop = [&](SequenceId, const Drop& drop) {
+      ++drops;
+      auto& at = drop_at[drop.layer][drop.lane][static_cast<std::size_t>(drop.position)];
+      EXPECT_EQ(at, -1) << "a drop is final";
+      if (drop.until < static_cast<Position>(tokens.size())) at = drop.until;
+    };
+    options.on_pass = [&](const PassInfo& pass) {
+      EXPECT_EQ(pass.first, static_cast<Position>(fed.size()));
+      fed.insert(fed.end(), pass.tokens.begin(), pass.tokens.end());
+      EXPECT_EQ(pass.live_rows.size(), expected.drop_at.size());
+    };
+    Session session(model, std::move(options));
+    session.add(tokens);
+    session.step();
+    EXPECT_EQ(drop_at, expected.drop_at);
+    EXPECT_EQ(drops, expected.stats.dropped_rows);
+    EXPECT_EQ(fed, tokens);
+  }
+}
+
+TEST(SessionTest, SurvivesACallbackThatThrows) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 100);
+  int calls = 0;
+  SessionOptions options{.threads = 1, .chunk = 32};
+  options.on_prefill = [&](const Progress&) {
+    if (++calls == 2) throw std::runtime_error("the host's own");
+  };
+  Session session(model, std::move(options));
+  const SequenceId sequence = session.add(tokens);
+  EXPECT_THROW(session.step(), std::runtime_error);
+  EXPECT_EQ(session.length(sequence), 64u);
+  EXPECT_EQ(logits_of(session), feed(model, tokens, {32}).logits.back());
+}
+
+// --- Counterfactuals -------------------------------------------------------------------------------------------------
+
+/// Some tokens are not seen in some layer from a position on.
+class Forgotten : public reference::Visibility {
+ public:
+  Forgotten(int layer, int from, std::vector<int> tokens) : layer_(layer), from_(from), tokens_(std::move(tokens)) {}
+  bool sees(int layer, int /*kv_head*/, int n, int j) const override {
+    return layer != layer_ || n < from_ || std::ranges::find(tokens_, j) == tokens_.end();
+  }
+
+ private:
+  int layer_, from_;
+  std::vector<int> tokens_;
+};
+
+TEST(SessionTest, ForgetsOnDemand) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 80);
+  const std::vector<Position> positions = {0, 7, 33, 59};
+  Forgotten forgotten(1, 60, {positions.begin(), positions.end()});
+  const auto expected = reference::forward(model.config(), model.weights(), tokens,
+                                           {.tau = std::nullopt, .visibility = &forgotten});
+  Session session(model, {.policy = prune::none(), .threads = 1, .logits = Logits::all, .record_drops = true});
+  const SequenceId sequence = session.add(std::span(tokens).first(60));
+  Logits2d logits;
+  step_into(session, sequence, logits);
+  session.forget(sequence, 1, positions);
+  session.forget(sequence, 1, positions);  // what is not there is passed over
+  session.push(sequence, std::span(tokens).subspan(60));
+  step_into(session, sequence, logits);
+  EXPECT_LT(relative_error(logits, expected.logits), 1e-5);
+  EXPECT_EQ(session.drop_at(sequence)[1][0], expected.drop_at[1][0]);
+
+  EXPECT_EQ(error_of([&] { session.forget(sequence, 3, positions); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([&] { session.forget(sequence, 0, std::vector<Position>{80}); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([&] { session.keep(sequence, std::vector<Position>{-1}); }), ErrorCode::argument);
+}
+
+TEST(SessionTest, KeepsOnDemand) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 120);
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    Session session(model, {.policy = one.policy, .threads = 1, .chunk = 16, .record_drops = true});
+    const SequenceId sequence = session.add(std::span(tokens).first(3));
+    session.step();
+    const auto before = session.drop_at(sequence);
+    session.keep(sequence, std::vector<Position>{0, 1, 2});
+    session.push(sequence, std::span(tokens).subspan(3));
+    session.step();
+    const auto after = session.drop_at(sequence);
+    for (std::size_t layer = 0; layer < after.size(); ++layer)
+      for (std::size_t lane = 0; lane < after[layer].size(); ++lane)
+        for (std::size_t j = 0; j < 3; ++j) EXPECT_EQ(after[layer][lane][j], before[layer][lane][j]);
+  }
+}
+
+// --- Handles ---------------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, MovesWithAllItHas) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 41);
+  const Fed expected = feed(model, tokens, {64});
+  Session first(model, {.threads = 1});
+  const SequenceId sequence = first.add(std::span(tokens).first(40));
+  first.step();
+  Session second(std::move(first));
+  Session third(model, {.threads = 1});
+  third.add(tokens);
+  third = std::move(second);
+  third.push(sequence, tokens[40]);
+  EXPECT_LT(relative_error(Logits2d{logits_of(third)}, Logits2d{expected.logits.back()}), 1e-5);
+}
+
+}  // namespace
+}  // namespace pith::testing

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The choice of an instruction set; what the operations compute is tested per set, in kernels/.
+#include "pith/tensor/ops.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "pith/error.hpp"
+
+namespace pith {
+namespace {
+
+TEST(Isa, TheBestIsInUseAndAnyCanBeForced) {
+  const auto names = isas();
+  ASSERT_FALSE(names.empty());
+  EXPECT_EQ(names.back(), "scalar");
+  EXPECT_EQ(isa(), names.front());
+  for (const auto wanted : names) {
+    use_isa(wanted);
+    EXPECT_EQ(isa(), wanted);
+    const float a[] = {1, 2, 3}, b[] = {4, 5, 6};
+    EXPECT_EQ(ops::dot(a, b, 3), 32);
+  }
+  use_isa(names.front());
+}
+
+TEST(Isa, AnUnknownOneIsRefusedByName) {
+  try {
+    use_isa("mmx");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::unsupported);
+    EXPECT_NE(std::string(error.what()).find("mmx"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("scalar"), std::string::npos);
+  }
+}
+
+TEST(Ops, FormatsAreDispatched) {
+  float values[32], back[32];
+  for (int i = 0; i < 32; ++i) values[i] = static_cast<float>(i - 16) / 8;
+  for (int i = 0; i < format_count; ++i) {
+    const auto format = static_cast<Format>(i);
+    alignas(64) std::byte row[128];
+    ops::encode(format, values, 32, row);
+    ops::decode(format, row, 32, back);
+    float score = 0, self = 0, sums[32] = {};
+    for (int k = 0; k < 32; ++k) {
+      EXPECT_NEAR(back[k], values[k], 0.01f) << name(format);
+      self += values[k] * back[k];
+    }
+    ops::dots(format, values, 1, 32, row, 1, 32, &score, 1);
+    EXPECT_NEAR(score, self, 1e-4f);
+    const float weight = 2;
+    ops::accumulate(format, &weight, 1, 1, row, 1, 32, sums, 32);
+    EXPECT_EQ(sums[5], 2 * back[5]);
+  }
+}
+
+}  // namespace
+}  // namespace pith

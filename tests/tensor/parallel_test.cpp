@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "pith/tensor/parallel.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "pith/error.hpp"
+
+namespace pith {
+namespace {
+
+constexpr std::size_t much_work = std::size_t{1} << 30;
+
+TEST(Threads, EachTaskRunsOnceHoweverTheLoopsFollowEachOther) {
+  for (const int count : {1, 2, 7}) {
+    const Threads threads(count);
+    for (int step = 0; step < 20; ++step)
+      threads.gather([&] {
+        for (std::size_t loop = 0; loop < 100; ++loop) {
+          std::vector<std::atomic<int>> runs(1 + loop % 37);
+          threads.run(runs.size(), much_work, [&](std::size_t i) { ++runs[i]; });
+          for (const auto& n : runs) ASSERT_EQ(n, 1);
+        }
+      });
+  }
+  Threads(4).run(0, much_work, [](std::size_t) { FAIL(); });
+}
+
+TEST(Threads, OneNeverStartsAnother) {
+  std::set<std::thread::id> ids;
+  const Threads one(1);
+  one.gather([&] { one.run(50, much_work, [&](std::size_t) { ids.insert(std::this_thread::get_id()); }); });
+  EXPECT_EQ(ids, std::set{std::this_thread::get_id()});
+}
+
+std::set<std::thread::id> who_runs(const Threads& threads, std::size_t work) {
+  std::mutex mutex;
+  std::set<std::thread::id> ids;
+  threads.gather([&] {
+    threads.run(64, work, [&](std::size_t) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      const std::lock_guard lock(mutex);
+      ids.insert(std::this_thread::get_id());
+    });
+  });
+  return ids;
+}
+
+TEST(Threads, ShareALoopAmongNoMoreThanCounted) {
+  const auto ids = who_runs(Threads(3), much_work);
+  EXPECT_LE(ids.size(), 3u);
+#if defined(_OPENMP)
+  EXPECT_GE(ids.size(), 2u);
+#endif
+}
+
+TEST(Threads, KeepTooLittleWorkOnOne) { EXPECT_EQ(who_runs(Threads(3), 10).size(), 1u); }
+
+TEST(Threads, RunWithinATaskStaysOnItsThread) {
+  const Threads threads(2);
+  std::atomic<int> runs = 0, elsewhere = 0;
+  threads.gather([&] {
+    threads.run(4, much_work, [&](std::size_t) {
+      const auto self = std::this_thread::get_id();
+      threads.run(5, much_work, [&](std::size_t) {
+        ++runs;
+        elsewhere += std::this_thread::get_id() == self ? 0 : 1;
+      });
+    });
+  });
+  EXPECT_EQ(runs, 20);
+  EXPECT_EQ(elsewhere, 0);
+}
+
+TEST(Threads, WhatABodyThrowsComesOutAndTheThreadsWorkOn) {
+  const Threads threads(3);
+  EXPECT_THROW(threads.gather([] { throw std::runtime_error("stop"); }), std::runtime_error);
+  std::atomic<int> runs = 0;
+  threads.gather([&] { threads.run(10, much_work, [&](std::size_t) { ++runs; }); });
+  EXPECT_EQ(runs, 10);
+}
+
+TEST(Threads, ZeroIsOnePerCore) {
+  EXPECT_GE(Threads(0).count(), 1);
+  EXPECT_EQ(Threads(5).count(), 5);
+  EXPECT_THROW(Threads(-1), Error);
+}
+
+}  // namespace
+}  // namespace pith

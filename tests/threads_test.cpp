@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// One model, many sessions, each in a thread of its own: nothing is shared that anybody writes.
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <thread>
+
+#include "support/batch.hpp"
+#include "support/compare.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+
+namespace pith::testing {
+namespace {
+
+std::vector<Script> scripts_of(const Model& model, std::uint64_t seed) {
+  std::vector<Script> scripts;
+  for (const std::size_t prompt : {40u, 3u, 25u})
+    scripts.push_back({random_tokens(seed + prompt, model.config(), prompt), random_tokens(seed, model.config(), 12)});
+  return scripts;
+}
+
+std::vector<Played> run(const Model& model, std::uint64_t seed, const prune::AnyPolicy& policy, int threads) {
+  Session session(model, {.policy = policy, .threads = threads, .chunk = 16});
+  return play(session, scripts_of(model, seed), DropLog::Keep::counts);
+}
+
+void expect_same(const std::vector<Played>& a, const std::vector<Played>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(same_bits(a[i].logits, b[i].logits)) << "sequence " << i;
+}
+
+/// Each policy in a session and a thread of its own, all at once, against the same sessions one after another.
+void check_sessions_side_by_side(const Model& model, int threads_of_each) {
+  SCOPED_TRACE(describe(model));
+  const auto cases = policy_cases();
+  std::vector<std::vector<Played>> together(cases.size());
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < cases.size(); ++i)
+      threads.emplace_back([&, i] { together[i] = run(model, i, cases[i].policy, threads_of_each); });
+  }
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    SCOPED_TRACE(cases[i].name);
+    expect_same(together[i], run(model, i, cases[i].policy, 1));
+  }
+}
+
+TEST(ThreadsTest, SessionsShareAModel) {
+  check_sessions_side_by_side(random_model({.seed = 1, .n_layers = 2}), 1);
+  check_sessions_side_by_side(random_model({.seed = 2, .format = Format::q8_0, .n_layers = 2}), 1);
+}
+
+TEST(ThreadsTest, SessionsThatWorkInSeveralThreadsShareAModel) {
+  check_sessions_side_by_side(random_model({.seed = 3, .n_layers = 2}), 2);
+}
+
+TEST(ThreadsTest, ASessionMovesFromThreadToThread) {
+  const Model model = random_model({.seed = 4, .n_layers = 2});
+  const auto tokens = random_tokens(4, model.config(), 30);
+  const Fed expected = feed(model, tokens, {Feeding::decode});
+  std::optional<Session> session(std::in_place, model, SessionOptions{.threads = 1});
+  std::optional<SequenceId> sequence;
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    std::thread([&] {
+      if (sequence) {
+        session->push(*sequence, tokens[t]);
+      } else {
+        sequence = session->add(std::span(tokens).first(1));
+      }
+      const auto outputs = session->step();
+      ASSERT_EQ(outputs.size(), 1u);
+      EXPECT_EQ(copy(outputs[0].logits), expected.logits[t]);
+    }).join();
+  }
+}
+
+TEST(ThreadsTest, TheLastSessionMayOutliveEveryHandleOfItsModel) {
+  std::vector<std::jthread> threads;
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    Session session(random_model({.seed = seed}), {.threads = 1});
+    threads.emplace_back([session = std::move(session)]() mutable {
+      session.add(random_tokens(1, session.model().config(), 20));
+      EXPECT_EQ(session.step().size(), 1u);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace pith::testing
