@@ -20,7 +20,7 @@ int main(int argc, char** argv) try {
                              h2o({.rows = 1024, .recent = 256}));   // bound what generation keeps
   const auto policy = model.config().gate ? AnyPolicy(chain(learned_gate(), bounded)) : AnyPolicy(bounded);
   pith::Session session(model, {.policy = policy, .kv = pith::KvFormat::f16});
-  pith::Sampler sample({.top_p = 0.9f, .temperature = 0.7f, .seed = 1});
+  pith::Sampler sample({.temperature = 0.7f, .top_p = 0.9f, .seed = 1});
 
   std::map<pith::SequenceId, std::string> texts;
   for (const char* prompt : {"The history of the Alps begins", "One day, a little girl"})

@@ -21,7 +21,7 @@ int main(int argc, char** argv) try {
   const auto context = static_cast<std::size_t>(model.config().context);
 
   pith::Session session(model);
-  pith::Sampler sample({.repetition_penalty = 1.1f, .top_k = 40, .temperature = 0.8f});
+  pith::Sampler sample({.temperature = 0.8f, .top_k = 40, .repetition_penalty = 1.1f});
   pith::TextStream stream(tokenizer);
   pith::StopSequences stops({"\n\n"});
   double logprob = 0;

@@ -8,7 +8,7 @@
 
 namespace pith {
 
-/// The largest of a row of logits. Throws Error (argument) for NaN, +infinity, or a row without a finite number.
+/// The largest of a row of logits. Throws Error (model) for NaN, +infinity, or a row without a finite number.
 float largest_logit(std::span<const float> logits);
 
 /// Of equals the lower id is the likelier one, so that every sort has one result.

@@ -16,12 +16,12 @@ float largest_logit(std::span<const float> logits) {
   float largest = -infinity;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (!(logits[i] < infinity))
-      fail(ErrorCode::argument, "logits", "finite numbers (or -infinity)",
+      fail(ErrorCode::model, "logits", "finite numbers (or -infinity)",
            std::string(std::isnan(logits[i]) ? "NaN" : "infinity") + " for token " + std::to_string(i));
     largest = std::max(largest, logits[i]);
   }
   if (largest == -infinity)
-    fail(ErrorCode::argument, "logits", "at least one finite number", logits.empty() ? "none" : "-infinity everywhere");
+    fail(ErrorCode::model, "logits", "at least one finite number", logits.empty() ? "none" : "-infinity everywhere");
   return largest;
 }
 

@@ -26,7 +26,8 @@ TEST(ReferenceTest, AgreesWithTheFixtures) {
     const auto result = reference::forward(model.config(), model.weights(), expected.tokens);
     EXPECT_LT(relative_error(result.logits, expected.logits), 1e-6);
     for (std::size_t layer = 0; layer < expected.drop_at.size(); ++layer) {
-      for (const auto& kv_head : result.drop_at[layer]) EXPECT_EQ(kv_head, expected.drop_at[layer]) << "layer " << layer;
+      for (const auto& kv_head : result.drop_at[layer])
+        EXPECT_EQ(kv_head, expected.drop_at[layer]) << "layer " << layer;
       if (model.config().gate) {
         EXPECT_NEAR(result.min_margin[layer], expected.min_margin[layer], 1e-9);
       }
@@ -51,8 +52,8 @@ void expect_drops(const reference::Result& expected, const Fed& fed) {
 }
 
 /// Runs `cases` random models made by `spec`, skipping those whose gate is undecided somewhere.
-void check_random(int cases, std::uint64_t first_seed, ModelSpec spec, double tolerance,
-                  SessionOptions options = {}, std::size_t length = 100) {
+void check_random(int cases, std::uint64_t first_seed, ModelSpec spec, double tolerance, SessionOptions options = {},
+                  std::size_t length = 100) {
   int done = 0;
   for (std::uint64_t seed = first_seed; done < cases; ++seed) {
     ASSERT_LT(seed, first_seed + 10 * static_cast<std::uint64_t>(cases)) << "most random gates are undecided";
@@ -76,9 +77,7 @@ void check_random(int cases, std::uint64_t first_seed, ModelSpec spec, double to
 
 class ArchitectureTest : public ::testing::TestWithParam<Architecture> {};
 
-TEST_P(ArchitectureTest, EvictingEqualsMasking) {
-  check_random(6, 100, {.architecture = GetParam()}, 1e-5);
-}
+TEST_P(ArchitectureTest, EvictingEqualsMasking) { check_random(6, 100, {.architecture = GetParam()}, 1e-5); }
 
 TEST_P(ArchitectureTest, DenseEqualsDense) {
   check_random(4, 200, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 1e-5);
@@ -111,9 +110,11 @@ INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,
 
 // Longer than what one task of the attention takes on at a time, in pages and in queries.
 TEST(ReferenceTest, LongSequencesEqualTheMaskedForward) {
-  check_random(1, 900, {.architecture = Architecture::llama, .n_layers = 2, .gate_bias = 4.0f, .context = 1024}, 2e-5, {}, 900);
-  check_random(1, 950, {.architecture = Architecture::qwen3, .n_layers = 1, .context = 1024, .gate = ModelSpec::Gate::no},
-               2e-5, {}, 700);
+  check_random(1, 900, {.architecture = Architecture::llama, .n_layers = 2, .gate_bias = 4.0f, .context = 1024}, 2e-5,
+               {}, 900);
+  check_random(1, 950,
+               {.architecture = Architecture::qwen3, .n_layers = 1, .context = 1024, .gate = ModelSpec::Gate::no}, 2e-5,
+               {}, 700);
 }
 
 TEST(ReferenceTest, TauMovesTheThreshold) {

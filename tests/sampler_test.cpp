@@ -157,8 +157,8 @@ TEST(Sampler, MinPMeasuresAgainstTheLikeliest) {
 
 TEST(Sampler, TruncationIsOfTheDistributionAtTemperatureOne) {
   const std::vector<float> logits = logits_of({0.7, 0.2, 0.1});
-  EXPECT_EQ(support({.min_p = 0.25f, .temperature = 10}, logits), (std::set<Token>{0, 1}));
-  EXPECT_EQ(support({.top_p = 0.8f, .temperature = 10}, logits), (std::set<Token>{0, 1}));
+  EXPECT_EQ(support({.temperature = 10, .min_p = 0.25f}, logits), (std::set<Token>{0, 1}));
+  EXPECT_EQ(support({.temperature = 10, .top_p = 0.8f}, logits), (std::set<Token>{0, 1}));
 }
 
 TEST(Sampler, KeepsItsTruncatedTokensInProportion) {
@@ -185,7 +185,7 @@ TEST(Sampler, TruncationAgreesWithAFullSort) {
     std::ranges::sort(order, std::greater<>(), [&](Token t) { return logits[static_cast<std::size_t>(t)]; });
     const int k = 1 + static_cast<int>(seed * 7);
     const std::set<Token> allowed(order.begin(), order.begin() + k);
-    Sampler sample({.top_k = k, .temperature = 5, .seed = seed});
+    Sampler sample({.temperature = 5, .top_k = k, .seed = seed});
     for (int i = 0; i < 500; ++i) EXPECT_TRUE(allowed.contains(sample(logits)));
   }
 }
@@ -214,7 +214,7 @@ TEST(Sampler, DrawsTheseTokensOnEveryPlatform) {
 }
 
 TEST(Sampler, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
-  Sampler sample({.repetition_penalty = 2, .temperature = 0});
+  Sampler sample({.temperature = 0, .repetition_penalty = 2});
   const std::vector<float> positive = {4, 3, 1};
   EXPECT_EQ(sample(positive), 0);
   sample.accept(0);
@@ -224,7 +224,7 @@ TEST(Sampler, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
   sample.accept(1);
   EXPECT_EQ(sample(positive), 0);  // 2 1.5 1
 
-  Sampler other({.repetition_penalty = 2, .temperature = 0});
+  Sampler other({.temperature = 0, .repetition_penalty = 2});
   const std::vector<float> negative = {-1, -1.5f, -3};
   other.accept(std::vector<Token>{0});
   EXPECT_EQ(other(negative), 1);  // -2 -1.5 -3
@@ -233,7 +233,7 @@ TEST(Sampler, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
 }
 
 TEST(Sampler, PenaltyLooksBackOverItsWindow) {
-  Sampler sample({.repetition_penalty = 100, .repetition_window = 2, .temperature = 0});
+  Sampler sample({.temperature = 0, .repetition_penalty = 100, .repetition_window = 2});
   const std::vector<float> logits = {4, 3, 2, 1};
   for (const Token wanted : {0, 1, 2, 0, 1, 2}) {
     const Token token = sample(logits);
@@ -245,13 +245,13 @@ TEST(Sampler, PenaltyLooksBackOverItsWindow) {
 }
 
 TEST(Sampler, RewardsRepetitionBelowOne) {
-  Sampler sample({.repetition_penalty = 0.5f, .temperature = 0});
+  Sampler sample({.temperature = 0, .repetition_penalty = 0.5f});
   sample.accept(1);
   EXPECT_EQ(sample(std::vector<float>{4, 3}), 1);
 }
 
 TEST(Sampler, LeavesTheLogitsAlone) {
-  Sampler sample({.repetition_penalty = 2, .top_k = 2, .top_p = 0.9f});
+  Sampler sample({.top_k = 2, .top_p = 0.9f, .repetition_penalty = 2});
   const std::vector<float> logits = {1, 2, 3};
   std::vector<float> given = logits;
   sample.accept(2);
@@ -264,7 +264,7 @@ TEST(Sampler, AllocatesNothingAfterTheFirstRow) {
                                                 random_logits(5000, 2)};
   for (const SamplerOptions& options :
        {SamplerOptions{}, SamplerOptions{.temperature = 0}, SamplerOptions{.top_k = 40}, SamplerOptions{.top_p = 0.95f},
-        SamplerOptions{.min_p = 0.05f}, SamplerOptions{.repetition_penalty = 1.1f, .top_k = 40, .top_p = 0.9f}}) {
+        SamplerOptions{.min_p = 0.05f}, SamplerOptions{.top_k = 40, .top_p = 0.9f, .repetition_penalty = 1.1f}}) {
     Sampler sample(options);
     sample(rows[0]);
     const std::size_t before = allocations;
@@ -294,15 +294,12 @@ TEST(Sampler, RefusesOptionsOutOfRangeByName) {
 TEST(Sampler, RefusesWhatIsNoRowOfLogits) {
   for (const float temperature : {0.0f, 1.0f}) {
     Sampler sample({.temperature = temperature});
-    expect_error(ErrorCode::argument, {"logits", "NaN for token 1"}, [&] {
-      sample(std::vector<float>{0, not_a_number});
-    });
-    expect_error(ErrorCode::argument, {"logits", "infinity for token 0"},
-                 [&] { sample(std::vector<float>{infinity}); });
-    expect_error(ErrorCode::argument, {"logits", "-infinity everywhere"}, [&] {
+    expect_error(ErrorCode::model, {"logits", "NaN for token 1"}, [&] { sample(std::vector<float>{0, not_a_number}); });
+    expect_error(ErrorCode::model, {"logits", "infinity for token 0"}, [&] { sample(std::vector<float>{infinity}); });
+    expect_error(ErrorCode::model, {"logits", "-infinity everywhere"}, [&] {
       sample(std::vector<float>{-infinity, -infinity});
     });
-    expect_error(ErrorCode::argument, {"logits", "none"}, [&] { sample(std::vector<float>{}); });
+    expect_error(ErrorCode::model, {"logits", "none"}, [&] { sample(std::vector<float>{}); });
     EXPECT_EQ(sample(std::vector<float>{-infinity, 0}), 1) << "usable afterwards";
   }
 }
@@ -356,7 +353,7 @@ TEST(Logprobs, RefuseWhatIsNoRowOfLogitsAndNoToken) {
   const std::vector<float> logits = {1, 2};
   expect_error(ErrorCode::argument, {"token", "from 0 to 1", "2"}, [&] { Logprobs{logits}[2]; });
   expect_error(ErrorCode::argument, {"token", "-1"}, [&] { Logprobs{logits}[-1]; });
-  expect_error(ErrorCode::argument, {"logits"}, [] { Logprobs(std::vector<float>{not_a_number}); });
+  expect_error(ErrorCode::model, {"logits"}, [] { Logprobs(std::vector<float>{not_a_number}); });
 }
 
 }  // namespace

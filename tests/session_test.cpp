@@ -26,11 +26,13 @@ namespace {
 constexpr std::uint64_t seed = 3;
 
 Model small_model(ModelSpec::Gate gate = ModelSpec::Gate::yes) {
-  return random_model({.seed = seed, .architecture = Architecture::llama, .head_dim = 16, .n_layers = 3, .context = 200,
-                       .gate = gate});
+  return random_model(
+      {.seed = seed, .architecture = Architecture::llama, .head_dim = 16, .n_layers = 3, .context = 200, .gate = gate});
 }
 
-std::vector<Token> some_tokens(const Model& model, std::size_t count) { return random_tokens(seed, model.config(), count); }
+std::vector<Token> some_tokens(const Model& model, std::size_t count) {
+  return random_tokens(seed, model.config(), count);
+}
 
 std::vector<float> logits_of(Session& session) {
   const auto outputs = session.step();
@@ -323,8 +325,11 @@ TEST(SessionTest, GoesOnWhereItWasStopped) {
       for (const Position next : {32, 64, 70}) {
         SCOPED_TRACE(one.name + ", stopped in layer " + std::to_string(layer) + " before " + std::to_string(next));
         const StopAt stop_at{layer, next, {}};
-        Session session(model, {.policy = prune::chain(one.policy, stop_at), .threads = 1, .chunk = 32,
-                                .logits = Logits::all, .record_drops = true});
+        Session session(model, {.policy = prune::chain(one.policy, stop_at),
+                                .threads = 1,
+                                .chunk = 32,
+                                .logits = Logits::all,
+                                .record_drops = true});
         const SequenceId sequence = session.add(tokens);
         Logits2d logits;
         std::size_t stops = 0;
@@ -352,8 +357,7 @@ TEST(SessionTest, DoesNothingWhenItIsStoppedFromTheStart) {
   const SequenceId sequence = session.add(some_tokens(model, 20));
   std::stop_source source;
   source.request_stop();
-  for (int i = 0; i < 3; ++i)
-    EXPECT_EQ(error_of([&] { session.step(source.get_token()); }), ErrorCode::cancelled);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(error_of([&] { session.step(source.get_token()); }), ErrorCode::cancelled);
   EXPECT_EQ(session.length(sequence), 0u);
   EXPECT_EQ(session.stats().bytes_used, 0u);
   EXPECT_EQ(logits_of(session), feed(model, some_tokens(model, 20), {256}).logits.back());
@@ -365,8 +369,9 @@ TEST(SessionTest, FinishesASequenceWhoseStepWasStoppedHalfway) {
   const Fed expected = feed(model, tokens, {64});
   for (const bool first_goes : {false, true}) {
     const StopAt stop_at{1, 40, {}};
-    Session session(model, {.policy = prune::chain(prune::learned_gate(), stop_at), .threads = 1, .chunk = 80,
-                            .record_drops = true});
+    Session session(
+        model,
+        {.policy = prune::chain(prune::learned_gate(), stop_at), .threads = 1, .chunk = 80, .record_drops = true});
     const SequenceId first = session.add(tokens), second = session.add(tokens);
     ASSERT_EQ(error_of([&] { session.step(stop_at.source.get_token()); }), ErrorCode::cancelled);
     EXPECT_EQ(error_of([&] { session.fork(first); }), ErrorCode::argument) << "half a token has no copy";
@@ -559,8 +564,8 @@ TEST(SessionTest, ForgetsOnDemand) {
   const auto tokens = some_tokens(model, 80);
   const std::vector<Position> positions = {0, 7, 33, 59};
   Forgotten forgotten(1, 60, {positions.begin(), positions.end()});
-  const auto expected = reference::forward(model.config(), model.weights(), tokens,
-                                           {.tau = std::nullopt, .visibility = &forgotten});
+  const auto expected =
+      reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &forgotten});
   Session session(model, {.policy = prune::none(), .threads = 1, .logits = Logits::all, .record_drops = true});
   const SequenceId sequence = session.add(std::span(tokens).first(60));
   Logits2d logits;

@@ -47,12 +47,13 @@ def compare(folder, sidecars, tokens, vocab, length, windows, documents, taus=()
 
 def table(rows):
     """The rows as a Markdown table."""
-    lines = ["| | kept | nll | perplexity | recall | value of context kept |", "|---|---|---|---|---|---|"]
+    lines = ["| | kept | kept of all pairs | nll | perplexity | recall | value of context kept |",
+             "|---|---|---|---|---|---|---|"]
     for row in rows:
         recall = f"{row['recall']:.1%}" if "recall" in row else ""
         value = f"{row['value_kept']:.2f}" if "value_kept" in row else ""
-        lines.append(f"| {row['name']} | {row['kept']:.3f} | {row['nll']:.4f} | {row['perplexity']:.2f} | {recall} "
-                     f"| {value} |")
+        lines.append(f"| {row['name']} | {row['kept']:.3f} | {row['kept_pairs']:.3f} | {row['nll']:.4f} "
+                     f"| {row['perplexity']:.2f} | {recall} | {value} |")
     return "\n".join(lines)
 
 

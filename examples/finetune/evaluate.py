@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The training-side truth: perplexity, kept fraction and recall of the masked full forward with step gates."""
 
+import itertools
 import math
 import random
 
@@ -52,38 +53,73 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, tokens):
-        """tokens int64 [B, T] -> (logits [B, T, V], kept fraction float [n_layers])."""
-        length, n_layers = tokens.shape[1], self.decoder.config.n_layers
-        if self.mode != "window":
+        """tokens int64 [B, T] -> (logits [B, T, V], keys that each query sees: int64 [n_layers, B, T])."""
+        batch, length = tokens.shape
+        if self.mode == "window":
+            mask = window_mask(length, window_for(length, self.keep), device=self.device)
+            logits, _ = self.decoder(tokens.to(self.device), mask=mask)
+            seen = [(mask == 0).sum(2).expand(batch, -1)] * self.decoder.config.n_layers
+        else:
             logits, gone = self.decoder(tokens.to(self.device), self.visibility)
-            kept = [gates.kept_fraction(layer).mean().item() for layer in gone] or [1.0] * n_layers
-            return logits, numpy.array(kept)
-        recent = window_for(length, self.keep)
-        mask = window_mask(length, recent, device=self.device)
-        return self.decoder(tokens.to(self.device), mask=mask)[0], numpy.full(n_layers, window_kept(length, recent))
+            everything = torch.arange(1, length + 1, device=self.device).expand(batch, -1)
+            seen = [gates.visible(layer) for layer in gone] or [everything] * self.decoder.config.n_layers
+        return logits, torch.stack(seen).cpu()
+
+
+class Kept:
+    """The fraction of the causal context that queries see, the query itself counted, over any number of windows."""
+
+    def __init__(self):
+        self.fractions, self.pairs, self.causal, self.queries = 0.0, 0.0, 0, 0
+
+    def add(self, seen):
+        """seen: int64 [n_layers, B, T], of `Judge`."""
+        causal = torch.arange(1, seen.shape[2] + 1)
+        self.fractions = self.fractions + (seen / causal).sum((1, 2)).double()
+        self.pairs = self.pairs + seen.sum((1, 2)).double()
+        self.causal += int(causal.sum()) * seen.shape[1]
+        self.queries += seen.shape[1] * seen.shape[2]
+
+    def to_json(self):
+        """kept: mean over queries and layers of visible / causal; kept_pairs: all visible pairs / all causal pairs."""
+        fractions, pairs = self.fractions / self.queries, self.pairs / self.causal
+        return {"kept": fractions.mean().item(), "kept_per_layer": fractions.tolist(),
+                "kept_pairs": pairs.mean().item(), "kept_pairs_per_layer": pairs.tolist()}
 
 
 def perplexity(judge, tokens, length, windows=None, batch_size=4):
-    """Over consecutive windows of `length` tokens: each window's tokens but the first are predicted.
+    """Over consecutive windows of `length` tokens, the last one shorter: each window's tokens but the first are predicted.
 
-    tokens: ids [n]; windows: how many, spread evenly over the text (default all). A dict.
+    tokens: ids [n]; windows: that many whole windows, spread evenly over the text, instead of all. A dict.
     """
-    starts = numpy.arange(0, len(tokens) - length + 1, length)
-    if len(starts) == 0:
-        raise ValueError(f"tokens: expected at least one window of {length}, found {len(tokens)} tokens")
-    if windows and windows < len(starts):
-        starts = starts[numpy.linspace(0, len(starts) - 1, windows).astype(int)]
-    nll, counted, kept = 0.0, 0, numpy.zeros(judge.decoder.config.n_layers)
-    for first in range(0, len(starts), batch_size):
-        rows = [numpy.asarray(tokens[at:at + length], dtype=numpy.int64) for at in starts[first:first + batch_size]]
-        batch = torch.from_numpy(numpy.stack(rows))
-        logits, fraction = judge(batch)
+    rows = [numpy.asarray(tokens[at:at + length], dtype=numpy.int64) for at in _starts(len(tokens), length, windows)]
+    nll, counted, kept = 0.0, 0, Kept()
+    for batch in _same_length(rows, batch_size):
+        logits, seen = judge(batch)
         nll += next_token_loss(logits[:, :-1], batch[:, 1:].to(logits.device), "sum").item()
-        counted += batch.shape[0] * (length - 1)
-        kept += fraction * batch.shape[0]
-    kept = kept / len(starts)
+        counted += batch[:, 1:].numel()
+        kept.add(seen)
     return {"mode": judge.mode, "context": length, "tokens": counted, "nll": nll / counted,
-            "perplexity": math.exp(nll / counted), "kept": float(kept.mean()), "kept_per_layer": kept.tolist()}
+            "perplexity": math.exp(nll / counted), **kept.to_json()}
+
+
+def _starts(count, length, windows):
+    """Where the windows of a text of `count` tokens begin."""
+    if not windows:
+        if count < 2:
+            raise ValueError(f"tokens: expected at least 2, found {count}")
+        return range(0, count - 1, length)
+    whole = numpy.arange(0, count - length + 1, length)
+    if len(whole) == 0:
+        raise ValueError(f"tokens: expected at least one window of {length}, found {count} tokens")
+    return whole[numpy.unique(numpy.linspace(0, len(whole) - 1, windows).astype(int))]
+
+
+def _same_length(rows, batch_size):
+    """Batches int64 [B, T] of neighbouring rows; a row of another length is alone."""
+    for first in range(0, len(rows), batch_size):
+        for _, group in itertools.groupby(rows[first:first + batch_size], len):
+            yield torch.from_numpy(numpy.stack(list(group)))
 
 
 def recall_accuracy(judge, vocab, prose, length, documents, seed=0, batch_size=4):
@@ -93,15 +129,15 @@ def recall_accuracy(judge, vocab, prose, length, documents, seed=0, batch_size=4
     """
     maker, rng = recall.Recall(vocab), random.Random(f"recall/{seed}")
     edges = numpy.linspace(0, length, BINS + 1)
-    right, asked, updated, nll, kept = numpy.zeros(BINS), numpy.zeros(BINS), [0, 0], 0.0, 0.0
+    right, asked, updated, nll, kept = numpy.zeros(BINS), numpy.zeros(BINS), [0, 0], 0.0, Kept()
     for first in range(0, documents, batch_size):
         made = []
         for _ in range(min(batch_size, documents - first)):
             at = rng.randrange(len(prose) - length)
             made.append(maker.document(rng, numpy.asarray(prose[at:at + length], dtype=numpy.int64), length))
         batch = torch.from_numpy(numpy.stack([ids for ids, _ in made]))
-        logits, fraction = judge(batch)
-        kept += fraction.mean() * len(made)
+        logits, seen = judge(batch)
+        kept.add(seen)
         scores = logits.float().log_softmax(-1).cpu()
         for row, (ids, questions) in enumerate(made):
             for question in questions:
@@ -118,4 +154,4 @@ def recall_accuracy(judge, vocab, prose, length, documents, seed=0, batch_size=4
                "accuracy": right[i] / max(1, asked[i])} for i in range(BINS)]
     return {"mode": judge.mode, "context": length, "questions": int(asked.sum()), "accuracy": right.sum() / asked.sum(),
             "accuracy_of_updated": updated[0] / max(1, updated[1]), "by_distance": ranges, "nll": nll / asked.sum(),
-            "kept": float(kept / documents)}
+            "kept": kept.to_json()["kept"]}

@@ -82,10 +82,14 @@ def drop_at(gone):
     return torch.where(first == length, torch.full_like(first, -1), first)
 
 
+def visible(gone):
+    """Keys that each query still sees, itself counted, from `dropped`: int64 [batch, query]."""
+    return torch.arange(1, gone.shape[1] + 1, device=gone.device) - gone.sum(2)
+
+
 def kept_fraction(gone):
     """Mean over queries of visible keys / causal keys (the query itself counted): float [batch]."""
-    causal = torch.arange(1, gone.shape[1] + 1, device=gone.device)
-    return (1.0 - gone.sum(2) / causal).mean(1)
+    return (visible(gone) / torch.arange(1, gone.shape[1] + 1, device=gone.device)).mean(1)
 
 
 def soft_kept_fraction(mask, recent):

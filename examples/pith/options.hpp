@@ -52,7 +52,7 @@ struct TextOptions {
 void add_options(CLI::App& app, TextOptions& options, const char* what);
 
 struct SamplingOptions {
-  SamplerOptions sampler = {.repetition_penalty = 1, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .temperature = 0.8f};
+  SamplerOptions sampler = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repetition_penalty = 1};
   std::int64_t seed = -1;  // -1 = another one each time
 };
 void add_options(CLI::App& app, SamplingOptions& options);

@@ -16,7 +16,7 @@ struct TokenLogprob {
 /// A view of one row of logits, as the model gave them. Allocates nothing.
 class Logprobs {
  public:
-  /// Borrows `logits`, [vocab_size]. Throws Error (argument) for NaN, +infinity, or a row without a finite number.
+  /// Borrows `logits`, [vocab_size]. Throws Error (model) for NaN, +infinity, or a row without a finite number.
   explicit Logprobs(std::span<const float> logits);
 
   /// log p(token). Throws Error (argument) for a token out of range.

@@ -13,16 +13,17 @@
 
 namespace pith {
 
-/// The defaults draw from the model's own distribution. What is given acts in this order.
+/// The defaults draw from the model's own distribution. The penalty acts first, then top_k, top_p and min_p on what it
+/// leaves, then the temperature.
 struct SamplerOptions {
+  float temperature = 1;  // 0 = the likeliest token, of equal ones the lowest id
+  int top_k = 0;          // keep the k likeliest; 0 = all
+  float top_p = 1;        // (0, 1]: keep the likeliest until they hold this probability (arXiv 1904.09751)
+  float min_p = 0;        // [0, 1]: keep those at least min_p times as likely as the likeliest (arXiv 2407.01082)
   /// > 0; 1 = none; divides the positive logits of recent tokens and multiplies the negative ones (CTRL, Keskar et al.,
   /// arXiv 1909.05858, section 4.1).
   float repetition_penalty = 1;
   int repetition_window = 64;  // how many of the tokens last accepted are penalised, each once
-  int top_k = 0;               // keep the k likeliest; 0 = all
-  float top_p = 1;             // (0, 1]: keep the likeliest until they hold this probability (arXiv 1904.09751)
-  float min_p = 0;             // [0, 1]: keep those at least min_p times as likely as the likeliest (arXiv 2407.01082)
-  float temperature = 1;       // 0 = the likeliest token, of equal ones the lowest id
   std::uint64_t seed = 0;      // the same seed, options and logits give the same tokens
 };
 
@@ -33,7 +34,7 @@ class Sampler {
   explicit Sampler(SamplerOptions options = {});
 
   /// The next token, given logits [vocab_size]; -infinity forbids a token.
-  /// Throws Error (argument) for NaN, +infinity, or a row without a finite number.
+  /// Throws Error (model) for NaN, +infinity, or a row without a finite number.
   Token operator()(std::span<const float> logits);
 
   /// Tokens of the sequence so far, prompt and choices, for the repetition penalty. It belongs to one sequence: those

@@ -50,17 +50,17 @@ struct PassInfo {
 
 /// The callbacks run between passes; they may throw, and may not call the session.
 struct SessionOptions {
-  std::optional<prune::AnyPolicy> policy;  // default: the learned gate if the model has one, else none
-  KvFormat kv = KvFormat::f32;             // how keys and values are stored
-  int threads = 0;                         // 0 = one per core
-  int chunk = 256;                         // tokens of one sequence per forward pass
-  int context = 0;                         // longest sequence, 0 = what the model was made for
-  std::size_t kv_budget = 0;               // bytes of key-value pages, 0 = unlimited
+  std::optional<prune::AnyPolicy> policy = {};  // default: the learned gate if the model has one, else none
+  KvFormat kv = KvFormat::f32;                  // how keys and values are stored
+  int threads = 0;                              // 0 = one per core
+  int chunk = 256;                              // tokens of one sequence per forward pass
+  int context = 0;                              // longest sequence, 0 = what the model was made for
+  std::size_t kv_budget = 0;                    // bytes of key-value pages, 0 = unlimited
   Logits logits = Logits::last;
-  bool record_drops = false;                             // keep drop_at()
-  std::function<void(const Progress&)> on_prefill;       // after each pass of a prompt
-  std::function<void(SequenceId, const Drop&)> on_drop;  // after each pass, for what it dropped, by layer
-  std::function<void(const PassInfo&)> on_pass;          // after each pass
+  bool record_drops = false;                                  // keep drop_at()
+  std::function<void(const Progress&)> on_prefill = {};       // after each pass of a prompt
+  std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
+  std::function<void(const PassInfo&)> on_pass = {};          // after each pass
 };
 
 /// Bytes and rows of a session's cache. A row is one token in one lane (a layer, or a kv-head of a layer).

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pith/session.hpp"
@@ -35,7 +36,7 @@ struct Trace {
   double kv_row_bytes = 0;  // of one row of one lane, its share of a page
 };
 
-/// Mean fraction of the causal context that is visible, over the queries of a sequence: drop_at of one lane.
+/// Of all pairs (query, token at or before it), the fraction that is visible: drop_at of one lane.
 double kept_fraction(std::span<const std::int32_t> drop_at);
 
 /// Records the sequences of one session.
@@ -78,6 +79,9 @@ std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& 
 
 /// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).
 std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer);
+
+/// A report that opens from disk, with no network: one or two traces, as to_json wrote them, in one HTML page.
+std::string to_html(std::string_view trace_json, std::string_view other_json = "null");
 
 /// Fraction of the layers (and lanes) that still hold each token before query `now` attends.
 std::vector<float> held(const Trace& trace, std::size_t now);

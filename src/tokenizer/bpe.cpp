@@ -22,7 +22,8 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<Pair>& merges, Options 
   const auto& prefix = options_.word_part_prefix;
   merges_.reserve(merges.size());
   std::uint32_t rank = 0;
-  for (const auto& [left, right] : merges) {
+  for (const Pair& merge : merges) {
+    const std::string &left = merge.first, &right = merge.second;
     const auto token = [&](const std::string& text) {
       const auto id = vocabulary.find(text);
       if (!id)

@@ -43,6 +43,9 @@ Definition load_vocab_and_merges(const std::filesystem::path& vocab, const std::
 Definition load_sentencepiece(const std::filesystem::path& path);
 Definition load_gguf(const std::filesystem::path& path);
 
+/// An object of texts and their ids.
+void read_vocabulary(const JsonNode& node, Vocabulary& out);
+
 /// The flags of an added token in JSON; `content` and id are the caller's to read.
 AddedToken read_added_token(const JsonNode& node, std::string content);
 

@@ -148,15 +148,6 @@ Bpe::Pair read_merge(const Json& merge, std::string_view where, std::size_t rank
   return {both.substr(0, space), both.substr(space + 1)};
 }
 
-void read_vocabulary(const JsonNode& node, Vocabulary& out) {
-  node.require_object();
-  for (const auto& [text, id] : node.value().items()) {
-    const auto entry = [&] { return JsonNode(id, node.where() + ": token " + in_quotes(text)); };
-    if (!id.is_number_integer()) entry().refuse("an integer id");
-    out.add(text, entry().integer(), node.where());
-  }
-}
-
 /// Files older than the key "type" are told apart by what else they have.
 std::string model_type(const JsonNode& model) {
   if (const auto type = model.find("type")) return type->text();
@@ -286,6 +277,14 @@ void drop_foreign_tokens(const std::filesystem::path& directory, const Siblings&
 }
 
 }  // namespace
+
+void read_vocabulary(const JsonNode& node, Vocabulary& out) {
+  node.require_object();
+  for (const auto& entry : node.value().items()) {
+    const JsonNode id(entry.value(), node.where() + ": token " + in_quotes(entry.key()));
+    out.add(entry.key(), id.integer(), node.where());
+  }
+}
 
 AddedToken read_added_token(const JsonNode& node, std::string content) {
   AddedToken token;

@@ -118,11 +118,7 @@ Definition load_vocab_and_merges(const std::filesystem::path& vocab, const std::
 
   Definition out;
   const auto json = read_json(vocab);
-  JsonNode(json, vocab.string()).require_object();
-  for (const auto& [text, id] : json.items()) {
-    const JsonNode node(id, vocab.string() + ": token " + in_quotes(text));
-    out.vocabulary.add(text, node.integer(), vocab.string());
-  }
+  read_vocabulary(JsonNode(json, vocab.string()), out.vocabulary);
   Bpe::Options options;
   auto known = known_model(model_of_class(config, siblings.config()), vocab.string());
   options.ignore_merges = known.ignore_merges;

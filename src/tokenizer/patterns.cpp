@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <initializer_list>
 
 #include "pith/error.hpp"
 #include "printable.hpp"
@@ -33,17 +32,19 @@ constexpr std::string_view deepseek3_words =
 
 constexpr std::string_view digit = R"(\p{N})", three_digits = "[0-9][0-9][0-9]";
 
-using Expressions = std::array<std::string_view, 5>;  // one after the other; empty ones end the list
+// Empty ones fill both lists up.
+using Names = std::array<std::string_view, 13>;
+using Expressions = std::array<std::string_view, 5>;  // applied one after the other
 
 struct Family {
-  std::initializer_list<std::string_view> names;
+  Names names;
   Expressions expressions;
   bool ignore_merges = false;
   bool adds_bos = false;
 };
 
 // The sets that a model converted without a name for its own falls back to, "default", are llama.cpp's.
-const std::array families = {
+constexpr std::array families = {
     Family{{"gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "roberta-bpe", "exaone4",
             "jina-es", "jina-de", "jina-v2-code"},
            {gpt2_words}},
@@ -70,7 +71,7 @@ Split isolate(std::string_view expression, std::string_view where) {
 
 KnownModel known_model(std::string_view name, std::string_view where) {
   const auto family = std::find_if(families.begin(), families.end(), [&](const Family& f) {
-    return std::find(f.names.begin(), f.names.end(), name) != f.names.end();
+    return !name.empty() && std::find(f.names.begin(), f.names.end(), name) != f.names.end();
   });
   if (family == families.end())
     fail(ErrorCode::unsupported, std::string(where) + ": pre-tokenizer " + in_quotes(name) + " is not supported");

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <array>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 
 #include <nlohmann/json.hpp>
 
@@ -11,8 +14,13 @@ namespace {
 
 using nlohmann::json;
 
-/// JSON has no NaN and no infinity.
-json finite(float x) { return std::isfinite(x) ? json(x) : json(nullptr); }
+/// JSON has no NaN and no infinity; a report of many tokens has no use for more than four digits.
+json finite(float x) {
+  if (!std::isfinite(x)) return nullptr;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.4g", static_cast<double>(x));
+  return std::strtod(text.data(), nullptr);
+}
 
 json finite(const std::vector<float>& values) {
   json all = json::array();

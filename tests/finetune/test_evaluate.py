@@ -40,21 +40,23 @@ class Judge(unittest.TestCase):
     def test_perplexity_is_that_of_the_windows(self):
         found = evaluate.perplexity(evaluate.Judge(self.decoder, "dense"), self.tokens, 32, batch_size=3)
         total = 0.0
-        for at in range(0, 128, 32):
+        for at in range(0, 133, 32):
             row = torch.from_numpy(self.tokens[at:at + 32])[None]
             with torch.no_grad():
                 logits, _ = self.decoder(row)
             total -= logits.log_softmax(-1)[0, :-1].gather(1, row[0, 1:, None]).sum().item()
-        self.assertEqual((found["tokens"], found["kept"]), (4 * 31, 1.0))
-        self.assertAlmostEqual(found["nll"], total / (4 * 31), places=5)
+        self.assertEqual((found["tokens"], found["kept"], found["kept_pairs"]), (4 * 31 + 4, 1.0, 1.0))
+        self.assertAlmostEqual(found["nll"], total / (4 * 31 + 4), places=5)
         self.assertAlmostEqual(found["perplexity"], math.exp(found["nll"]))
 
     def test_strength_orders_what_is_kept(self):
-        kept = [evaluate.perplexity(evaluate.Judge(self.decoder, "gate", tau=tau), self.tokens, 32)["kept"]
-                for tau in (-math.inf, -0.5, 0.5, math.inf)]
+        found = [evaluate.perplexity(evaluate.Judge(self.decoder, "gate", tau=tau), self.tokens[:128], 32)
+                 for tau in (-math.inf, -0.5, 0.5, math.inf)]
+        kept = [one["kept"] for one in found]
         self.assertEqual(kept[0], 1.0)
         self.assertEqual(kept, sorted(kept, reverse=True))
         self.assertAlmostEqual(kept[3], sum(1 / n for n in range(1, 33)) / 32, places=5)
+        self.assertAlmostEqual(found[3]["kept_pairs"], 2 / 33, places=5)
 
     def test_a_window_of_everything_is_dense(self):
         dense = evaluate.perplexity(evaluate.Judge(self.decoder, "dense"), self.tokens, 32)
@@ -70,7 +72,8 @@ class Judge(unittest.TestCase):
 
             def __call__(self, tokens):
                 ahead = torch.cat([tokens[:, 1:], tokens[:, :1]], 1)
-                return torch.nn.functional.one_hot(ahead, 300) * 50.0, numpy.array([0.25, 0.75])
+                half = torch.arange(1, tokens.shape[1] + 1).expand_as(tokens) / 2
+                return torch.nn.functional.one_hot(ahead, 300) * 50.0, half[None]
 
         perfect = evaluate.recall_accuracy(Oracle(self.decoder, "dense"), vocab, prose, 400, 6)
         self.assertEqual((perfect["accuracy"], perfect["kept"]), (1.0, 0.5))
@@ -85,7 +88,7 @@ class Judge(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "mode: expected one of dense, gate, window, found 'odd'"):
             evaluate.Judge(self.decoder, "odd")
         with self.assertRaisesRegex(ValueError, "expected at least one window of 32, found 20 tokens"):
-            evaluate.perplexity(evaluate.Judge(self.decoder, "dense"), self.tokens[:20], 32)
+            evaluate.perplexity(evaluate.Judge(self.decoder, "dense"), self.tokens[:20], 32, windows=1)
 
 
 if __name__ == "__main__":

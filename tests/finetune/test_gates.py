@@ -68,6 +68,7 @@ class StepMask(unittest.TestCase):
     def test_kept_fraction_counts_the_query_itself(self):
         s = torch.full((1, 4, 4), -1.0)
         kept = gates.kept_fraction(gates.dropped(s, 0.0, 1))
+        self.assertEqual(gates.visible(gates.dropped(s, 0.0, 2)).tolist(), [[1, 2, 2, 2]])
         self.assertAlmostEqual(kept.item(), (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
         self.assertEqual(gates.kept_fraction(gates.dropped(-s, 0.0, 1)).item(), 1.0)
 

@@ -15,7 +15,8 @@ namespace {
 
 struct Rounding {
   Format weights = Format::f32, kv = Format::f32;
-  double tolerance = 1e-5;
+  double tolerance = 1e-5;  // of the logits
+  double margin = 2e-5;     // of the judgements of gates: the least that is not for rounding to decide
 };
 
 /// Gates whose judgements are all further from the threshold than rounding can move them.
@@ -49,7 +50,7 @@ void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
     const Model model = random_model(spec);
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
     const auto tokens = random_tokens(seed, model.config(), 100);
-    if (!is_decided(model, tokens, 2 * rounding.tolerance)) continue;
+    if (!is_decided(model, tokens, rounding.margin)) continue;
     ++done;
     for (const PolicyCase& one : policy_cases())
       if (one.pace == Pace::every_token) check(model, tokens, one, rounding);
@@ -60,13 +61,14 @@ void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
 TEST(ChunksTest, ChangeNothing) { check_random(8, {}, {}); }
 
 TEST(ChunksTest, ChangeNothingInRoundedCaches) {
-  check_random(2, {}, {.kv = Format::f16, .tolerance = 1e-3});
-  check_random(2, {}, {.kv = Format::bf16, .tolerance = 5e-3});
-  check_random(2, {.head_dim = 32, .n_layers = 1}, {.kv = Format::q8_0, .tolerance = 2e-2});
+  check_random(3, {}, {.kv = Format::f16, .tolerance = 1e-3, .margin = 2e-4});
+  check_random(3, {}, {.kv = Format::bf16, .tolerance = 5e-3, .margin = 5e-4});
+  // The gate of the first layer does not see what is cached.
+  check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = Format::q8_0, .tolerance = 2e-2});
 }
 
 TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {
-  check_random(2, {.n_layers = 1}, {.weights = Format::q8_0, .tolerance = 2e-2});
+  check_random(3, {.n_layers = 1}, {.weights = Format::q8_0, .tolerance = 2e-2});
 }
 
 // A policy that judges once per pass says so; its pace is that of the passes, whoever makes them.

@@ -157,7 +157,9 @@ TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
   };
   check({"snapkv, then h2o",
          prune::chain(prune::snapkv({.rows = 40, .window = 6, .pool = 3}), prune::h2o({.rows = 44, .recent = 6})),
-         std::nullopt, simulate, {Feeding{1}}});
+         std::nullopt,
+         simulate,
+         {Feeding{1}}});
 }
 
 // In one pass of many tokens the gate closes rows in the middle; what judges at the end of the pass judges the others.
@@ -171,9 +173,9 @@ TEST(EvictionTest, RowsThatTheGateClosedInThePassAreNotJudged) {
   ASSERT_GT(left, 4u);
   ASSERT_LT(left, length / 2);
   const std::size_t rows = left - 2;
-  const Fed both = feed(model, tokens, {length},
-                        {.policy = prune::chain(prune::learned_gate(),
-                                                prune::h2o({.rows = static_cast<int>(rows), .recent = 0}))});
+  const Fed both =
+      feed(model, tokens, {length},
+           {.policy = prune::chain(prune::learned_gate(), prune::h2o({.rows = static_cast<int>(rows), .recent = 0}))});
   EXPECT_EQ(both.stats.live_rows[0], rows * both.drop_at[0].size());
   for (std::size_t head = 0; head < both.drop_at[0].size(); ++head)
     EXPECT_EQ(both.drop_at[0][head], gate.drop_at[0][0]) << "kv-head " << head;

@@ -47,7 +47,8 @@ void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
 
 void run(const Model& model, const Case& one, int chunk) {
   SCOPED_TRACE(one.promise.name + ", cache in " + std::string(name(one.kv)) + ", chunks of " + std::to_string(chunk));
-  Session session(model, {.policy = one.promise.policy, .kv = one.kv, .threads = 1, .chunk = chunk, .record_drops = true});
+  Session session(model,
+                  {.policy = one.promise.policy, .kv = one.kv, .threads = 1, .chunk = chunk, .record_drops = true});
   const auto tokens = random_tokens(7, model.config(), prompt + rest);
   const SequenceId sequence = session.add(std::span(tokens).first(prompt));
   session.step();
@@ -123,7 +124,8 @@ TEST(PoliciesTest, OnPrefillLeaveDecodingAlone) {
   const Model model = random_model({.seed = 35, .window = 0});
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(35, model.config(), 60);
-  Session session(model, {.policy = prune::on_prefill(prune::h2o({.rows = 12, .recent = 4})), .threads = 1, .chunk = 8});
+  Session session(model,
+                  {.policy = prune::on_prefill(prune::h2o({.rows = 12, .recent = 4})), .threads = 1, .chunk = 8});
   const SequenceId sequence = session.add(tokens);
   session.step();
   const auto after_prompt = session.stats(sequence).live_rows;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "decoder.hpp"
 
+#define EIGEN_DONT_PARALLELIZE  // the library's threads are enough
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
@@ -81,7 +82,8 @@ Mat linear(const Mat& x, const Linear& w) {
 
 /// LayerNorm where there is a bias, else RMSNorm.
 Vec norm(const Vec& x, const NormWeights& w, double eps) {
-  if (w.bias.empty()) return (x / std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + eps)).cwiseProduct(to_vec(w.weight));
+  if (w.bias.empty())
+    return (x / std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + eps)).cwiseProduct(to_vec(w.weight));
   const Vec centred = x.array() - x.mean();
   const double variance = centred.squaredNorm() / static_cast<double>(x.size());
   return (centred / std::sqrt(variance + eps)).cwiseProduct(to_vec(w.weight)) + to_vec(w.bias);
@@ -123,9 +125,12 @@ void rotate(Mat& x, const Config& config) {
 
 double activate(Activation activation, double x) {
   switch (activation) {
-    case Activation::silu: return x / (1.0 + std::exp(-x));
-    case Activation::gelu: return 0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2));
-    case Activation::gelu_tanh: break;
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu:
+      return 0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2));
+    case Activation::gelu_tanh:
+      break;
   }
   return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
 }
@@ -172,7 +177,8 @@ class Attention {
 
     std::vector<Mat> scores;
     for (int h = 0; h < config_.n_heads; ++h)
-      scores.emplace_back(q.middleCols(h * dim, dim) * cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() /
+      scores.emplace_back(q.middleCols(h * dim, dim) *
+                          cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() /
                           std::sqrt(static_cast<double>(dim)));
 
     Rows weights(at(config_.n_heads));

@@ -43,6 +43,7 @@ struct Result {
 
 /// s[n,j] = (W_q x_n) . (W_k x_j) / sqrt(r) + b;  t_j = min { n >= j + recent : s[n,j] - threshold - tau <= 0 };
 /// query n sees j iff j <= n < t_j.
-Result forward(const Config& config, const Weights& weights, std::span<const Token> tokens, const Options& options = {});
+Result forward(const Config& config, const Weights& weights, std::span<const Token> tokens,
+               const Options& options = {});
 
 }  // namespace pith::reference

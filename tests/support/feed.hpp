@@ -12,8 +12,8 @@
 
 namespace pith::testing {
 
-using Logits2d = std::vector<std::vector<float>>;                      // [token][vocab_size]
-using DropAt = std::vector<std::vector<std::vector<std::int32_t>>>;    // [layer][lane][token]
+using Logits2d = std::vector<std::vector<float>>;                    // [token][vocab_size]
+using DropAt = std::vector<std::vector<std::vector<std::int32_t>>>;  // [layer][lane][token]
 
 struct Fed {
   Logits2d logits;

@@ -17,10 +17,10 @@ namespace pith::testing {
 struct Golden {
   std::filesystem::path path;
   std::vector<Token> tokens;
-  std::vector<std::vector<int>> drop_at;    // [layer][token], -1 = never
-  std::vector<int> argmax;                  // [token]
-  std::vector<double> min_margin;           // [layer]; empty without a gate
-  std::vector<std::vector<float>> logits;   // [token][vocab_size]
+  std::vector<std::vector<int>> drop_at;   // [layer][token], -1 = never
+  std::vector<int> argmax;                 // [token]
+  std::vector<double> min_margin;          // [layer]; empty without a gate
+  std::vector<std::vector<float>> logits;  // [token][vocab_size]
 };
 
 inline std::vector<std::string> golden_names() {

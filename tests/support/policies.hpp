@@ -43,10 +43,8 @@ inline std::vector<PolicyCase> policy_cases() {
                    .pace = Pace::every_pass,
                    .rows = 24,
                    .spared_recent = 9});
-  cases.push_back({.name = "h2o without recent",
-                   .policy = h2o({.rows = 17, .recent = 0}),
-                   .pace = Pace::every_pass,
-                   .rows = 17});
+  cases.push_back(
+      {.name = "h2o without recent", .policy = h2o({.rows = 17, .recent = 0}), .pace = Pace::every_pass, .rows = 17});
   cases.push_back({.name = "snapkv",
                    .policy = snapkv({.rows = 21, .window = 8, .pool = 3}),
                    .pace = Pace::every_token,

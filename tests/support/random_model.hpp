@@ -43,12 +43,12 @@ class Random {
 struct ModelSpec {
   std::uint64_t seed = 1;
   std::optional<Architecture> architecture = {};
-  std::optional<Format> format = {};    // of the weights; default: f32
-  std::optional<int> head_dim = {};     // a multiple of 32 for a q8_0 cache
+  std::optional<Format> format = {};  // of the weights; default: f32
+  std::optional<int> head_dim = {};   // a multiple of 32 for a q8_0 cache
   std::optional<int> n_layers = {};
   std::optional<float> gate_bias = {};  // higher keeps more; default: about a tenth to a half is kept
-  int gate_recent = 0;             // 0: the seed chooses
-  int window = -1;                 // sliding window, 0: none; default: Mistral's
+  int gate_recent = 0;                  // 0: the seed chooses
+  int window = -1;                      // sliding window, 0: none; default: Mistral's
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
 };
@@ -76,9 +76,10 @@ class ModelMaker {
 
   void shape() {
     Config& c = config_;
-    c.architecture = spec_.architecture ? *spec_.architecture
-                                        : random_.one_of({Architecture::gpt2, Architecture::llama, Architecture::mistral,
-                                                          Architecture::qwen2, Architecture::qwen3});
+    c.architecture = spec_.architecture
+                         ? *spec_.architecture
+                         : random_.one_of({Architecture::gpt2, Architecture::llama, Architecture::mistral,
+                                           Architecture::qwen2, Architecture::qwen3});
     c.vocab_size = random_.integer(33, 97);
     c.n_layers = spec_.n_layers ? *spec_.n_layers : random_.integer(1, 3);
     c.n_kv_heads = random_.integer(1, 3);
@@ -117,7 +118,8 @@ class ModelMaker {
   void whole_blocks() {
     config_.head_dim = (config_.head_dim + 31) / 32 * 32;
     if (gpt2()) config_.d_model = config_.d_query();
-    if (!config_.rope.divisors.empty()) config_.rope.divisors.resize(static_cast<std::size_t>(config_.head_dim / 2), 2.0f);
+    if (!config_.rope.divisors.empty())
+      config_.rope.divisors.resize(static_cast<std::size_t>(config_.head_dim / 2), 2.0f);
   }
 
   Format format() const { return spec_.format.value_or(Format::f32); }
