@@ -131,6 +131,27 @@ TEST(ReferenceTest, TauMovesTheThreshold) {
   }
 }
 
+TEST(ReferenceTest, AJudgementOfExactlyTheThresholdDrops) {
+  const Model random = random_model({.seed = 18, .gate_recent = 3, .window = 0});
+  SCOPED_TRACE(describe(random));
+  Config config = random.config();
+  config.gate->threshold = 0.25f;
+  Weights weights = random.weights();
+  for (LayerWeights& w : weights.layers) {
+    const std::vector<float> zeros(w.drop_gate.wq.rows() * w.drop_gate.wq.cols());
+    w.drop_gate.wq = Matrix::encode(Format::f32, {zeros.data(), w.drop_gate.wq.rows(), w.drop_gate.wq.cols()});
+    w.drop_gate.bias = 0.75f;
+  }
+  const Model model = Model::create(config, weights);
+  const auto tokens = random_tokens(18, config, 40);
+  for (const Feeding feeding : {Feeding{64}, Feeding{Feeding::decode}}) {
+    const Fed at = feed(model, tokens, feeding, {.policy = prune::learned_gate({.tau = 0.5f})});
+    for (const std::size_t rows : at.stats.live_rows) EXPECT_EQ(rows, 3u);
+    const Fed below = feed(model, tokens, feeding, {.policy = prune::learned_gate({.tau = 0.499f})});
+    EXPECT_EQ(below.stats.dropped_rows, 0u);
+  }
+}
+
 TEST(ReferenceTest, EveryInstructionSetEqualsTheMaskedForward) {
   struct Restore {
     std::string before{isa()};

@@ -21,8 +21,10 @@ std::string inert(std::string_view json) {
 }  // namespace
 
 std::string to_html(std::string_view trace_json, std::string_view other_json) {
+  std::string scripts;
+  for (const std::string_view script : report_scripts) scripts += script;
   const std::pair<std::string_view, std::string> parts[] = {{"/*{{css}}*/", std::string(report_css)},
-                                                            {"/*{{js}}*/", std::string(report_js)},
+                                                            {"/*{{js}}*/", scripts},
                                                             {"{{trace}}", inert(trace_json)},
                                                             {"{{compare}}", inert(other_json)}};
   // In one pass over the page, as the texts put in may contain the marks themselves.

@@ -81,5 +81,22 @@ TEST(BatchTest, EqualsSinglesInEveryFormat) {
   }
 }
 
+TEST(BatchTest, OfOneIsTheSameByAnyNumberOfThreads) {
+  const Model model = random_model({.seed = 11, .architecture = Architecture::qwen3, .head_dim = 64, .n_layers = 2});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(11, model.config(), 150);
+  for (const PolicyCase& one : policy_cases()) {
+    for (const Feeding feeding : {Feeding{64}, Feeding{Feeding::decode}}) {
+      SCOPED_TRACE(one.name + ", " + feeding.name());
+      const Fed expected = feed(model, tokens, feeding, {.policy = one.policy, .threads = 1});
+      for (const int threads : {2, 3}) {
+        const Fed fed = feed(model, tokens, feeding, {.policy = one.policy, .threads = threads});
+        EXPECT_TRUE(same_bits(fed.logits, expected.logits)) << threads << " threads";
+        EXPECT_EQ(fed.drop_at, expected.drop_at) << threads << " threads";
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pith::testing

@@ -107,6 +107,8 @@ TEST(EvictionTest, Streaming) {
 TEST(EvictionTest, HeavyHitters) {
   check({"h2o", prune::h2o({.rows = 16, .recent = 6}), std::nullopt, one_eviction({.rows = 16, .recent = 6}),
          token_by_token});
+  check({"h2o over several pages", prune::h2o({.rows = 70, .recent = 5}), std::nullopt,
+         one_eviction({.rows = 70, .recent = 5}), token_by_token});
   check({"h2o without recent", prune::h2o({.rows = 9, .recent = 0}), std::nullopt, one_eviction({.rows = 9}),
          token_by_token});
   check({"recent beyond the budget", prune::h2o({.rows = 3, .recent = 8}), std::nullopt,
@@ -128,7 +130,7 @@ TEST(EvictionTest, LatestAttention) {
 TEST(EvictionTest, ObservationWindow) {
   for (const int pool : {1, 3, 7})
     check({"snapkv", prune::snapkv({.rows = 25, .window = 8, .pool = pool}), std::nullopt,
-           one_eviction({.score = Score::window, .rows = 25, .recent = 8, .pool = pool, .prompt = prompt}),
+           one_eviction({.score = Score::window, .rows = 25, .recent = 8, .pool = pool, .prompts = {{0, prompt}}}),
            any_chunk_of_a_prompt});
 }
 
@@ -151,7 +153,7 @@ TEST(EvictionTest, OfWhatTheGateLeaves) {
 TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
   const auto simulate = [](const Config& config) {
     auto snapkv = std::make_unique<Eviction>(
-        config, EvictionRule{.score = Score::window, .rows = 40, .recent = 6, .pool = 3, .prompt = prompt});
+        config, EvictionRule{.score = Score::window, .rows = 40, .recent = 6, .pool = 3, .prompts = {{0, prompt}}});
     auto h2o = std::make_unique<Eviction>(config, EvictionRule{.rows = 44, .recent = 6}, snapkv.get());
     return list(std::move(snapkv), std::move(h2o));
   };
@@ -160,6 +162,51 @@ TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
          std::nullopt,
          simulate,
          {Feeding{1}}});
+}
+
+/// A conversation: prompts, and single tokens between them.
+Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
+               SessionOptions options) {
+  options.logits = Logits::all;
+  options.record_drops = true;
+  options.threads = 1;
+  Session session(model, std::move(options));
+  Fed fed;
+  std::optional<SequenceId> sequence;
+  for (std::size_t t = 0, count = 1; t < tokens.size(); t += count) {
+    const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
+    count = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
+    if (sequence) {
+      session.push(*sequence, tokens.subspan(t, count));
+    } else {
+      sequence = session.add(tokens.first(count));
+    }
+    step_into(session, *sequence, fed.logits);
+  }
+  fed.drop_at = session.drop_at(*sequence);
+  return fed;
+}
+
+TEST(EvictionTest, ObservationWindowOfEachPromptOfAConversation) {
+  const std::vector<reference::Prompt> prompts = {{0, 50}, {56, 75}, {80, 84}};  // the last is shorter than the window
+  int done = 0;
+  for (std::uint64_t seed = 70; done < 5; ++seed) {
+    ASSERT_LT(seed, 120u) << "most random models are undecided";
+    const Model model = random_model({.seed = seed, .window = 0});
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+    const auto tokens = random_tokens(seed, model.config(), prompt);
+    Eviction snapkv(model.config(),
+                    {.score = Score::window, .rows = 30, .recent = 6, .pool = 3, .prompts = prompts});
+    const auto expected =
+        reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &snapkv});
+    if (snapkv.min_margin() < 1e-4) continue;
+    ++done;
+    for (const int chunk : {256, 8, 1}) {
+      SCOPED_TRACE("chunks of " + std::to_string(chunk));
+      expect_same(expected, feed_turns(model, tokens, prompts,
+                                       {.policy = prune::snapkv({.rows = 30, .window = 6, .pool = 3}), .chunk = chunk}));
+    }
+  }
 }
 
 // In one pass of many tokens the gate closes rows in the middle; what judges at the end of the pass judges the others.

@@ -32,7 +32,8 @@ void Eviction::attended(int layer, int n, const Rows& weights) {
     observe(l, kv_head, n, weights);
     const bool acts = layer >= rule_.first_layer && layer < rule_.last_layer &&
                       (rule_.heads.empty() || std::ranges::find(rule_.heads, kv_head) != rule_.heads.end());
-    if (!acts || (rule_.score == Score::window && n != rule_.prompt - 1)) continue;
+    const Prompt* const prompt = prompt_of(n);
+    if (!acts || (rule_.score == Score::window && (prompt == nullptr || n + 1 != prompt->end))) continue;
     // What the query attended to and nobody has evicted since: a softmax is positive wherever it sees.
     std::vector<int> live;
     for (int j = 0; j <= n; ++j)
@@ -41,11 +42,22 @@ void Eviction::attended(int layer, int n, const Rows& weights) {
   }
 }
 
+const Prompt* Eviction::prompt_of(int n) const {
+  const auto found =
+      std::ranges::find_if(rule_.prompts, [n](const Prompt& prompt) { return prompt.begin <= n && n < prompt.end; });
+  return found == rule_.prompts.end() ? nullptr : &*found;
+}
+
 void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) const {
   const int group = config_.group();
   const int first = rule_.lanes == Lanes::shared ? 0 : kv_head * group;
   const int last = rule_.lanes == Lanes::shared ? config_.n_heads : first + group;
-  if (rule_.score == Score::window && (n < rule_.prompt - rule_.recent || n >= rule_.prompt)) return;
+  if (rule_.score == Score::window) {
+    const Prompt* const prompt = prompt_of(n);
+    const int window_begin = prompt == nullptr ? 0 : std::max(prompt->begin, prompt->end - rule_.recent);
+    if (prompt == nullptr || n < window_begin) return;
+    if (n == window_begin) std::ranges::fill(l.worth, 0.0);
+  }
   if (rule_.score == Score::last) std::ranges::fill(l.worth, 0.0);
   for (int h = first; h < last; ++h)
     for (int j = 0; j <= n; ++j) l.worth[at(j)] += weights[at(h)][at(j)];

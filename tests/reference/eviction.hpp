@@ -30,13 +30,18 @@ enum class Lanes {
   shared,    // the kv-heads of a layer forget together
 };
 
+/// The tokens [begin, end), given together.
+struct Prompt {
+  int begin = 0, end = 0;
+};
+
 struct EvictionRule {
   Score score = Score::mass;
   Lanes lanes = Lanes::per_head;
   int rows = 0;    // how many stay after a query, unless more are spared
-  int recent = 0;  // the latest tokens are spared; Score::window: so many queries are observed, too
+  int recent = 0;  // the latest tokens are spared; Score::window: so many queries of a prompt are observed, too
   int pool = 1;    // Score::window: over so many neighbours the maximum is taken
-  int prompt = 0;  // Score::window: acts once, after the last query of a prompt of this length
+  std::vector<Prompt> prompts = {};  // Score::window: acts after the last query of each of these, and of no other
   int first_layer = 0, last_layer = std::numeric_limits<int>::max();  // acts in [first, last)
   std::vector<int> heads = {};                                        // acts on these kv-heads; empty: on all
 };
@@ -57,6 +62,7 @@ class Eviction : public Visibility {
     std::vector<char> alive;    // [token]
     std::vector<double> worth;  // [token]
   };
+  const Prompt* prompt_of(int n) const;
   void observe(Lane& lane, int kv_head, int n, const Rows& weights) const;
   std::vector<double> pooled(const Lane& lane, const std::vector<int>& live) const;
   void cut(Lane& lane, const std::vector<int>& live, int n);

@@ -26,8 +26,8 @@ export const liveRows = (trace, layer, lane, n) =>
 
 export function keptFraction(trace, layer = -1, lane = -1) {
   const {T} = size(trace);
-  const count = places(trace, layer, lane).length;
-  return mean(range(T).map((n) => liveRows(trace, layer, lane, n) / ((n + 1) * count)));
+  const pairs = places(trace, layer, lane).length * T * (T + 1) / 2;
+  return range(T).reduce((sum, n) => sum + liveRows(trace, layer, lane, n), 0) / pairs;
 }
 
 /// null = token j comes after n.

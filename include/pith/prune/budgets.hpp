@@ -56,4 +56,8 @@ struct Both {
   bool spares(Position born, const Moment& moment) const { return a.spares(born, moment) || b.spares(born, moment); }
 };
 
+// clang 14 does not deduce the arguments of an aggregate by itself.
+template <class A, class B>
+Both(A, B) -> Both<A, B>;
+
 }  // namespace pith::prune

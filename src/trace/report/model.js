@@ -85,13 +85,13 @@ class Trace {
     });
   }
 
-  /// Mean over queries of visible rows / causal context, the query itself counted.
+  /// Of all pairs (query, token at or before it), the fraction that is visible.
   kept(layer = -1, lane = -1) {
     return this.once(`kept ${layer} ${lane}`, () => {
       const live = this.live(layer, lane);
       let sum = 0;
-      for (let n = 0; n < this.T; ++n) sum += live[n] / (n + 1);
-      return sum / this.T / this.rows(layer, lane).length;
+      for (let n = 0; n < this.T; ++n) sum += live[n];
+      return sum / (this.T * (this.T + 1) / 2) / this.rows(layer, lane).length;
     });
   }
 
