@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <optional>
 
 #include "pith/prune/methods.hpp"
 #include "support/compare.hpp"
@@ -22,11 +24,34 @@ using reference::EvictionRule;
 using reference::Lanes;
 using reference::Score;
 
-constexpr int prompt = 90;
+constexpr std::size_t length = 90;
 
 /// TOVA (arXiv 2401.06104) out of the library's parts: what the latest query attends to least goes.
 auto tova(std::size_t rows) {
   return prune::Evict{prune::Column<Evidence::last>{}, prune::Rows{rows}, prune::Recent{1}};
+}
+
+/// A conversation: prompts, and single tokens between them.
+Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
+               SessionOptions options) {
+  options.logits = Logits::all;
+  options.record_drops = true;
+  options.threads = 1;
+  Session session(model, std::move(options));
+  Fed fed;
+  std::optional<SequenceId> sequence;
+  for (std::size_t t = 0, turn = 1; t < tokens.size(); t += turn) {
+    const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
+    turn = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
+    if (sequence) {
+      session.push(*sequence, tokens.subspan(t, turn));
+    } else {
+      sequence = session.add(tokens.first(turn));
+    }
+    step_into(session, *sequence, fed.logits);
+  }
+  fed.drop_at = session.drop_at(*sequence);
+  return fed;
 }
 
 /// A policy, and the same as a simulation made anew for each case.
@@ -35,7 +60,8 @@ struct Pair {
   prune::AnyPolicy policy;
   std::optional<double> tau;  // of the gate, where it is asked
   std::function<std::vector<std::unique_ptr<reference::Visibility>>(const Config&)> simulate;  // the last one is asked
-  std::vector<Feeding> feedings;
+  std::vector<int> chunks;
+  std::vector<reference::Prompt> prompts = {{0, static_cast<int>(length)}};
 };
 
 template <class... V>
@@ -49,9 +75,8 @@ auto one_eviction(EvictionRule rule) {
   return [rule](const Config& config) { return list(std::make_unique<Eviction>(config, rule)); };
 }
 
-const std::vector<Feeding> any_chunk = {{256}, {17}, {1}, {Feeding::decode}};
-const std::vector<Feeding> any_chunk_of_a_prompt = {{256}, {17}, {1}};
-const std::vector<Feeding> token_by_token = {{1}, {Feeding::decode}};
+const std::vector<int> any_chunk = {256, 17, 1};
+const std::vector<int> token_by_token = {1};
 
 double margin(const std::vector<std::unique_ptr<reference::Visibility>>& simulation) {
   double smallest = std::numeric_limits<double>::infinity();
@@ -79,17 +104,18 @@ void check(const Pair& pair, ModelSpec spec = {}) {
     spec.seed = seed;
     const Model model = random_model(spec);
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
-    const auto tokens = random_tokens(seed, model.config(), prompt);
+    const auto tokens = random_tokens(seed, model.config(), length);
     const auto simulation = pair.simulate(model.config());
     const auto expected = reference::forward(model.config(), model.weights(), tokens,
                                              {.tau = pair.tau, .visibility = simulation.back().get()});
     if (margin(simulation) < 1e-4 || std::ranges::min(expected.min_margin) < 2e-5) continue;
     ++done;
-    for (const Feeding feeding : pair.feedings) {
-      SCOPED_TRACE(feeding.name());
-      expect_same(expected, feed(model, tokens, feeding, {.policy = pair.policy}));
+    for (const int chunk : pair.chunks) {
+      SCOPED_TRACE("chunks of " + std::to_string(chunk));
+      expect_same(expected, feed_turns(model, tokens, pair.prompts, {.policy = pair.policy, .chunk = chunk}));
       SCOPED_TRACE("rows shuffled after each pass");
-      expect_same(expected, feed(model, tokens, feeding, {.policy = prune::chain(pair.policy, Shuffle{seed})}));
+      expect_same(expected, feed_turns(model, tokens, pair.prompts,
+                                       {.policy = prune::chain(pair.policy, Shuffle{seed}), .chunk = chunk}));
     }
     if (::testing::Test::HasFailure()) return;
   }
@@ -127,12 +153,21 @@ TEST(EvictionTest, LatestAttention) {
          one_eviction({.score = Score::last, .rows = 13, .recent = 1}), token_by_token});
 }
 
-TEST(EvictionTest, ObservationWindow) {
-  for (const int pool : {1, 3, 7})
-    check({"snapkv", prune::snapkv({.rows = 25, .window = 8, .pool = pool}), std::nullopt,
-           one_eviction({.score = Score::window, .rows = 25, .recent = 8, .pool = pool, .prompts = {{0, prompt}}}),
-           any_chunk_of_a_prompt});
+void check_snapkv(const std::string& name, int rows, int window, int pool, const std::vector<reference::Prompt>& prompts) {
+  check({name, prune::snapkv({.rows = rows, .window = window, .pool = pool}), std::nullopt,
+         one_eviction({.score = Score::window, .rows = rows, .recent = window, .pool = pool, .prompts = prompts}),
+         any_chunk, prompts});
 }
+
+TEST(EvictionTest, ObservationWindow) {
+  for (const int pool : {1, 3, 7}) check_snapkv("pool of " + std::to_string(pool), 25, 8, pool, {{0, 70}});
+}
+
+TEST(EvictionTest, ObservationWindowOfEachPromptOfAConversation) {
+  check_snapkv("conversation", 30, 6, 3, {{0, 50}, {56, 75}, {80, 84}});  // the last is shorter than the window
+}
+
+TEST(EvictionTest, ObservationWindowLongerThanThePrompt) { check_snapkv("short", 4, 20, 1, {{0, 12}, {40, 70}}); }
 
 TEST(EvictionTest, OfSomeLayers) {
   check({"h2o in layer 1", prune::for_layers(1, 2, prune::h2o({.rows = 12, .recent = 4})), std::nullopt,
@@ -151,77 +186,31 @@ TEST(EvictionTest, OfWhatTheGateLeaves) {
 }
 
 TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
-  const auto simulate = [](const Config& config) {
+  const std::vector<reference::Prompt> prompts = {{0, 60}};
+  const auto simulate = [&](const Config& config) {
     auto snapkv = std::make_unique<Eviction>(
-        config, EvictionRule{.score = Score::window, .rows = 40, .recent = 6, .pool = 3, .prompts = {{0, prompt}}});
-    auto h2o = std::make_unique<Eviction>(config, EvictionRule{.rows = 44, .recent = 6}, snapkv.get());
+        config, EvictionRule{.score = Score::window, .rows = 25, .recent = 6, .pool = 3, .prompts = prompts});
+    auto h2o = std::make_unique<Eviction>(config, EvictionRule{.rows = 40, .recent = 6}, snapkv.get());
     return list(std::move(snapkv), std::move(h2o));
   };
   check({"snapkv, then h2o",
-         prune::chain(prune::snapkv({.rows = 40, .window = 6, .pool = 3}), prune::h2o({.rows = 44, .recent = 6})),
-         std::nullopt,
-         simulate,
-         {Feeding{1}}});
-}
-
-/// A conversation: prompts, and single tokens between them.
-Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
-               SessionOptions options) {
-  options.logits = Logits::all;
-  options.record_drops = true;
-  options.threads = 1;
-  Session session(model, std::move(options));
-  Fed fed;
-  std::optional<SequenceId> sequence;
-  for (std::size_t t = 0, count = 1; t < tokens.size(); t += count) {
-    const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
-    count = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
-    if (sequence) {
-      session.push(*sequence, tokens.subspan(t, count));
-    } else {
-      sequence = session.add(tokens.first(count));
-    }
-    step_into(session, *sequence, fed.logits);
-  }
-  fed.drop_at = session.drop_at(*sequence);
-  return fed;
-}
-
-TEST(EvictionTest, ObservationWindowOfEachPromptOfAConversation) {
-  const std::vector<reference::Prompt> prompts = {{0, 50}, {56, 75}, {80, 84}};  // the last is shorter than the window
-  int done = 0;
-  for (std::uint64_t seed = 70; done < 5; ++seed) {
-    ASSERT_LT(seed, 120u) << "most random models are undecided";
-    const Model model = random_model({.seed = seed, .window = 0});
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
-    const auto tokens = random_tokens(seed, model.config(), prompt);
-    Eviction snapkv(model.config(),
-                    {.score = Score::window, .rows = 30, .recent = 6, .pool = 3, .prompts = prompts});
-    const auto expected =
-        reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &snapkv});
-    if (snapkv.min_margin() < 1e-4) continue;
-    ++done;
-    for (const int chunk : {256, 8, 1}) {
-      SCOPED_TRACE("chunks of " + std::to_string(chunk));
-      expect_same(expected, feed_turns(model, tokens, prompts,
-                                       {.policy = prune::snapkv({.rows = 30, .window = 6, .pool = 3}), .chunk = chunk}));
-    }
-  }
+         prune::chain(prune::snapkv({.rows = 25, .window = 6, .pool = 3}), prune::h2o({.rows = 40, .recent = 6})),
+         std::nullopt, simulate, token_by_token, prompts});
 }
 
 // In one pass of many tokens the gate closes rows in the middle; what judges at the end of the pass judges the others.
 TEST(EvictionTest, RowsThatTheGateClosedInThePassAreNotJudged) {
-  constexpr std::size_t length = 64;
+  constexpr std::size_t pass = 64;
   const Model model = random_model({.seed = 3, .n_layers = 1, .window = 0});
   SCOPED_TRACE(describe(model));
-  const auto tokens = random_tokens(3, model.config(), length);
-  const Fed gate = feed(model, tokens, {length}, {.policy = prune::learned_gate()});
+  const auto tokens = random_tokens(3, model.config(), pass);
+  const Fed gate = feed(model, tokens, {pass}, {.policy = prune::learned_gate()});
   const std::size_t left = gate.stats.live_rows[0];
   ASSERT_GT(left, 4u);
-  ASSERT_LT(left, length / 2);
+  ASSERT_LT(left, pass / 2);
   const std::size_t rows = left - 2;
   const Fed both =
-      feed(model, tokens, {length},
+      feed(model, tokens, {pass},
            {.policy = prune::chain(prune::learned_gate(), prune::h2o({.rows = static_cast<int>(rows), .recent = 0}))});
   EXPECT_EQ(both.stats.live_rows[0], rows * both.drop_at[0].size());
   for (std::size_t head = 0; head < both.drop_at[0].size(); ++head)
