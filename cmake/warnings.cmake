@@ -21,4 +21,8 @@ function(pith_warnings target)
             # g++ 12 sees overlapping copies in plain concatenations of strings.
             $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
             $<$<BOOL:${PITH_WERROR}>:-Werror>)
+  if(PITH_SANITIZE)
+    # g++'s own checks of initialisation err where a sanitizer has put in its code.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+  endif()
 endfunction()
