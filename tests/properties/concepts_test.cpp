@@ -39,7 +39,9 @@ static_assert(!std::constructible_from<AnyPolicy, ActsNowhere>);
 static_assert(!std::constructible_from<AnyPolicy, int>);
 
 template <class... P>
-concept Chainable = requires(P... p) { chain(p...); };
+concept Chainable = requires(P... p) {
+  chain(p...);
+};
 static_assert(Chainable<LearnedGate, AnyPolicy, IsAPolicy>);
 static_assert(!Chainable<LearnedGate, ActsNowhere>);
 
@@ -47,7 +49,9 @@ struct ScoresWithoutNeeds {
   void score(const Lane&, const Moment&, std::span<float>) const {}
 };
 template <class... Parts>
-concept MakesAnEvict = requires { typename Evict<Parts...>; };
+concept MakesAnEvict = requires {
+  typename Evict<Parts...>;
+};
 static_assert(MakesAnEvict<AttentionMass, Rows>);
 static_assert(MakesAnEvict<Recency, Rows, Both<Sinks, Recent>>);
 static_assert(!MakesAnEvict<ScoresWithoutNeeds, Rows>);

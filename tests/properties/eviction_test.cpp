@@ -153,7 +153,8 @@ TEST(EvictionTest, LatestAttention) {
          one_eviction({.score = Score::last, .rows = 13, .recent = 1}), token_by_token});
 }
 
-void check_snapkv(const std::string& name, int rows, int window, int pool, const std::vector<reference::Prompt>& prompts) {
+void check_snapkv(const std::string& name, int rows, int window, int pool,
+                  const std::vector<reference::Prompt>& prompts) {
   check({name, prune::snapkv({.rows = rows, .window = window, .pool = pool}), std::nullopt,
          one_eviction({.score = Score::window, .rows = rows, .recent = window, .pool = pool, .prompts = prompts}),
          any_chunk, prompts});
