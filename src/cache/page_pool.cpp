@@ -16,12 +16,28 @@ namespace pith {
 
 namespace {
 
-// Slabs are mapped rather than allocated, so that the memory of free pages can be given back one by one.
-constexpr std::size_t slab_bytes = std::size_t{1} << 20;
+// Slabs are mapped rather than allocated, so that the memory of free pages can be given back one by one; of the size
+// and alignment of the system's huge pages, as attention reads all of a long context for every token.
+constexpr std::size_t slab_bytes = std::size_t{1} << 21;
 
 std::size_t system_page() {
   static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return size;
+}
+
+/// `bytes` of zeroes at a multiple of slab_bytes. Throws std::bad_alloc.
+std::byte* map_slab(std::size_t bytes) {
+  const std::size_t room = bytes + slab_bytes;
+  void* const mapped = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  auto* const begin = static_cast<std::byte*>(mapped);
+  const std::size_t before = (slab_bytes - reinterpret_cast<std::uintptr_t>(begin) % slab_bytes) % slab_bytes;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + bytes, room - before - bytes);
+#if defined(MADV_HUGEPAGE)
+  madvise(begin + before, bytes, MADV_HUGEPAGE);  // a wish: where it is not granted, nothing is lost but time
+#endif
+  return begin + before;
 }
 
 }  // namespace
@@ -36,19 +52,18 @@ PagePool::~PagePool() {
 }
 
 void PagePool::grow() {
-  const std::size_t pages = std::max<std::size_t>(1, slab_bytes / page_bytes_);
-  const std::size_t bytes = pages * page_bytes_;
+  const std::size_t bytes = (page_bytes_ + slab_bytes - 1) / slab_bytes * slab_bytes;
+  const std::size_t pages = bytes / page_bytes_;
   slabs_.reserve(slabs_.size() + 1);
   // All that give() and trim() will ever need to note, so that they cannot fail.
   std::size_t total = pages;
   for (const Slab& slab : slabs_) total += slab.bytes / page_bytes_;
   free_.reserve(total);
   released_.reserve(total);
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  slabs_.push_back({static_cast<std::byte*>(memory), bytes});
+  std::byte* const memory = map_slab(bytes);
+  slabs_.push_back({memory, bytes});
   // A fresh mapping takes no memory until it is written: its pages are as good as given back.
-  for (std::size_t i = pages; i-- > 0;) released_.push_back(static_cast<std::byte*>(memory) + i * page_bytes_);
+  for (std::size_t i = pages; i-- > 0;) released_.push_back(memory + i * page_bytes_);
 }
 
 std::byte* PagePool::take() {
