@@ -70,15 +70,26 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values) {
 }
 
 void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
-          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride) {
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
   assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
-  kernels(format).dots(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride);
+  kernels(format).dots(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride, next);
 }
 
 void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
-                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride) {
+                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                const std::byte* next) {
   assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
-  kernels(format).accumulate(weights, n_queries, weight_stride, rows, n_rows, dim, out, out_stride);
+  kernels(format).accumulate(weights, n_queries, weight_stride, rows, n_rows, dim, out, out_stride, next);
+}
+
+void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
+                 std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride) {
+  kernel::table().add_product(a, a_row, a_col, b, b_stride, rows, depth, cols, c, c_stride);
+}
+
+void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
+            float* shrink) {
+  kernel::table().absorb(scores, stride, rows, queries, maximum, weight, shrink);
 }
 
 }  // namespace ops

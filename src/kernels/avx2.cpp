@@ -35,7 +35,8 @@ constexpr std::size_t tile_tokens = 2;
 #else
 constexpr std::size_t tile_tokens = 3;
 #endif
-constexpr std::size_t tile_vectors = 4;  // the same for a tile of packed rows of q8_0
+constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of q8_0
+constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
 
 inline __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
@@ -130,6 +131,8 @@ inline I add_dot4(I sums, Quads w, Quads x) {
 #include "kernels/vector_rows.hpp"
 //
 #include "kernels/vector_math.hpp"
+//
+#include "kernels/vector_attention.hpp"
 #include "kernels/vector_q8.hpp"
 
 #if defined(__clang__)

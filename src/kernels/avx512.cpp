@@ -34,6 +34,7 @@ using Quads = __m512i;  // four bytes of each of sixteen rows
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
+constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a tile of outer products
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -64,6 +65,10 @@ inline void store(bf16* p, F v) {
 inline void store_rounded(std::int8_t* p, F v) {
   _mm_storeu_si128(static_cast<__m128i*>(static_cast<void*>(p)), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
 }
+
+inline __mmask16 first_lanes(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+inline F load_some(const float* p, std::size_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline void store_some(float* p, F v, std::size_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
 
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F max(F a, F b) { return _mm512_max_ps(a, b); }
@@ -136,6 +141,8 @@ inline I add_dot4(I sums, Quads w, Quads x) { return _mm512_dpbusd_epi32(sums, w
 #include "kernels/vector_rows.hpp"
 //
 #include "kernels/vector_math.hpp"
+//
+#include "kernels/vector_attention.hpp"
 #include "kernels/vector_q8.hpp"
 
 #if defined(__clang__)

@@ -20,6 +20,7 @@ using Quads = int8x16_t;  // four bytes of each of four rows
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
+constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a tile of outer products
 
 inline F splat(float x) { return vdupq_n_f32(x); }
 inline F splat(f16 x) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.bits))); }
@@ -128,6 +129,8 @@ inline I add_dot4(I sums, Quads w, Quads x) {
 #include "kernels/vector_rows.hpp"
 //
 #include "kernels/vector_math.hpp"
+//
+#include "kernels/vector_attention.hpp"
 #include "kernels/vector_q8.hpp"
 #include "kernels/vector_table.hpp"
 

@@ -61,7 +61,7 @@ void encode(const float* values, std::size_t n, std::byte* row) {
 
 template <Block B>
 void dots(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
-          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride) {
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte*) {
   constexpr std::size_t step = BlockTraits<B>::values;
   const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
   for (std::size_t q = 0; q < n_queries; ++q)
@@ -78,7 +78,7 @@ void dots(const float* queries, std::size_t n_queries, std::size_t query_stride,
 
 template <Block B>
 void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
-                std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride) {
+                std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride, const std::byte*) {
   constexpr std::size_t step = BlockTraits<B>::values;
   const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
   for (std::size_t q = 0; q < n_queries; ++q)
@@ -146,6 +146,29 @@ void scale(float* x, float factor, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
+void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
+                 std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride) {
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t k = 0; k < depth; ++k)
+      for (std::size_t j = 0; j < cols; ++j) c[i * c_stride + j] += a[i * a_row + k * a_col] * b[k * b_stride + j];
+}
+
+void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
+            float* shrink) {
+  for (std::size_t q = 0; q < queries; ++q) {
+    const float before = maximum[q];
+    for (std::size_t j = 0; j < rows; ++j) maximum[q] = std::max(maximum[q], scores[j * stride + q]);
+    // Not -infinity, where nothing is seen yet: -infinity less itself is no number.
+    const float shift = std::max(maximum[q], std::numeric_limits<float>::lowest());
+    shrink[q] = std::exp(before - shift);
+    weight[q] *= shrink[q];
+    for (std::size_t j = 0; j < rows; ++j) {
+      float& score = scores[j * stride + q];
+      weight[q] += score = std::exp(score - shift);
+    }
+  }
+}
+
 bool runs_here() { return true; }
 
 template <Block B>
@@ -168,6 +191,8 @@ const Table scalar = {
     .max = max,
     .exp_shifted = exp_shifted,
     .scale = scale,
+    .add_product = add_product,
+    .absorb = absorb,
 };
 
 }  // namespace pith::kernel

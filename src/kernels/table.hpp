@@ -18,9 +18,9 @@ struct FormatKernels {
                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
   /// See ops::dots and ops::accumulate.
   void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
-               std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride);
+               std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next);
   void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
-                     std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride);
+                     std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride, const std::byte* next);
   void (*encode)(const float* values, std::size_t n, std::byte* row);
   void (*decode)(const std::byte* row, std::size_t n, float* values);
 };
@@ -39,6 +39,11 @@ struct Table {
   float (*max)(const float* x, std::size_t n);
   float (*exp_shifted)(float* x, float shift, std::size_t n);
   void (*scale)(float* x, float factor, std::size_t n);
+  /// See ops::add_product and ops::absorb.
+  void (*add_product)(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
+                      std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);
+  void (*absorb)(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum,
+                 float* weight, float* shrink);
 };
 
 /// Those compiled into this binary, best first; scalar is always there, last.

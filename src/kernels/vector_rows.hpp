@@ -57,6 +57,12 @@ constexpr size_t chunk = BlockTraits<B>::values > width ? BlockTraits<B>::values
   for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(first + i, 0, 2);  // to the second level
 }
 
+/// Asks for bytes [begin, end) from `next` on; nothing where that is null.
+[[gnu::always_inline]] inline void prefetch_next(const std::byte* next, size_t begin, size_t end) {
+  if (next == nullptr) return;
+  for (size_t i = begin; i < end; i += 64) __builtin_prefetch(next + i, 0, 2);
+}
+
 /// Where rows lie: a weight's go on after those at hand, a cache page ends with them.
 enum class Source { weight, page };
 
@@ -117,23 +123,27 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
 }
 
 /// T vectors at a time over all rows, so that those vectors stay in the first-level cache; then what is left in halves.
+/// `next`: what will be read after a page, asked for along with its rows.
 template <Source source, Block B, size_t T>
 void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_stride, size_t tokens, size_t n, float* y,
-           size_t y_stride) {
+           size_t y_stride, const std::byte* next = nullptr) {
   constexpr size_t R = T == 1 ? 8 : 4;
   size_t t = 0;
   for (; t + T <= tokens; t += T) {
     const float* xs = row_at<float>(x, t * x_stride);
     float* ys = y + t * y_stride;
     size_t r = 0;
-    for (; r + R <= rows; r += R)
+    for (; r + R <= rows; r += R) {
+      if constexpr (source == Source::page) prefetch_next(next, r * w_stride, (r + R) * w_stride);
       tile<source, B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+    }
     for (; r < rows; ++r)
       tile<source, B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+    next = nullptr;
   }
   if constexpr (T > 1)
     tiles<source, B, T / 2>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
-                            y + t * y_stride, y_stride);
+                            y + t * y_stride, y_stride, next);
 }
 
 template <Block B>
@@ -145,15 +155,15 @@ void matmul(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x
 
 template <Block B>
 void dots(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows, size_t dim,
-          float* scores, size_t score_stride) {
+          float* scores, size_t score_stride, const std::byte* next) {
   tiles<Source::page, B, tile_tokens>(row_at<B>(rows, 0), row_bytes(BlockTraits<B>::format, dim), n_rows, queries,
-                                      query_stride * sizeof(float), n_queries, dim, scores, score_stride);
+                                      query_stride * sizeof(float), n_queries, dim, scores, score_stride, next);
 }
 
 /// out[q][0 .. V * width) += sum_j weights[q][j] rows[j][the same columns] for Q queries.
 template <Block B, size_t Q, size_t V>
 void weigh(const float* weights, size_t weight_stride, const B* rows, size_t row_stride, size_t n_rows, float* out,
-           size_t out_stride) {
+           size_t out_stride, const std::byte* next) {
   F sums[Q][V];
 #pragma GCC unroll 16
   for (size_t q = 0; q < Q; ++q) {
@@ -162,6 +172,7 @@ void weigh(const float* weights, size_t weight_stride, const B* rows, size_t row
   }
   for (size_t j = 0; j < n_rows; ++j) {
     const B* row = row_at<B>(rows, j * row_stride);
+    prefetch_next(next, j * row_stride, (j + 1) * row_stride);
 #pragma GCC unroll 16
     for (size_t v = 0; v < V; ++v) {
       const F value = values(row, v);
@@ -178,7 +189,7 @@ void weigh(const float* weights, size_t weight_stride, const B* rows, size_t row
 
 template <Block B, size_t Q>
 void weighs(const float* weights, size_t n_queries, size_t weight_stride, const B* rows, size_t n_rows, size_t dim,
-            float* out, size_t out_stride) {
+            float* out, size_t out_stride, const std::byte* next) {
   constexpr size_t wide = 4 * width;  // columns that Q queries have accumulators for
   const size_t row_stride = row_bytes(BlockTraits<B>::format, dim);
   size_t q = 0;
@@ -187,13 +198,13 @@ void weighs(const float* weights, size_t n_queries, size_t weight_stride, const 
     float* outs = out + q * out_stride;
     size_t i = 0;
     if constexpr (wide % chunk<B> == 0) {
-      for (; i + wide <= dim; i += wide)
+      for (; i + wide <= dim; i += wide, next = nullptr)
         weigh<B, Q, wide / width>(ws, weight_stride, rows + i / BlockTraits<B>::values, row_stride, n_rows, outs + i,
-                                  out_stride);
+                                  out_stride, next);
     }
-    for (; i + chunk<B> <= dim; i += chunk<B>)
+    for (; i + chunk<B> <= dim; i += chunk<B>, next = nullptr)
       weigh<B, Q, chunk<B> / width>(ws, weight_stride, rows + i / BlockTraits<B>::values, row_stride, n_rows, outs + i,
-                                    out_stride);
+                                    out_stride, next);
     if constexpr (BlockTraits<B>::values == 1) {
       for (size_t k = 0; k < Q && i < dim; ++k) {
         F sums = load_some(outs + k * out_stride + i, dim - i);
@@ -205,14 +216,14 @@ void weighs(const float* weights, size_t n_queries, size_t weight_stride, const 
   }
   if constexpr (Q > 1)
     weighs<B, Q / 2>(weights + q * weight_stride, n_queries - q, weight_stride, rows, n_rows, dim, out + q * out_stride,
-                     out_stride);
+                     out_stride, next);
 }
 
 template <Block B>
 void accumulate(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* rows, size_t n_rows,
-                size_t dim, float* out, size_t out_stride) {
+                size_t dim, float* out, size_t out_stride, const std::byte* next) {
   if (n_rows == 0) return;
-  weighs<B, tile_tokens>(weights, n_queries, weight_stride, row_at<B>(rows, 0), n_rows, dim, out, out_stride);
+  weighs<B, tile_tokens>(weights, n_queries, weight_stride, row_at<B>(rows, 0), n_rows, dim, out, out_stride, next);
 }
 
 template <Block B>

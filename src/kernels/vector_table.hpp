@@ -23,6 +23,8 @@ constexpr Table vector_table(const char* name, bool (*runs_here)()) {
       .max = max,
       .exp_shifted = exp_shifted,
       .scale = scale,
+      .add_product = add_product,
+      .absorb = absorb,
   };
 }
 

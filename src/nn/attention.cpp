@@ -18,10 +18,13 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 // A lone token's tile is shared by a task per so many pages. Fixed, so that results do not depend on the threads.
 constexpr std::size_t pages_per_task = 16;
 
+// From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do).
+constexpr std::size_t block_queries = 12;
+
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
-/// The queries of a tile, scaled and side by side: [token][head][head_dim].
+/// The queries of a tile, scaled: [token][head][head_dim].
 struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
 
@@ -35,24 +38,30 @@ struct Queries {
   }
 };
 
-/// Does any query in [first, next) see any row of the page?
-bool touches(const Page& page, Position first, Position next) {
+/// What the queries in [first, next) see of a page.
+enum class Sight { nothing, some, all };
+
+Sight sight(const Page& page, Position first, Position next) {
   const std::span born = page.born();
   const std::span until = page.until();
-  bool any = false;
-  for (std::size_t i = 0; i < page.rows(); ++i) any |= born[i] < next && until[i] > first;
-  return any;
+  bool any = false, all = true;
+  for (std::size_t i = 0; i < page.rows(); ++i) {
+    any |= (born[i] < next) & (until[i] > first);
+    all &= (born[i] <= first) & (until[i] >= next);
+  }
+  return all ? Sight::all : any ? Sight::some : Sight::nothing;
 }
 
-/// scores[query][row] of the rows that the query does not see become -infinity.
-void hide(const Page& page, Position first, std::size_t tokens, std::size_t heads, float* scores) {
-  const std::span born = page.born();
-  const std::span until = page.until();
-  for (std::size_t t = 0; t < tokens; ++t) {
-    const Position n = first + static_cast<Position>(t);
-    for (std::size_t i = 0; i < page.rows(); ++i)
-      if (born[i] > n || until[i] <= n)
-        for (std::size_t h = 0; h < heads; ++h) scores[(t * heads + h) * capacity + i] = -infinity;
+/// Calls hide(row, begin, end) for the tokens [begin, end) of a tile that do not see a row.
+template <class Hide>
+void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&& hide) {
+  const auto clamp = [&](Position n) {
+    return static_cast<std::size_t>(std::clamp<Position>(n - first, 0, static_cast<Position>(tokens)));
+  };
+  for (std::size_t i = 0; i < page.rows(); ++i) {
+    const std::size_t begin = clamp(page.born()[i]), end = std::max(begin, clamp(page.until()[i]));
+    hide(i, std::size_t{0}, begin);
+    hide(i, end, tokens);
   }
 }
 
@@ -120,7 +129,45 @@ void Attention::plan(const Pass& pass) {
                    heads * (static_cast<std::size_t>(config_.head_dim) + 2));
 }
 
+/// What a task has found so far for its queries.
+struct Attention::Sums {
+  alignas(64) float values[max_queries * max_head_dim];  // [query][head_dim], values weighted by e^(score - maximum)
+  alignas(64) float maximum[max_queries];                // of the scores
+  alignas(64) float weight[max_queries];                 // sum of e^(score - maximum)
+
+  Sums(std::size_t queries, std::size_t dim) {
+    std::fill_n(values, queries * dim, 0.0f);
+    std::fill_n(maximum, max_queries, -infinity);
+    std::fill_n(weight, max_queries, 0.0f);
+  }
+};
+
 void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const std::size_t queries = task.tokens * task.heads;
+  Sums sums(queries, dim);
+  queries < block_queries ? attend_by_rows(pass, task, q, sums) : attend_by_blocks(pass, task, q, sums);
+
+  for (std::size_t i = 0; i < queries; ++i) {
+    const float* const values = sums.values + i * dim;
+    if (task.partial != whole) {
+      float* const partial = partials_[task.partial].data() + i * (dim + 2);
+      std::copy_n(values, dim, partial);
+      partial[dim] = sums.maximum[i];
+      partial[dim + 1] = sums.weight[i];
+      continue;
+    }
+    const std::size_t token = task.token + i / task.heads;
+    const std::size_t head = task.first_head + i % task.heads;
+    float* const to = out[token].data() + head * dim;
+    for (std::size_t j = 0; j < dim; ++j) to[j] = values[j] / sums.weight[i];
+    maximum_[token][head] = sums.maximum[i];
+    sum_[token][head] = sums.weight[i];
+  }
+}
+
+/// For few queries, bound by memory: rows as they are stored, while the next page is on its way.
+void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.tokens * task.heads;
   const auto lanes = pass.segments[task.segment].cache->lanes(pass.layer);
@@ -128,53 +175,83 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
   const std::size_t head_in_lane = lanes.size() == 1 ? task.kv_head : 0;
   const Format format = lane.layout().shape().format;
   const Position first = pass.positions[task.token];
-  const Position next = first + static_cast<Position>(task.tokens);
+  const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
   const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, dim, scale_);
-  alignas(64) float scores[max_queries * capacity];
-  alignas(64) float sums[max_queries * max_head_dim];
-  float maximum[max_queries], weight[max_queries];
-  std::fill_n(sums, queries * dim, 0.0f);
-  std::fill_n(maximum, queries, -infinity);
-  std::fill_n(weight, queries, 0.0f);
-
+  alignas(64) float scores[block_queries * capacity];  // [query][row]
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
-    if (!touches(page, first, next)) continue;
-    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity);
-    hide(page, first, task.tokens, task.heads, scores);
+    const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
+    if (seen == Sight::nothing) continue;
+    const std::byte* const next = p + 1 < task.end_page ? lane.page(p + 1).k(head_in_lane) : nullptr;
+    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity,
+              page.v(head_in_lane));
+    if (seen == Sight::some)
+      for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
+      });
     for (std::size_t i = 0; i < queries; ++i) {
       float* const row = scores + i * capacity;
-      const float largest = std::max(maximum[i], ops::max(row, page.rows()));
+      const float largest = std::max(sums.maximum[i], ops::max(row, page.rows()));
       if (largest == -infinity) {
         std::fill_n(row, page.rows(), 0.0f);
         continue;
       }
-      if (largest > maximum[i]) {
-        const float shrink = std::exp(maximum[i] - largest);
-        ops::scale(sums + i * dim, shrink, dim);
-        weight[i] *= shrink;
-        maximum[i] = largest;
+      if (largest > sums.maximum[i]) {
+        const float shrink = std::exp(sums.maximum[i] - largest);
+        ops::scale(sums.values + i * dim, shrink, dim);
+        sums.weight[i] *= shrink;
+        sums.maximum[i] = largest;
       }
-      weight[i] += ops::exp_shifted(row, largest, page.rows());
+      sums.weight[i] += ops::exp_shifted(row, largest, page.rows());
     }
-    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums, dim);
+    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums.values, dim, next);
   }
+}
 
+/// For many queries, bound by arithmetic: each page is decoded once, and queries lie side by side in lanes.
+void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const std::size_t queries = task.tokens * task.heads;
+  const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
+  const auto lanes = pass.segments[task.segment].cache->lanes(pass.layer);
+  const Lane& lane = lanes[lanes.size() == 1 ? 0 : task.kv_head];
+  const std::size_t head_in_lane = lanes.size() == 1 ? task.kv_head : 0;
+  const Format format = lane.layout().shape().format;
+  const Position first = pass.positions[task.token];
+  const Position next = first + static_cast<Position>(task.tokens);
+  const bool alone = pass.segments[task.segment].count == 1;
+
+  alignas(64) float across[max_head_dim * max_queries];  // [head_dim][query]
+  alignas(64) float scores[capacity * max_queries];      // [row][query]
+  alignas(64) float decoded[capacity * max_head_dim];    // [row][head_dim]
+  alignas(64) float shrink[max_queries];
+  std::fill_n(across, dim * columns, 0.0f);
   for (std::size_t i = 0; i < queries; ++i) {
-    if (task.partial != whole) {
-      float* const partial = partials_[task.partial].data() + i * (dim + 2);
-      std::copy_n(sums + i * dim, dim, partial);
-      partial[dim] = maximum[i];
-      partial[dim + 1] = weight[i];
-      continue;
-    }
-    const std::size_t token = task.token + i / task.heads;
-    const std::size_t head = task.first_head + i % task.heads;
-    float* const to = out[token].data() + head * dim;
-    for (std::size_t j = 0; j < dim; ++j) to[j] = sums[i * dim + j] / weight[i];
-    maximum_[token][head] = maximum[i];
-    sum_[token][head] = weight[i];
+    const float* const from = q[task.token + i / task.heads].data() + (task.first_head + i % task.heads) * dim;
+    for (std::size_t d = 0; d < dim; ++d) across[d * columns + i] = from[d] * scale_;
+  }
+  const auto floats = [&](const std::byte* rows, std::size_t count) {
+    if (format == Format::f32) return reinterpret_cast<const float*>(rows);
+    ops::decode(format, rows, count * dim, decoded);
+    return static_cast<const float*>(decoded);
+  };
+
+  for (std::size_t p = task.first_page; p < task.end_page; ++p) {
+    const Page page = lane.page(p);
+    const std::size_t rows = page.rows();
+    const Sight seen = alone ? Sight::all : sight(page, first, next);
+    if (seen == Sight::nothing) continue;
+    std::fill_n(scores, rows * columns, 0.0f);
+    ops::add_product(floats(page.k(head_in_lane), rows), dim, 1, across, columns, rows, dim, columns, scores, columns);
+    if (seen == Sight::some)
+      for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+        std::fill(scores + row * columns + begin * task.heads, scores + row * columns + end * task.heads, -infinity);
+      });
+    ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
+    for (std::size_t i = 0; i < queries; ++i)
+      if (shrink[i] != 1.0f) ops::scale(sums.values + i * dim, shrink[i], dim);
+    ops::add_product(scores, 1, columns, floats(page.v(head_in_lane), rows), dim, queries, rows, dim, sums.values, dim);
   }
 }
 
@@ -247,7 +324,7 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
   alignas(64) float scores[max_queries * capacity];
   for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(tile)) {
     const Position n1 = std::min(n0 + static_cast<Position>(tile), segment.next());
-    if (!touches(page, n0, n1)) continue;
+    if (sight(page, n0, n1) == Sight::nothing) continue;
     const auto tokens = static_cast<std::size_t>(n1 - n0);
     const std::size_t token = segment.row + static_cast<std::size_t>(n0 - segment.first);
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
@@ -256,7 +333,9 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
       const Queries queries(q, token, tokens, query_head, count, dim, scale_);
       ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
                 capacity);
-      hide(page, n0, tokens, count, scores);
+      for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin * count; i < end * count; ++i) scores[i * capacity + row] = -infinity;
+      });
       for (std::size_t t = 0; t < tokens; ++t) {
         const Position n = n0 + static_cast<Position>(t);
         for (std::size_t h = 0; h < count; ++h) {

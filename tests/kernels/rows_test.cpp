@@ -17,7 +17,7 @@ TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
       const auto queries = random_.floats(n_queries * query_stride);
       std::vector<float> scores(n_queries * score_stride, -7);
       kernels(format).dots(queries.data(), n_queries, query_stride, rows.data(), n_rows, dim, scores.data(),
-                           score_stride);
+                           score_stride, nullptr);
 
       const auto values = decoded(format, rows, dim == 0 ? 0 : n_rows, dim, stride);
       for (std::size_t q = 0; q < n_queries; ++q) {
@@ -30,8 +30,8 @@ TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
           }
           ASSERT_NEAR(scores[q * score_stride + j], sum, bound(magnitude, dim)) << name(format) << " dim " << dim;
           float alone = 0;
-          kernels(format).dots(&queries[q * query_stride], 1, query_stride, rows.data() + j * stride, 1, dim, &alone,
-                               1);
+          kernels(format).dots(&queries[q * query_stride], 1, query_stride, rows.data() + j * stride, 1, dim, &alone, 1,
+                               nullptr);
           ASSERT_EQ(scores[q * score_stride + j], alone) << name(format) << " dim " << dim;
         }
         for (std::size_t j = n_rows; j < score_stride; ++j) ASSERT_EQ(scores[q * score_stride + j], -7);
@@ -49,7 +49,7 @@ TEST_P(Rows, AccumulateAddsWeightedRows) {
       const auto weights = random_.floats(n_queries * weight_stride), start = random_.floats(n_queries * out_stride);
       auto out = start;
       kernels(format).accumulate(weights.data(), n_queries, weight_stride, rows.data(), n_rows, dim, out.data(),
-                                 out_stride);
+                                 out_stride, nullptr);
 
       const auto values = decoded(format, rows, dim == 0 ? 0 : n_rows, dim, stride);
       for (std::size_t q = 0; q < n_queries; ++q) {
@@ -69,9 +69,9 @@ TEST_P(Rows, AccumulateAddsWeightedRows) {
                                  start.begin() + static_cast<std::ptrdiff_t>((q + 1) * out_stride));
         const std::size_t cut = random_.below(n_rows + 1);
         const float* ws = weights.data() + q * weight_stride;
-        kernels(format).accumulate(ws, 1, weight_stride, rows.data(), cut, dim, alone.data(), out_stride);
+        kernels(format).accumulate(ws, 1, weight_stride, rows.data(), cut, dim, alone.data(), out_stride, nullptr);
         kernels(format).accumulate(ws + cut, 1, weight_stride, rows.data() + cut * stride, n_rows - cut, dim,
-                                   alone.data(), out_stride);
+                                   alone.data(), out_stride, nullptr);
         for (std::size_t i = 0; i < dim; ++i) ASSERT_EQ(alone[i], out[q * out_stride + i]) << name(format);
       }
     }

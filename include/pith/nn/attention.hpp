@@ -17,7 +17,7 @@ namespace pith {
 
 /// Limits of the buffers that live on a task's stack.
 inline constexpr std::size_t max_head_dim = 256;
-inline constexpr std::size_t max_queries = 32;  // (token, head) pairs worked on together
+inline constexpr std::size_t max_queries = 48;  // (token, head) pairs worked on together
 
 class Attention {
  public:
@@ -38,7 +38,10 @@ class Attention {
   static constexpr std::size_t whole = static_cast<std::size_t>(-1);
 
   void plan(const Pass& pass);
+  struct Sums;
   void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
+  void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  void attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
   void merge(const Pass& pass, View<float> out);
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
   void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,

@@ -55,14 +55,29 @@ void scale(float* x, float factor, std::size_t n);
 void encode(Format format, const float* values, std::size_t n, std::byte* row);
 void decode(Format format, const std::byte* row, std::size_t n, float* values);
 
-/// scores[q * score_stride + j] = queries[q] . rows[j]: each stored row is loaded once for all queries.
-/// queries: [n_queries] rows of `dim` floats, query_stride apart; rows: [n_rows] of row_bytes(format, dim).
+/// scores[q * score_stride + j] = queries[q] . rows[j]: each stored row is loaded once for a few queries.
+/// queries: [n_queries] rows of `dim` floats, query_stride apart; rows: [n_rows] of row_bytes(format, dim); next: as
+/// many bytes that will be read soon, asked of memory meanwhile, or null.
 void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
-          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride);
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
+          const std::byte* next = nullptr);
 
-/// out[q][i] += sum_j weights[q][j] * rows[j][i]: each stored row is loaded once for all queries.
+/// out[q][i] += sum_j weights[q][j] * rows[j][i]: each stored row is loaded once for a few queries; next as for dots.
 void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
-                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride);
+                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                const std::byte* next = nullptr);
+
+/// c[i * c_stride + j] += sum_k a[i * a_row + k * a_col] * b[k * b_stride + j] for i < rows, k < depth, j < cols.
+void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
+                 std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);
+
+/// A turn of the online softmax (Milakov and Gimelshein, arXiv 1805.02867) for each column q < queries: with m the
+/// maximum of maximum[q] and of scores[j * stride + q] over j < rows,
+///   shrink[q] = e^(maximum[q] - m), scores = e^(scores - m), weight[q] = weight[q] shrink[q] + their sum, maximum[q] =
+///   m.
+/// Scores of -infinity become 0.
+void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
+            float* shrink);
 
 }  // namespace ops
 }  // namespace pith
