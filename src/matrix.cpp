@@ -31,6 +31,25 @@ std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
   return std::max(bytes / w.stride() / row_tile, std::size_t{1}) * row_tile;
 }
 
+bool wants_quantised(Format format) {
+  return visit(format, []<Block B>() { return std::is_same_v<typename BlockTraits<B>::Activation, q8_0>; });
+}
+
+/// Rows [first, first + panel) of w, or as many as there are.
+void multiply(const Product& product, Activations& x, const Threads& threads, std::size_t first, std::size_t panel) {
+  const Matrix& w = product.w;
+  const View<float> y = product.y;
+  const std::size_t count = std::min(panel, w.rows() - first);
+  const auto with = [&]<class X>(View<const X> rows) {
+    kernel::table().formats[static_cast<std::size_t>(w.format())].matmul(
+        w.data() + first * w.stride(), w.stride(), count, reinterpret_cast<const std::byte*>(rows.data),
+        rows.stride * sizeof(X), rows.rows, w.cols(), y.data + first, y.stride);
+  };
+  wants_quantised(w.format()) ? with(x.quantised(threads)) : with(std::as_const(x).values());
+  if (product.bias.empty()) return;
+  for (std::size_t t = 0; t < y.rows; ++t) ops::add(y[t].data() + first, product.bias.data() + first, count);
+}
+
 }  // namespace
 
 Matrix::Matrix(Format format, std::size_t rows, std::size_t cols, std::span<const std::byte> bytes,
@@ -93,29 +112,26 @@ View<const q8_0> Activations::quantised(const Threads& threads) {
   return std::as_const(blocks_).view();
 }
 
-void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threads, std::span<const float> bias) {
-  assert(x.values().cols == w.cols() && y.cols == w.rows() && y.rows == x.values().rows);
-  assert(bias.empty() || bias.size() == w.rows());
-  if (y.rows == 0 || y.cols == 0) return;
-
-  const auto multiply = [&]<class X>(View<const X> rows) {
-    const auto& kernels = kernel::table().formats[static_cast<std::size_t>(w.format())];
+void matmul(std::span<const Product> products, Activations& x, const Threads& threads) {
+  const View<const float> floats = std::as_const(x).values();
+  if (floats.rows == 0) return;
+  std::size_t tasks = 0, work = 0;
+  for (const Product& product : products) {
+    const Matrix& w = product.w;
+    assert(floats.cols == w.cols() && product.y.cols == w.rows() && product.y.rows == floats.rows);
+    assert(product.bias.empty() || product.bias.size() == w.rows());
     const std::size_t panel = rows_per_task(w, threads);
-    const auto task = [&](std::size_t index) {
-      const std::size_t first = index * panel, count = std::min(panel, w.rows() - first);
-      kernels.matmul(w.data() + first * w.stride(), w.stride(), count, reinterpret_cast<const std::byte*>(rows.data),
-                     rows.stride * sizeof(X), rows.rows, w.cols(), y.data + first, y.stride);
-      if (bias.empty()) return;
-      for (std::size_t t = 0; t < y.rows; ++t) ops::add(y[t].data() + first, bias.data() + first, count);
-    };
-    threads.run((w.rows() + panel - 1) / panel, w.rows() * w.cols() * rows.rows, task);
-  };
-
-  visit(w.format(), [&]<Block B>() {
-    if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, q8_0>)
-      multiply(x.quantised(threads));
-    else
-      multiply(std::as_const(x).values());
+    tasks += (w.rows() + panel - 1) / panel;
+    work += w.rows() * w.cols() * floats.rows;
+    if (wants_quantised(w.format())) x.quantised(threads);
+  }
+  threads.run(tasks, work, [&](std::size_t index) {
+    for (const Product& product : products) {
+      const std::size_t panel = rows_per_task(product.w, threads);
+      const std::size_t panels = (product.w.rows() + panel - 1) / panel;
+      if (index < panels) return multiply(product, x, threads, index * panel, panel);
+      index -= panels;
+    }
   });
 }
 

@@ -40,11 +40,15 @@ class KvLayer {
   /// Erases the rows that no query at `next` or later can see.
   void sweep(Position next) const {
     for (std::size_t l = 0; l < lanes_.size(); ++l)
-      for (std::size_t page = lanes_[l].pages(); page-- > 0;)
-        for (std::size_t i = lanes_[l].page(page).rows(); i-- > 0;)
-          // From the back: the row that fills a hole has been looked at.
-          if (const Position until = lanes_[l].page(page).until()[i]; until <= next)
-            evict(l, page * PageLayout::capacity + i, until);
+      for (std::size_t page = lanes_[l].pages(); page-- > 0;) {
+        const std::span<const Position> until = lanes_[l].page(page).until();
+        bool any = false;
+        for (const Position row : until) any |= row <= next;
+        if (!any) continue;
+        // From the back: the row that fills a hole has been looked at.
+        for (std::size_t i = until.size(); i-- > 0;)
+          if (until[i] <= next) evict(l, page * PageLayout::capacity + i, until[i]);
+      }
   }
 
   /// Opens again the rows to be kept; `window` is the architecture's own limit, 0 = none.

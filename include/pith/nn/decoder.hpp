@@ -108,10 +108,13 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
     // Queries, keys, values, and the gate's own.
     normalise<typename Arch::Norm>(w.attention_norm, config.norm_eps, ws.x.view(), ws.h.values());
     ws.h.changed();
-    matmul(w.wq.weight, ws.h, ws.q.view(), threads, w.wq.bias);
-    matmul(w.wk.weight, ws.h, ws.k.view(), threads, w.wk.bias);
-    matmul(w.wv.weight, ws.h, ws.v.view(), threads, w.wv.bias);
-    if (ws.needs.gate) ws.gate.project(w.drop_gate, ws.h, n, threads);
+    const auto [gate_q, gate_k] = ws.gate.products(w.drop_gate, n);
+    const Product products[] = {{w.wq.weight, ws.q.view(), w.wq.bias},
+                                {w.wk.weight, ws.k.view(), w.wk.bias},
+                                {w.wv.weight, ws.v.view(), w.wv.bias},
+                                gate_q,
+                                gate_k};
+    matmul(std::span(products, ws.needs.gate ? 5 : 3), ws.h, threads);
     normalise_heads(w.q_norm, config, ws.q.view());
     normalise_heads(w.k_norm, config, ws.k.view());
     if constexpr (Arch::rotary) {

@@ -2,6 +2,7 @@
 // The learned gate's projections; its judgement is the policy prune::LearnedGate.
 #pragma once
 
+#include <array>
 #include <cmath>
 
 #include "pith/nn/config.hpp"
@@ -15,11 +16,11 @@ namespace pith {
 /// rotation, in f32.
 class DropGate {
  public:
-  void project(const DropGateWeights& w, Activations& h, std::size_t tokens, const Threads& threads) {
+  /// The two products with the layer's input that give them.
+  std::array<Product, 2> products(const DropGateWeights& w, std::size_t tokens) {
     queries_.resize(tokens, w.wq.rows());
     keys_.resize(tokens, w.wk.rows());
-    matmul(w.wq, h, queries_.view(), threads);
-    matmul(w.wk, h, keys_.view(), threads);
+    return {{{w.wq, queries_.view()}, {w.wk, keys_.view()}}};
   }
 
   std::span<const float> key(std::size_t token) const { return keys_[token]; }

@@ -46,8 +46,8 @@ struct Gated {
                     const Threads& threads) {
     scratch.hidden.resize(out.rows, w.gate.weight.rows());
     scratch.up.resize(out.rows, w.up.weight.rows());
-    matmul(w.gate.weight, h, scratch.hidden.values(), threads, w.gate.bias);
-    matmul(w.up.weight, h, scratch.up.view(), threads, w.up.bias);
+    matmul({{w.gate.weight, scratch.hidden.values(), w.gate.bias}, {w.up.weight, scratch.up.view(), w.up.bias}}, h,
+           threads);
     for (std::size_t t = 0; t < out.rows; ++t)
       Act::apply_and_multiply(scratch.hidden.values()[t].data(), scratch.up[t].data(), scratch.up.cols());
     scratch.hidden.changed();

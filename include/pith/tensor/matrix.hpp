@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <memory>
 #include <span>
 
@@ -65,8 +66,22 @@ class Activations {
   bool quantised_ = false;
 };
 
-/// y[t][r] = w[r] . x[t] (+ bias[r]); y is [tokens, w.rows()]. Every output is summed in the same order whatever the
-/// number of tokens, rows and threads, so a batch equals its single rows bitwise.
-void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threads, std::span<const float> bias = {});
+/// y[t][r] = w[r] . x[t] (+ bias[r]); y is [tokens, w.rows()].
+struct Product {
+  const Matrix& w;
+  View<float> y;
+  std::span<const float> bias = {};
+};
+
+/// Products of one x, worked on together. Every output is summed in the same order whatever the number of tokens, rows
+/// and threads, so a batch equals its single rows bitwise.
+void matmul(std::span<const Product> products, Activations& x, const Threads& threads);
+inline void matmul(std::initializer_list<Product> products, Activations& x, const Threads& threads) {
+  matmul(std::span(products.begin(), products.size()), x, threads);
+}
+inline void matmul(const Matrix& w, Activations& x, View<float> y, const Threads& threads,
+                   std::span<const float> bias = {}) {
+  matmul({{w, y, bias}}, x, threads);
+}
 
 }  // namespace pith
