@@ -11,26 +11,33 @@ namespace {
 
 constexpr Position tile = 16;  // queries judged together
 
-/// Judges the rows of one page by the queries [first, next).
-void judge(const Page& page, const GateQueries& gate, Position first, Position next, float cut, float* evidence) {
-  const std::span born = page.born();
-  const std::span until = page.until();
+/// Judges the rows of one page by the queries [first, next). `ahead`: gate keys that will be read soon, or null.
+void judge(const Page& page, const GateQueries& gate, Position first, Position next, float cut, float* evidence,
+           const float* ahead) {
+  const Position* const born = page.born().data();
+  Position* const until = page.until().data();
+  const std::size_t rows = page.rows();
   float logits[static_cast<std::size_t>(tile) * PageLayout::capacity];  // [query][row]
   for (Position begin = first; begin < next; begin += tile) {
     const Position end = std::min(begin + tile, next);
-    const auto awaits_judgement = [&](std::size_t i) { return until[i] > begin && born[i] + gate.recent < end; };
     bool any = false;
-    for (std::size_t i = 0; i < page.rows() && !any; ++i) any = awaits_judgement(i);
+    for (std::size_t i = 0; i < rows; ++i) any |= (until[i] > begin) & (born[i] < end - gate.recent);
     if (!any) continue;
     ops::dots(Format::f32, gate.queries[static_cast<std::size_t>(begin - first)].data(),
               static_cast<std::size_t>(end - begin), gate.queries.stride,
-              reinterpret_cast<const std::byte*>(page.gate()), page.rows(), gate.queries.cols, logits,
-              PageLayout::capacity);
-    for (std::size_t i = 0; i < page.rows(); ++i) {
-      for (Position n = std::max(begin, born[i] + gate.recent); n < std::min(end, until[i]); ++n) {
-        const float s = logits[static_cast<std::size_t>(n - begin) * PageLayout::capacity + i] * gate.scale + gate.bias;
-        if (evidence != nullptr) evidence[i] = s - cut;
-        if (!(s > cut)) until[i] = n;
+              reinterpret_cast<const std::byte*>(page.gate()), rows, gate.queries.cols, logits, PageLayout::capacity,
+              reinterpret_cast<const std::byte*>(ahead));
+    ahead = nullptr;
+    for (Position n = begin; n < end; ++n) {
+      float* const scores = logits + static_cast<std::size_t>(n - begin) * PageLayout::capacity;
+      for (std::size_t i = 0; i < rows; ++i) scores[i] = scores[i] * gate.scale + gate.bias;
+      if (evidence != nullptr)
+        for (std::size_t i = 0; i < rows; ++i)
+          if (born[i] + gate.recent <= n && until[i] > n) evidence[i] = scores[i] - cut;
+      // Without branches, so that compilers take several rows at once.
+      for (std::size_t i = 0; i < rows; ++i) {
+        const bool closes = (born[i] <= n - gate.recent) & (until[i] > n) & !(scores[i] > cut);
+        until[i] = closes ? n : until[i];
       }
     }
   }
@@ -46,7 +53,8 @@ void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) c
     moment.threads->run(lane.pages(), lane.rows() * queries * moment.gate.queries.cols, [&](std::size_t p) {
       const Page page = lane.page(p);
       judge(page, moment.gate, moment.first, moment.next, cut,
-            wanted ? page.evidence(Evidence::gate_logit).data() : nullptr);
+            wanted ? page.evidence(Evidence::gate_logit).data() : nullptr,
+            p + 1 < lane.pages() ? lane.page(p + 1).gate() : nullptr);
     });
   }
 }
