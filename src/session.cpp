@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -362,10 +363,11 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   impl_->check_positions(s, positions, "forget");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
+  const std::set<Position> forgotten(positions.begin(), positions.end());
   const KvLayer rows = s.cache.layer(layer);
   for (const Lane& lane : rows.lanes())
     for (std::size_t row = 0; row < lane.rows(); ++row)
-      if (std::ranges::find(positions, lane.born(row)) != positions.end()) lane.close(row, s.length);
+      if (forgotten.contains(lane.born(row))) lane.close(row, s.length);
   rows.sweep(s.length);
 }
 

@@ -159,7 +159,7 @@ TEST_F(CliTest, VersionNamesTheInstructionSet) {
 
 TEST_F(CliTest, HelpListsTheSubcommands) {
   const std::string help = done({"--help"}).out;
-  for (const char* name : {"run", "eval", "perplexity", "tokenize", "detokenize", "inspect"})
+  for (const char* name : {"run", "eval", "perplexity", "tokenize", "detokenize", "inspect", "bench"})
     EXPECT_NE(help.find(name), std::string::npos) << name;
   EXPECT_NE(done({"run", "--help"}).out.find("--policy"), std::string::npos);
 }
@@ -532,6 +532,52 @@ TEST_F(CliTest, InspectCountsTheBytesThatASessionTakes) {
   const Json eval = json_of({"eval", "-m", expected.path, "--tokens", file_of_ids(expected.tokens)});
   EXPECT_EQ(inspect.at("kv_bytes_per_token").at("f32").get<double>() * static_cast<double>(expected.tokens.size()),
             eval.at("kv_bytes").get<double>());
+}
+
+TEST_F(CliTest, BenchMeasuresEveryDepth) {
+  const std::string path = testing::golden(gated).path.string();
+  const Json json =
+      json_of({"bench", "-m", path, "-d", "0,40", "-p", "12", "-n", "4", "-r", "3", "-t", "1", "--kv", "f32"});
+  std::vector<std::pair<std::string, int>> tests;
+  for (const Json& row : json.at("rows")) {
+    tests.emplace_back(row.at("test"), row.at("depth").get<int>());
+    for (const char* field : {"n", "live_rows", "tokens_per_s", "ms_per_token", "kv_bytes", "rss_peak"})
+      EXPECT_GT(row.at(field), 0) << field;
+    EXPECT_LE(row.at("tokens_per_s_min"), row.at("tokens_per_s"));
+    EXPECT_GE(row.at("tokens_per_s_max"), row.at("tokens_per_s"));
+    EXPECT_NEAR(row.at("tokens_per_s").get<double>() * row.at("ms_per_token").get<double>(), 1000, 1e-6);
+  }
+  EXPECT_EQ(tests, (decltype(tests){{"prefill", 0}, {"prefill", 40}, {"decode", 0}, {"decode", 40}}));
+  EXPECT_EQ(json.at("rows")[1].at("live_rows"), 40 + 12);
+  // After a step to warm up, four that each see themselves: 42 to 45 rows, and the two before the first.
+  EXPECT_EQ(json.at("rows")[3].at("live_rows"), 44);
+  EXPECT_GT(json.at("system").at("read_bytes_per_s"), 0);
+  EXPECT_EQ(json.at("config").at("keep"), 1);
+}
+
+TEST_F(CliTest, BenchThinsTheContextAndGoesOnJudgingIt) {
+  const std::string path = testing::golden(gated).path.string();
+  const Json json = json_of({"bench", "-m", path, "-d", "100", "-p", "0", "-n", "2", "-r", "1", "-t", "1", "--keep",
+                             "0.2", "--sequences", "3"});
+  const Json& row = json.at("rows").at(0);
+  EXPECT_EQ(json.at("rows").size(), 1u);
+  EXPECT_EQ(row.at("live_rows"), 23) << "20 of 100, and what was decoded since: nothing more is dropped";
+  EXPECT_TRUE(row.contains("gate_share"));
+  EXPECT_GT(row.at("bytes_per_step"), 0);
+  const std::string text = done({"bench", "-m", path, "-d", "0", "-p", "4", "-n", "1", "-r", "1"}).out;
+  EXPECT_NE(text.find("of bound"), std::string::npos) << text;
+}
+
+TEST_F(CliTest, BenchRefusesWhatItCannotMeasure) {
+  const std::string path = testing::golden(gated).path.string();
+  expect_failure(2, {"--model", "--synthetic"}, {"bench"});
+  expect_failure(4, {"one of", "gpt2-124m", "gpt5"}, {"bench", "--synthetic", "gpt5"});
+  expect_failure(2, {"--keep", "--policy"}, {"bench", "-m", path, "--keep", "0.5", "--policy", "streaming"});
+  expect_failure(2, {}, {"bench", "-m", path, "-p", "0", "-n", "0"});
+  expect_failure(2, {}, {"bench", "-m", path, "--keep", "1.5"});
+  expect_failure(
+      4, {"gate"},
+      {"bench", "-m", testing::golden("gpt2-dense").path.string(), "-d", "9", "-p", "4", "-n", "2", "--keep", "0.5"});
 }
 
 TEST(CliStoriesTest, GreedyRunIsTheExpectedOne) {

@@ -7,4 +7,5 @@
 #include "pith/prune/methods.hpp"
 #include "pith/sampler.hpp"
 #include "pith/session.hpp"
+#include "pith/synthetic.hpp"
 #include "pith/tokenizer.hpp"
