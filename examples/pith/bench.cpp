@@ -16,6 +16,7 @@
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "options.hpp"
+#include "pith/plain_read.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/prune/spec.hpp"
 #include "pith/synthetic.hpp"
@@ -55,35 +56,6 @@ class Samples {
 
  private:
   std::vector<double> values_;
-};
-
-/// What the memory gives threads that only read: the yardstick.
-class PlainRead {
- public:
-  explicit PlainRead(const Threads& threads) : threads_(threads), words_(bytes / sizeof(std::uint64_t), 1) {}
-
-  double bytes_per_second() {
-    constexpr std::size_t parts = 64;
-    const std::size_t part = words_.size() / parts;
-    std::vector<std::uint64_t> sums(parts);
-    const Clock::time_point start = Clock::now();
-    threads_.gather([&] {
-      threads_.run(parts, bytes, [&](std::size_t p) {
-        std::uint64_t lanes[8] = {};
-        for (std::size_t i = p * part; i < (p + 1) * part; i += 8)
-          for (std::size_t k = 0; k < 8; ++k) lanes[k] += words_[i + k];
-        for (const std::uint64_t lane : lanes) sums[p] += lane;
-      });
-    });
-    const double seconds = seconds_since(start);
-    for (const std::uint64_t sum : sums) require(sum == part, ErrorCode::budget, "plain read: memory has changed");
-    return static_cast<double>(bytes) / seconds;
-  }
-
- private:
-  static constexpr std::size_t bytes = std::size_t{256} << 20;  // beyond any cache
-  Threads threads_;
-  std::vector<std::uint64_t> words_;
 };
 
 /// Bytes of the parameters that every token reads: all but the rows of the tables that are looked up.

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// Attention and the gate's judgement by live rows, format of the cache and threads: 30 layers, so that no cache of the
+// machine holds them. Bytes are keys and values (or gate keys), once; beside them a plain read of memory.
+#include <benchmark/benchmark.h>
+
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "pith/nn/attention.hpp"
+#include "pith/plain_read.hpp"
+#include "pith/prune/methods.hpp"
+#include "pith/tensor/ops.hpp"
+
+namespace {
+
+using namespace pith;
+
+constexpr std::size_t layers = 30, head_dim = 64, gate_dim = 64;
+
+struct Heads {
+  std::size_t query, kv;
+};
+
+/// `rows` rows in every layer, and `tokens` that look at them and at each other.
+class Context {
+ public:
+  Context(Heads heads, Format format, std::size_t rows, std::size_t tokens)
+      : layout_({.format = format, .heads = heads.kv, .head_dim = head_dim, .gate_dim = gate_dim, .evidence = {}}),
+        pool_(layout_.bytes(), 0),
+        cache_(layout_, pool_, layers, 1, rows + tokens, DropLog::Keep::counts),
+        queries_(tokens, heads.query * head_dim),
+        gate_queries_(tokens, gate_dim) {
+    std::mt19937 engine(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> values(64 * head_dim);
+    for (float& value : values) value = normal(engine);
+    const auto some = [&] { return &values[engine() % 64 * head_dim]; };
+    for (Position position = 0; position < static_cast<Position>(rows + tokens); ++position)
+      for (std::size_t l = 0; l < layers; ++l) {
+        Lane& lane = cache_.layer(l).lanes()[0];
+        const std::size_t row = lane.append(position, never), i = row % PageLayout::capacity;
+        const Page page = lane.page(row / PageLayout::capacity);
+        for (std::size_t h = 0; h < heads.kv; ++h)
+          for (std::byte* to : {page.k(h), page.v(h)})
+            ops::encode(format, some(), head_dim, to + i * layout_.head_bytes());
+        std::copy_n(some(), gate_dim, page.gate() + i * gate_dim);
+      }
+    const auto first = static_cast<Position>(rows);
+    pass.segments.push_back({.cache = &cache_, .row = 0, .count = tokens, .first = first, .prompt_end = first});
+    for (std::size_t t = 0; t < tokens; ++t) {
+      pass.positions.push_back(first + static_cast<Position>(t));
+      for (float& value : queries_[t]) value = normal(engine);
+      for (float& value : gate_queries_[t]) value = normal(engine);
+    }
+    config.n_layers = static_cast<int>(layers);
+    config.n_heads = static_cast<int>(heads.query);
+    config.n_kv_heads = static_cast<int>(heads.kv);
+    config.head_dim = static_cast<int>(head_dim);
+  }
+
+  View<const float> queries() const { return queries_.view(); }
+  prune::GateQueries gate_queries() const { return {gate_queries_.view(), 0.125f, 0, 0, 1}; }
+  KvLayer layer(std::size_t i) { return cache_.layer(i); }
+  std::size_t row_bytes() const { return 2 * layout_.shape().heads * layout_.head_bytes(); }
+
+  Pass pass;
+  Config config;
+
+ private:
+  PageLayout layout_;
+  PagePool pool_;
+  KvCache cache_;
+  Tensor<float> queries_, gate_queries_;
+};
+
+void read_memory(benchmark::State& state, int threads) {
+  PlainRead read{Threads(threads)};
+  for (auto _ : state) read();
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(PlainRead::bytes));
+}
+
+void attention(benchmark::State& state, Heads heads, Format format, std::size_t rows, std::size_t tokens, int count) {
+  Context context(heads, format, rows, tokens);
+  const Threads threads(count);
+  Attention attend(context.config, {});
+  Tensor<float> out(tokens, heads.query * head_dim);
+  for (auto _ : state)
+    threads.gather([&] {
+      for (context.pass.layer = 0; context.pass.layer < layers; ++context.pass.layer)
+        attend(context.pass, context.queries(), out.view(), threads);
+    });
+  const std::size_t pairs = layers * (rows * tokens + tokens * (tokens + 1) / 2);
+  if (tokens == 1) state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(pairs * context.row_bytes()));
+  state.counters["FLOP/s"] = benchmark::Counter(
+      4.0 * static_cast<double>(pairs * heads.query * head_dim) * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate);
+}
+
+/// Every row judged, none closed.
+void gate(benchmark::State& state, std::size_t rows, int count) {
+  Context context({9, 3}, Format::f16, rows, 1);
+  const Threads threads(count);
+  const auto policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
+  prune::Scratch scratch;
+  const Segment& segment = context.pass.segments.front();
+  const prune::Moment moment{.n_layers = layers,
+                             .first = segment.first,
+                             .next = segment.next(),
+                             .prompt_end = segment.prompt_end,
+                             .gate = context.gate_queries(),
+                             .threads = &threads,
+                             .scratch = &scratch};
+  for (auto _ : state)
+    threads.gather([&] {
+      for (std::size_t l = 0; l < layers; ++l) policy.before_attention(context.layer(l), moment);
+    });
+  state.SetBytesProcessed(state.iterations() *
+                          static_cast<std::int64_t>(layers * (rows + 1) * gate_dim * sizeof(float)));
+}
+
+const bool registered = [] {
+  for (const int threads : {1, 2}) {
+    const std::string at = "/threads:" + std::to_string(threads);
+    benchmark::RegisterBenchmark(("read_memory" + at).c_str(), read_memory, threads)->UseRealTime();
+    for (const std::size_t rows : {std::size_t{1024}, std::size_t{8192}}) {
+      const std::string size = "/rows:" + std::to_string(rows) + at;
+      for (const Format format : {Format::f32, Format::f16, Format::q8_0})
+        for (const Heads heads : {Heads{3, 3}, Heads{9, 3}, Heads{24, 3}})
+          benchmark::RegisterBenchmark(("decode/" + std::string(name(format)) +
+                                        "/queries_per_row:" + std::to_string(heads.query / heads.kv) + size)
+                                           .c_str(),
+                                       attention, heads, format, rows, 1, threads)
+              ->UseRealTime();
+      benchmark::RegisterBenchmark(("prefill_256/f16" + size).c_str(), attention, Heads{9, 3}, Format::f16, rows, 256,
+                                   threads)
+          ->UseRealTime()
+          ->Unit(benchmark::kMillisecond);
+      benchmark::RegisterBenchmark(("gate" + size).c_str(), gate, rows, threads)->UseRealTime();
+    }
+  }
+  return true;
+}();
+
+}  // namespace
