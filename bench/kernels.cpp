@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 namespace {
 
 using pith::Format;
+using pith::q8_activation;
 using pith::Tensor;
 using pith::kernel::FormatKernels;
 using pith::kernel::Table;
@@ -69,11 +71,15 @@ void read_memory(benchmark::State& state) {
 void matmul(benchmark::State& state, const Table& table, Format format, std::size_t rows, std::size_t cols,
             std::size_t tokens) {
   const Bytes w = encoded(format, rows, cols);
-  const Bytes x = encoded(format == Format::q8_0 ? Format::q8_0 : Format::f32, tokens, cols);
+  const Tensor<float> values = floats(tokens, cols);
+  Tensor<q8_activation> quantised(tokens, cols / 32);
+  table.quantise(values.data(), tokens * cols, quantised.data());
+  const std::span x = pith::block_values(format) == 1 ? std::as_bytes(std::span(values.data(), tokens * cols))
+                                                      : std::as_bytes(std::span(quantised.data(), tokens * cols / 32));
   Tensor<float> y(tokens, rows);
   const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
   for (auto _ : state) {
-    kernels.matmul(w.data(), w.cols(), rows, x.data(), x.cols(), tokens, cols, y.data(), rows);
+    kernels.matmul(w.data(), w.cols(), rows, x.data(), x.size() / tokens, tokens, cols, y.data(), rows);
     benchmark::ClobberMemory();
   }
   if (tokens == 1) count_bytes(state, w.rows() * w.cols());
@@ -137,6 +143,7 @@ const bool registered = [] {
       const std::size_t rows = beyond_caches / pith::row_bytes(format, cols);
       benchmark::RegisterBenchmark(("matmul_1_token/" + name).c_str(), matmul, *table, format, rows, cols, 1);
       benchmark::RegisterBenchmark(("matmul_64_tokens/" + name).c_str(), matmul, *table, format, 256, cols, 64);
+      if (!pith::is_kv_format(format)) continue;
       benchmark::RegisterBenchmark(("dots/" + name).c_str(), dots, *table, format);
       benchmark::RegisterBenchmark(("accumulate/" + name).c_str(), accumulate, *table, format);
     }

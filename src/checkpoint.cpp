@@ -151,6 +151,12 @@ StoredTensor stored(const gguf::File& file, const gguf::Tensor& tensor) {
     out.format = Format::bf16;
   } else if (out.dtype == "Q8_0") {
     out.format = Format::q8_0;
+  } else if (out.dtype == "Q4_0") {
+    out.format = Format::q4_0;
+  } else if (out.dtype == "Q4_K") {
+    out.format = Format::q4_k;
+  } else if (out.dtype == "Q6_K") {
+    out.format = Format::q6_k;
   } else {
     out.supported = out.dtype == "F32";
   }
@@ -314,8 +320,8 @@ const StoredTensor& Checkpoint::find(std::string_view name) const {
   if (found == tensors_.end()) fail(ErrorCode::model, path_.string(), "tensor " + in_quotes(name), "no such tensor");
   const StoredTensor& tensor = found->second;
   if (!tensor.supported)
-    fail(ErrorCode::unsupported, tensor_where(tensor.file->path(), name), "F32, F16, BF16 or (in GGUF) Q8_0",
-         printable(tensor.dtype));
+    fail(ErrorCode::unsupported, tensor_where(tensor.file->path(), name),
+         "F32, F16, BF16 or (in GGUF) Q8_0, Q4_0, Q4_K, Q6_K", printable(tensor.dtype));
   return tensor;
 }
 

@@ -32,7 +32,7 @@ std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
 }
 
 bool wants_quantised(Format format) {
-  return visit(format, []<Block B>() { return std::is_same_v<typename BlockTraits<B>::Activation, q8_0>; });
+  return visit(format, []<Block B>() { return std::is_same_v<typename BlockTraits<B>::Activation, q8_activation>; });
 }
 
 /// Rows [first, first + panel) of w, or as many as there are.
@@ -95,8 +95,8 @@ void Activations::resize(std::size_t tokens, std::size_t features) {
   changed();
 }
 
-View<const q8_0> Activations::quantised(const Threads& threads) {
-  constexpr std::size_t block = BlockTraits<q8_0>::values;
+View<const q8_activation> Activations::quantised(const Threads& threads) {
+  constexpr std::size_t block = BlockTraits<q8_activation>::values;
   if (!quantised_) {
     assert(values_.cols() % block == 0);
     blocks_.resize(values_.rows(), values_.cols() / block);
@@ -105,7 +105,7 @@ View<const q8_0> Activations::quantised(const Threads& threads) {
     threads.run(tasks, 16 * values_.rows() * values_.cols(), [&](std::size_t task) {
       const std::size_t end = std::min(values_.rows(), (task + 1) * rows_per_task);
       for (std::size_t t = task * rows_per_task; t < end; ++t)
-        ops::encode(Format::q8_0, values_[t].data(), values_.cols(), reinterpret_cast<std::byte*>(blocks_[t].data()));
+        kernel::table().quantise(values_[t].data(), values_.cols(), blocks_[t].data());
     });
     quantised_ = true;
   }

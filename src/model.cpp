@@ -91,8 +91,8 @@ class Loader {
     w.wk = checkpoint_.matrix(of_layer(names.gate_k, i) + ".weight", r, d);
     // The gate decides for good: its arithmetic stays in f32.
     for (const Matrix* m : {&w.wq, &w.wk})
-      if (m->format() == Format::q8_0)
-        fail(ErrorCode::unsupported, of_layer(names.gate_q, i), "a gate in f32, f16 or bf16", "q8_0");
+      if (block_values(m->format()) > 1)
+        fail(ErrorCode::unsupported, of_layer(names.gate_q, i), "a gate in f32, f16 or bf16", name(m->format()));
     w.bias = checkpoint_.vector(of_layer(names.gate_bias, i), 1)[0];
     return w;
   }

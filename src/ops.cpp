@@ -71,14 +71,14 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values) {
 
 void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
-  assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
+  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
   kernels(format).dots(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride, next);
 }
 
 void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
                 const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next) {
-  assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
+  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
   kernels(format).accumulate(weights, n_queries, weight_stride, rows, n_rows, dim, out, out_stride, next);
 }
 

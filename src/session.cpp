@@ -42,6 +42,8 @@ prune::Needs needs_of(const prune::AnyPolicy& policy, const SessionOptions& opti
 PageLayout layout_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
   if (needs.gate && !config.gate)
     fail(ErrorCode::unsupported, "policy", "a model with learned gates (its own, or a sidecar's)", "none");
+  if (!is_kv_format(options.kv))
+    fail(ErrorCode::unsupported, "cache format", "f32, f16, bf16 or q8_0", name(options.kv));
   if (config.head_dim % block_values(options.kv) != 0)
     fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <string>
 
 #include "support/files.hpp"
@@ -141,6 +142,39 @@ TEST(Checkpoint, DecodesVectorsOfEveryFormat) {
   EXPECT_EQ(checkpoint.vector("q8_0", 32)[31], 7.5f);
 }
 
+template <Block B>
+void expect_loaded(std::uint32_t type) {
+  constexpr std::size_t rows = 3, cols = 2 * BlockTraits<B>::values;
+  std::vector<float> in(rows * cols), expected(rows * cols);
+  for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i * i % 101) - 40.0f;
+  std::vector<B> blocks(rows * 2);
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    BlockTraits<B>::encode(&in[b * cols / 2], blocks[b]);
+    BlockTraits<B>::decode(blocks[b], &expected[b * cols / 2]);
+  }
+  std::string bytes(sizeof(B) * blocks.size(), '\0');
+  std::memcpy(bytes.data(), blocks.data(), bytes.size());
+  const TempFolder folder;
+  const auto open = [&](std::uint64_t columns) {
+    return Checkpoint::open(folder.write("m.gguf", llama_gguf().tensor("w", {columns, rows}, type, bytes).bytes()));
+  };
+  const auto checkpoint = open(cols);
+  const auto matrix = checkpoint.matrix("w", rows, cols);
+  EXPECT_EQ(matrix.format(), BlockTraits<B>::format);
+  EXPECT_EQ(values(matrix), expected);
+  EXPECT_TRUE(is_mapped(checkpoint, "w", matrix)) << "loaded as it lies";
+  expect_error(ErrorCode::format,
+               {"m.gguf", "\"w\"", "multiple of " + std::to_string(BlockTraits<B>::values), std::to_string(cols - 2)},
+               [&] { open(cols - 2); });
+}
+
+TEST(Checkpoint, LoadsBlocksAsTheyLie) {
+  expect_loaded<q8_0>(8);
+  expect_loaded<q4_0>(2);
+  expect_loaded<q4_k>(12);
+  expect_loaded<q6_k>(14);
+}
+
 TEST(Checkpoint, ReadsScalarsAsVectorsOfOne) {
   const TempFolder folder;
   write_model(folder, llama_config, SafetensorsWriter().f32("s", {}, 4.0f).f32("v", {1}, 5.0f));
@@ -184,9 +218,10 @@ TEST(Checkpoint, RefusesDtypesOnlyWhereTheyAreUsed) {
                  [&, wanted = name] { checkpoint.matrix(wanted, 1, 1); });
   }
   auto writer = llama_gguf();
-  writer.tensor("quantised", {256}, 12, std::string(144, 'x')).tensor("unknown", {256}, 99, std::string(144, 'x'));
+  writer.tensor("quantised", {256}, 13, std::string(176, 'x')).tensor("unknown", {256}, 99, std::string(144, 'x'));
   const auto gguf = Checkpoint::open(folder.write("m.gguf", writer.bytes()));
-  expect_error(ErrorCode::unsupported, {"m.gguf", "quantised", "Q4_K"}, [&] { gguf.vector("quantised", 256); });
+  expect_error(ErrorCode::unsupported, {"m.gguf", "quantised", "Q4_K, Q6_K", "Q5_K"},
+               [&] { gguf.vector("quantised", 256); });
   expect_error(ErrorCode::unsupported, {"m.gguf", "unknown", "ggml type 99"}, [&] { gguf.vector("unknown", 256); });
 }
 

@@ -4,11 +4,13 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
 
@@ -113,7 +115,7 @@ inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* 
   transpose_8(quants, out, 4 * width);
 }
 
-inline std::int32_t start_of(const std::int8_t*) { return 0; }
+inline std::int32_t start_of(std::int32_t) { return 0; }
 inline Quads load_quads(const std::int8_t* p) { return load_32(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;

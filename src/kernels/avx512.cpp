@@ -3,11 +3,13 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
 
@@ -120,13 +122,7 @@ inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* 
 }
 
 /// -128 . x, for the bias of the packed rows.
-inline std::int32_t start_of(const std::int8_t* x) {
-  const __m256i zero = _mm256_setzero_si256();
-  const __m256i sums = _mm256_dpbusd_epi32(zero, _mm256_set1_epi8(-128), load_32(x));
-  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-  return -(_mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 1));
-}
+inline std::int32_t start_of(std::int32_t sum) { return -128 * sum; }
 inline Quads load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;

@@ -3,11 +3,13 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
 
@@ -110,7 +112,7 @@ inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* 
   }
 }
 
-inline std::int32_t start_of(const std::int8_t*) { return 0; }
+inline std::int32_t start_of(std::int32_t) { return 0; }
 inline Quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;

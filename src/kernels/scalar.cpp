@@ -5,58 +5,81 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/plain_rows.hpp"
 #include "kernels/table.hpp"
 
 namespace pith::kernel {
 namespace {
 
-template <Block B>
-B block_at(const std::byte* row, std::size_t index) {
-  B block;
-  std::memcpy(&block, row + index * sizeof(B), sizeof(B));
-  return block;
-}
-
 /// w . x of one block each.
 template <Block B>
-float block_dot(const B& w, const float& x) {
-  return to_float(w) * x;
+float block_dot(const B& w, const float* x) {
+  return to_float(w) * *x;
 }
 
-float block_dot(const q8_0& w, const q8_0& x) {
+/// sum quant(i) x[i] for i in [begin, end)
+template <class Quant>
+float integer_dot(const q8_activation& x, int begin, int end, Quant quant) {
   std::int32_t sum = 0;
-  for (int i = 0; i < BlockTraits<q8_0>::values; ++i) sum += w.quants[i] * x.quants[i];
-  return to_float(w.scale) * to_float(x.scale) * static_cast<float>(sum);
+  for (int i = begin; i < end; ++i) sum += quant(i) * x.quants[i];
+  return static_cast<float>(sum);
+}
+
+float block_dot(const q8_0& w, const q8_activation* x) {
+  return to_float(w.scale) * x->scale * integer_dot(*x, 0, 32, [&](int i) { return int{w.quants[i]}; });
+}
+
+float block_dot(const q4_0& w, const q8_activation* x) {
+  const auto quant = [&](int i) { return (w.nibbles[i % 16] >> (i / 16 * 4) & 15) - 8; };
+  return to_float(w.scale) * x->scale * integer_dot(*x, 0, 32, quant);
+}
+
+float block_dot(const q4_k& w, const q8_activation* x) {
+  float sum = 0;
+  for (int part = 0; part < 8; ++part) {
+    const PartScales integers = part_of(w, part);
+    const auto quant = [&](int i) { return w.nibbles[part / 2 * 32 + i] >> (part % 2 * 4) & 15; };
+    const float scale = to_float(w.scale) * static_cast<float>(integers.scale);
+    const float min = to_float(w.min) * static_cast<float>(integers.min);
+    sum += x[part].scale * (scale * integer_dot(x[part], 0, 32, quant) - min * static_cast<float>(x[part].sum));
+  }
+  return sum;
+}
+
+float block_dot(const q6_k& w, const q8_activation* x) {
+  float sum = 0;
+  for (int part = 0; part < 16; ++part) {
+    const int half = part / 8, first = part % 8 * 16, begin = part % 2 * 16;
+    const auto quant = [&](int i) {
+      const int k = first - begin + i;  // of the half's 128 values
+      const int low = w.nibbles[half * 64 + k % 64] >> (k / 64 * 4) & 15;
+      return (low | (w.upper[half * 32 + k % 32] >> (k / 32 * 2) & 3) << 4) - 32;
+    };
+    const q8_activation& block = x[part / 2];
+    sum += to_float(w.scale) * static_cast<float>(w.part_scales[part]) * block.scale *
+           integer_dot(block, begin, begin + 16, quant);
+  }
+  return sum;
 }
 
 template <Block B>
 void matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
             std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
   using X = typename BlockTraits<B>::Activation;
+  constexpr std::size_t per_block = BlockTraits<B>::values > 1 ? BlockTraits<B>::values / 32 : 1;  // of X
   const std::size_t blocks = cols / BlockTraits<B>::values;
   for (std::size_t t = 0; t < tokens; ++t)
     for (std::size_t r = 0; r < rows; ++r) {
+      const X* vector = static_cast<const X*>(static_cast<const void*>(x + t * x_stride));
       float sum = 0;
       for (std::size_t b = 0; b < blocks; ++b)
-        sum += block_dot(block_at<B>(w + r * w_stride, b), block_at<X>(x + t * x_stride, b));
+        sum += block_dot(block_at<B>(w + r * w_stride, b), vector + b * per_block);
       y[t * y_stride + r] = sum;
     }
 }
 
-template <Block B>
-void decode(const std::byte* row, std::size_t n, float* values) {
-  constexpr std::size_t step = BlockTraits<B>::values;
-  for (std::size_t i = 0; i < n / step; ++i) BlockTraits<B>::decode(block_at<B>(row, i), values + i * step);
-}
-
-template <Block B>
-void encode(const float* values, std::size_t n, std::byte* row) {
-  constexpr std::size_t step = BlockTraits<B>::values;
-  for (std::size_t i = 0; i < n / step; ++i) {
-    B block;
-    BlockTraits<B>::encode(values + i * step, block);
-    std::memcpy(row + i * sizeof(B), &block, sizeof(B));
-  }
+void quantise(const float* values, std::size_t n, q8_activation* out) {
+  for (std::size_t i = 0; i < n / 32; ++i) BlockTraits<q8_activation>::encode(values + i * 32, out[i]);
 }
 
 template <Block B>
@@ -172,15 +195,30 @@ void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t que
 bool runs_here() { return true; }
 
 template <Block B>
-constexpr FormatKernels format_kernels = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+constexpr FormatKernels cached = {matmul<B>, dots<B>, accumulate<B>, plain_encode<B>, plain_decode<B>};
+template <Block B>
+constexpr FormatKernels weights = {matmul<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
 }  // namespace
+
+template <Block B>
+void plain_matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
+                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
+  matmul<B>(w, w_stride, rows, x, x_stride, tokens, cols, y, y_stride);
+}
+template void plain_matmul<q4_0>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
+                                 std::size_t, float*, std::size_t);
+template void plain_matmul<q4_k>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
+                                 std::size_t, float*, std::size_t);
+template void plain_matmul<q6_k>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
+                                 std::size_t, float*, std::size_t);
 
 extern const Table scalar;
 const Table scalar = {
     .name = "scalar",
     .runs_here = runs_here,
-    .formats = {format_kernels<float>, format_kernels<f16>, format_kernels<bf16>, format_kernels<q8_0>},
+    .formats = {cached<float>, cached<f16>, cached<bf16>, cached<q8_0>, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+    .quantise = quantise,
     .dot = dot,
     .add = add,
     .rms_norm = rms_norm,

@@ -9,8 +9,9 @@
 
 namespace pith::kernel {
 
-/// The kernels of one storage format. Every output is summed in an order that depends on its length alone, so that
-/// a result does not change with the rows, tokens or queries computed beside it.
+/// The kernels of one storage format, of which dots and accumulate are for those of the cache alone, else null. Every
+/// output is summed in an order that depends on its length alone, so that a result does not change with the rows,
+/// tokens or queries computed beside it.
 struct FormatKernels {
   /// y[t * y_stride + r] = w[r] . x[t]; w: `rows` rows, x: `tokens` rows of the format's Activation; strides of w and x
   /// in bytes, cols in numbers.
@@ -29,6 +30,8 @@ struct Table {
   const char* name;
   bool (*runs_here)();  // does this machine have the instructions?
   FormatKernels formats[format_count];
+  /// n activations, a multiple of 32, for weights in blocks.
+  void (*quantise)(const float* values, std::size_t n, q8_activation* out);
   float (*dot)(const float* a, const float* b, std::size_t n);
   void (*add)(float* y, const float* x, std::size_t n);
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t n, float* out);

@@ -17,13 +17,6 @@ struct alignas(64) PackedRows {
   std::int8_t quads[q8_values / 4][width][4];
 };
 
-/// One block of a vector.
-struct PackedVector {
-  float scale;
-  std::int32_t offset;  // what its integer sums start from, see start_of()
-  std::int8_t quants[q8_values];
-};
-
 struct Q8Rows {
   const q8_0* at[width];
 };
@@ -41,7 +34,7 @@ inline void store_rows(float* y, F sums, size_t rows) {
   store_some(y, sums, rows);
 }
 
-void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_0* x, size_t blocks, float* y) {
+void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_activation* x, size_t blocks, float* y) {
   for (size_t r = 0; r < rows; r += width) {
     const Q8Rows group = q8_rows(w, w_stride, r, rows);
     F sums = splat(0.0f);
@@ -54,14 +47,14 @@ void multiply_one(const std::byte* w, size_t w_stride, size_t rows, const q8_0* 
 }
 
 template <size_t T>
-void packed_tile(const PackedRows* w, const PackedVector* x, size_t blocks, float* y, size_t y_stride, size_t rows) {
+void packed_tile(const PackedRows* w, const q8_activation* x, size_t blocks, float* y, size_t y_stride, size_t rows) {
   F sums[T];
 #pragma GCC unroll 16
   for (size_t t = 0; t < T; ++t) sums[t] = splat(0.0f);
   for (size_t b = 0; b < blocks; ++b) {
     I products[T];
 #pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t) products[t] = splat(x[t * blocks + b].offset);
+    for (size_t t = 0; t < T; ++t) products[t] = splat(start_of(x[t * blocks + b].sum));
 #pragma GCC unroll 1
     for (size_t k = 0; k < q8_values / 4; ++k) {
       const Quads quads = load_quads(w[b].quads[k][0]);
@@ -79,7 +72,7 @@ void packed_tile(const PackedRows* w, const PackedVector* x, size_t blocks, floa
 }
 
 template <size_t T>
-void packed_tiles(const PackedRows* w, const PackedVector* x, size_t tokens, size_t blocks, float* y, size_t y_stride,
+void packed_tiles(const PackedRows* w, const q8_activation* x, size_t tokens, size_t blocks, float* y, size_t y_stride,
                   size_t rows) {
   size_t t = 0;
   for (; t + T <= tokens; t += T) packed_tile<T>(w, x + t * blocks, blocks, y + t * y_stride, y_stride, rows);
@@ -87,35 +80,22 @@ void packed_tiles(const PackedRows* w, const PackedVector* x, size_t tokens, siz
 }
 
 template <>
-void matmul<q8_0>(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x, size_t x_stride, size_t tokens,
-                  size_t cols, float* y, size_t y_stride) {
-  constexpr size_t most_tokens = 64;  // packed at a time: they should stay in the second-level cache
+void matmul<q8_0>(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x,
+                  [[maybe_unused]] size_t x_stride, size_t tokens, size_t cols, float* y, size_t y_stride) {
   const size_t blocks = cols / q8_values;
-  if (tokens == 1) return multiply_one(w, w_stride, rows, row_at<q8_0>(x, 0), blocks, y);
+  const auto* vectors = row_at<q8_activation>(x, 0);
+  assert(tokens == 1 || x_stride == blocks * sizeof(q8_activation));
+  if (tokens == 1) return multiply_one(w, w_stride, rows, vectors, blocks, y);
 
-  std::byte* memory = scratch(blocks * (sizeof(PackedRows) + most_tokens * sizeof(PackedVector)));
-  auto* packed_rows = static_cast<PackedRows*>(static_cast<void*>(memory));
-  auto* packed_x = static_cast<PackedVector*>(static_cast<void*>(memory + blocks * sizeof(PackedRows)));
-  for (size_t first = 0; first < tokens; first += most_tokens) {
-    const size_t count = tokens - first < most_tokens ? tokens - first : most_tokens;
-    for (size_t t = 0; t < count; ++t) {
-      const q8_0* vector = row_at<q8_0>(x, (first + t) * x_stride);
-      for (size_t b = 0; b < blocks; ++b) {
-        PackedVector& packed = packed_x[t * blocks + b];
-        packed.scale = to_float(vector[b].scale);
-        packed.offset = start_of(vector[b].quants);
-        std::memcpy(packed.quants, vector[b].quants, q8_values);
-      }
+  auto* packed_rows = static_cast<PackedRows*>(static_cast<void*>(scratch(blocks * sizeof(PackedRows))));
+  for (size_t r = 0; r < rows; r += width) {
+    const Q8Rows group = q8_rows(w, w_stride, r, rows);
+    for (size_t b = 0; b < blocks; ++b) {
+      prefetch_after(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
+      store(packed_rows[b].scales, load_scales(group.at, b));
+      pack_quads(group.at, b, packed_rows[b].quads[0][0]);
     }
-    for (size_t r = 0; r < rows; r += width) {
-      const Q8Rows group = q8_rows(w, w_stride, r, rows);
-      for (size_t b = 0; b < blocks; ++b) {
-        prefetch_after(row_at<q8_0>(w, r * w_stride), w_stride, width, b * sizeof(q8_0), (b + 1) * sizeof(q8_0));
-        store(packed_rows[b].scales, load_scales(group.at, b));
-        pack_quads(group.at, b, packed_rows[b].quads[0][0]);
-      }
-      packed_tiles<tile_vectors>(packed_rows, packed_x, count, blocks, y + first * y_stride + r, y_stride, rows - r);
-    }
+    packed_tiles<tile_vectors>(packed_rows, vectors, tokens, blocks, y + r, y_stride, rows - r);
   }
 }
 

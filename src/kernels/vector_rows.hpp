@@ -245,17 +245,27 @@ void encode(const float* in, size_t n, std::byte* row) {
   if (i < n) store_some(blocks + i, load_some(in + i, n - i), n - i);
 }
 
+/// Stores the quants of 32 values and returns their scale.
+inline float quantise_32(const float* in, std::int8_t* quants) {
+  F most = splat(0.0f);
+  for (size_t i = 0; i < 32; i += width) most = max(most, abs(load(in + i)));
+  const float scale = largest(most) / 127.0f;
+  const F inverse = splat(scale > 1e-30f ? 1.0f / scale : 0.0f);
+  for (size_t i = 0; i < 32; i += width) store_rounded(quants + i, load(in + i) * inverse);
+  return scale;
+}
+
 template <>
 void encode<q8_0>(const float* in, size_t n, std::byte* row) {
-  constexpr size_t step = BlockTraits<q8_0>::values;
   q8_0* blocks = static_cast<q8_0*>(static_cast<void*>(row));
-  for (size_t b = 0; b < n / step; ++b, in += step) {
-    F most = splat(0.0f);
-    for (size_t i = 0; i < step; i += width) most = max(most, abs(load(in + i)));
-    const float scale = largest(most) / 127.0f;
-    const F inverse = splat(scale > 1e-30f ? 1.0f / scale : 0.0f);
-    blocks[b].scale = to_f16(scale);
-    for (size_t i = 0; i < step; i += width) store_rounded(blocks[b].quants + i, load(in + i) * inverse);
+  for (size_t b = 0; b < n / 32; ++b) blocks[b].scale = to_f16(quantise_32(in + b * 32, blocks[b].quants));
+}
+
+void quantise(const float* in, size_t n, q8_activation* out) {
+  for (size_t b = 0; b < n / 32; ++b) {
+    out[b].scale = quantise_32(in + b * 32, out[b].quants);
+    out[b].sum = 0;
+    for (const std::int8_t quant : out[b].quants) out[b].sum += quant;
   }
 }
 

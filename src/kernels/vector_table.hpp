@@ -6,13 +6,16 @@ namespace pith::kernel {
 namespace {
 
 template <Block B>
-constexpr FormatKernels format_kernels = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+constexpr FormatKernels cached = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+template <Block B>
+constexpr FormatKernels weights = {plain_matmul<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
 constexpr Table vector_table(const char* name, bool (*runs_here)()) {
   return {
       .name = name,
       .runs_here = runs_here,
-      .formats = {format_kernels<float>, format_kernels<f16>, format_kernels<bf16>, format_kernels<q8_0>},
+      .formats = {cached<float>, cached<f16>, cached<bf16>, cached<q8_0>, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+      .quantise = quantise,
       .dot = dot,
       .add = add,
       .rms_norm = rms_norm,

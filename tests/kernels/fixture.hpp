@@ -64,7 +64,37 @@ inline double bound(double magnitude, std::size_t n) {
   return magnitude * 6e-8 * (4 + std::sqrt(static_cast<double>(n))) + 1e-37;
 }
 
-inline constexpr Format formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0};
+inline constexpr Format formats[] = {Format::f32,  Format::f16,  Format::bf16, Format::q8_0,
+                                     Format::q4_0, Format::q4_k, Format::q6_k};
+inline constexpr Format kv_formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0};
+
+/// Vectors as the weights of a format want them, and the numbers that they then are.
+struct Vectors {
+  Bytes bytes;
+  std::size_t stride;
+  std::vector<double> values;
+};
+
+inline Vectors vectors(Format weights, const std::vector<float>& values, std::size_t cols) {
+  const std::size_t count = cols == 0 ? 0 : values.size() / cols;
+  Vectors result{{}, cols * sizeof(float), {values.begin(), values.end()}};
+  if (block_values(weights) == 1) {
+    result.bytes.resize(values.size() * sizeof(float));
+    if (!values.empty()) std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
+    return result;
+  }
+  result.stride = cols / 32 * sizeof(q8_activation);
+  for (std::size_t t = 0; t < count; ++t) {
+    std::vector<q8_activation> row(cols / 32);
+    plain().quantise(&values[t * cols], cols, row.data());
+    const auto* bytes = reinterpret_cast<const std::byte*>(row.data());
+    result.bytes.insert(result.bytes.end(), bytes, bytes + result.stride);
+    for (std::size_t i = 0; i < cols; ++i)
+      result.values[t * cols + i] =
+          static_cast<double>(row[i / 32].scale) * static_cast<double>(row[i / 32].quants[i % 32]);
+  }
+  return result;
+}
 
 class Kernels : public testing::TestWithParam<const Table*> {
  protected:

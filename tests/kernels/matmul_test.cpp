@@ -12,14 +12,13 @@ TEST_P(Matmul, IsTheProduct) {
     for (const std::size_t cols : lengths(format))
       for (const std::size_t rows : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{21}}) {
         const std::size_t tokens = 1 + random_.below(17), y_stride = rows + random_.below(3);
-        const Format x_format = format == Format::q8_0 ? Format::q8_0 : Format::f32;
-        const std::size_t w_stride = row_bytes(format, cols), x_stride = row_bytes(x_format, cols);
+        const std::size_t w_stride = row_bytes(format, cols);
         const Bytes w = encoded(format, random_.floats(rows * cols), cols, w_stride);
-        const Bytes x = encoded(x_format, random_.floats(tokens * cols), cols, x_stride);
+        const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols), cols);
         std::vector<float> y(tokens * y_stride, -7);
         kernels(format).matmul(w.data(), w_stride, rows, x.data(), x_stride, tokens, cols, y.data(), y_stride);
 
-        const auto ws = decoded(format, w, rows, cols, w_stride), xs = decoded(x_format, x, tokens, cols, x_stride);
+        const auto ws = decoded(format, w, rows, cols, w_stride);
         for (std::size_t t = 0; t < tokens; ++t) {
           for (std::size_t r = 0; r < rows; ++r) {
             double sum = 0, magnitude = 0;
@@ -41,10 +40,9 @@ TEST_P(Matmul, OfManyIsOfEachBitwise) {
     for (const std::size_t cols : lengths(format))
       for (std::size_t tokens = 1; tokens <= 17; ++tokens) {
         const std::size_t rows = 1 + random_.below(40);
-        const Format x_format = format == Format::q8_0 ? Format::q8_0 : Format::f32;
-        const std::size_t w_stride = row_bytes(format, cols), x_stride = row_bytes(x_format, cols);
+        const std::size_t w_stride = row_bytes(format, cols);
         const Bytes w = encoded(format, random_.floats(rows * cols), cols, w_stride);
-        const Bytes x = encoded(x_format, random_.floats(tokens * cols), cols, x_stride);
+        const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols), cols);
         std::vector<float> together(tokens * rows), single(tokens * rows);
         const auto multiply = kernels(format).matmul;
         multiply(w.data(), w_stride, rows, x.data(), x_stride, tokens, cols, together.data(), rows);
@@ -60,15 +58,18 @@ TEST_P(Matmul, OfManyIsOfEachBitwise) {
 }
 
 TEST_P(Matmul, ManyTokensArePackedInParts) {
-  const std::size_t cols = 64, rows = 19, tokens = 150, stride = row_bytes(Format::q8_0, cols);
-  const Bytes w = encoded(Format::q8_0, random_.floats(rows * cols), cols, stride);
-  const Bytes x = encoded(Format::q8_0, random_.floats(tokens * cols), cols, stride);
-  std::vector<float> together(tokens * rows), single(tokens * rows);
-  const auto multiply = kernels(Format::q8_0).matmul;
-  multiply(w.data(), stride, rows, x.data(), stride, tokens, cols, together.data(), rows);
-  for (std::size_t t = 0; t < tokens; ++t)
-    multiply(w.data(), stride, rows, x.data() + t * stride, stride, 1, cols, &single[t * rows], rows);
-  EXPECT_TRUE(same_bits(together, single));
+  const std::size_t cols = 256, rows = 35, tokens = 150;
+  for (const Format format : formats) {
+    const std::size_t stride = row_bytes(format, cols);
+    const Bytes w = encoded(format, random_.floats(rows * cols), cols, stride);
+    const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols), cols);
+    std::vector<float> together(tokens * rows), single(tokens * rows);
+    const auto multiply = kernels(format).matmul;
+    multiply(w.data(), stride, rows, x.data(), x_stride, tokens, cols, together.data(), rows);
+    for (std::size_t t = 0; t < tokens; ++t)
+      multiply(w.data(), stride, rows, x.data() + t * x_stride, x_stride, 1, cols, &single[t * rows], rows);
+    EXPECT_TRUE(same_bits(together, single)) << name(format);
+  }
 }
 
 TEST_P(Matmul, ExtremeQuantsDoNotOverflow) {
@@ -76,19 +77,21 @@ TEST_P(Matmul, ExtremeQuantsDoNotOverflow) {
   for (const int w_quant : {-128, -127, 127})
     for (const int x_quant : {-127, 127})
       for (const std::size_t tokens : {std::size_t{1}, std::size_t{3}}) {
-        q8_0 w[2], x[2 * 3];
+        q8_0 w[2];
+        q8_activation x[2 * 3];
         for (q8_0& block : w) {
           block.scale = to_f16(1);
           std::memset(block.quants, w_quant, sizeof block.quants);
         }
-        for (q8_0& block : x) {
-          block.scale = to_f16(0.5f);
+        for (q8_activation& block : x) {
+          block.scale = 0.5f;
+          block.sum = 32 * x_quant;
           std::memset(block.quants, x_quant, sizeof block.quants);
         }
         float y[3] = {};
         kernels(Format::q8_0)
             .matmul(reinterpret_cast<const std::byte*>(w), sizeof w, 1, reinterpret_cast<const std::byte*>(x),
-                    2 * sizeof(q8_0), tokens, 64, y, 1);
+                    2 * sizeof(q8_activation), tokens, 64, y, 1);
         for (std::size_t t = 0; t < tokens; ++t) EXPECT_EQ(y[t], static_cast<float>(w_quant * x_quant * 32));
       }
 }

@@ -8,7 +8,7 @@ namespace {
 class Rows : public Kernels {};
 
 TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
-  for (const Format format : formats)
+  for (const Format format : kv_formats)
     for (const std::size_t dim : lengths(format)) {
       const std::size_t n_rows = random_.below(23), n_queries = 1 + random_.below(9);
       const std::size_t query_stride = dim + random_.below(5), score_stride = n_rows + random_.below(5);
@@ -40,7 +40,7 @@ TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
 }
 
 TEST_P(Rows, AccumulateAddsWeightedRows) {
-  for (const Format format : formats)
+  for (const Format format : kv_formats)
     for (const std::size_t dim : lengths(format)) {
       const std::size_t n_rows = random_.below(23), n_queries = 1 + random_.below(9);
       const std::size_t weight_stride = n_rows + random_.below(5), out_stride = dim + random_.below(5);
@@ -94,6 +94,21 @@ TEST_P(Rows, EncodeAndDecodeAreTheTraitsBitwise) {
       plain().formats[static_cast<std::size_t>(format)].decode(row.data(), n, expected_back.data());
       ASSERT_TRUE(same_bits(back, expected_back)) << name(format) << " n " << n;
     }
+}
+
+TEST_P(Rows, QuantiseIsItsPlainTwinBitwise) {
+  for (const std::size_t n : lengths(Format::q8_0)) {
+    auto values = random_.floats(n, std::pow(10.0f, static_cast<float>(random_.below(30)) - 15.0f));
+    std::vector<q8_activation> blocks(n / 32), expected(n / 32);
+    table().quantise(values.data(), n, blocks.data());
+    plain().quantise(values.data(), n, expected.data());
+    ASSERT_EQ(n == 0 ? 0 : std::memcmp(blocks.data(), expected.data(), n / 32 * sizeof(q8_activation)), 0) << n;
+    for (const q8_activation& block : blocks) {
+      int sum = 0;
+      for (const std::int8_t quant : block.quants) sum += quant;
+      ASSERT_EQ(block.sum, sum);
+    }
+  }
 }
 
 TEST_P(Rows, EveryHalfDecodesAndAnyFloatEncodes) {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
 
 namespace pith {
 namespace {
@@ -22,6 +23,9 @@ TEST(Format, NamesAndSizes) {
   EXPECT_EQ(row_bytes(Format::f32, 7), 28u);
   EXPECT_EQ(row_bytes(Format::bf16, 7), 14u);
   EXPECT_EQ(row_bytes(Format::q8_0, 64), 68u);
+  EXPECT_EQ(row_bytes(Format::q4_0, 64), 36u);
+  EXPECT_EQ(row_bytes(Format::q4_k, 512), 288u);
+  EXPECT_EQ(row_bytes(Format::q6_k, 512), 420u);
 }
 
 TEST(F16, EveryOneSurvivesTheWayThroughFloat) {
@@ -85,6 +89,140 @@ TEST(Q8, IsDefinedForEveryInput) {
   values[7] = infinity;
   BlockTraits<q8_0>::encode(values, block);
   EXPECT_EQ(to_float(block.scale), infinity);  // what overflows stays visible
+}
+
+/// Relative root mean square error of encoding normally distributed numbers.
+template <Block B>
+double round_trip_error() {
+  std::mt19937 engine(7);
+  std::normal_distribution<float> normal(0, 0.02f);
+  double error = 0, square = 0;
+  float in[256], out[256];
+  constexpr int values = BlockTraits<B>::values;
+  for (int block = 0; block < 200; ++block) {
+    for (float& v : in) v = normal(engine);
+    for (int i = 0; i < 256; i += values) {
+      B b;
+      BlockTraits<B>::encode(in + i, b);
+      BlockTraits<B>::decode(b, out + i);
+    }
+    for (int i = 0; i < 256; ++i) {
+      const double v = static_cast<double>(in[i]), off = static_cast<double>(out[i]) - v;
+      error += off * off;
+      square += v * v;
+    }
+  }
+  return std::sqrt(error / square);
+}
+
+TEST(Blocks, EncodeLosesNoMoreThanTheirBits) {
+  EXPECT_LT(round_trip_error<q8_0>(), 0.006);
+  EXPECT_LT(round_trip_error<q4_0>(), 0.090);
+  EXPECT_LT(round_trip_error<q4_k>(), 0.073);
+  EXPECT_LT(round_trip_error<q6_k>(), 0.018);
+}
+
+TEST(Q4, FollowsTheSignedExtreme) {
+  float in[32], back[32];
+  for (int i = 0; i < 32; ++i) in[i] = static_cast<float>(i % 16 - 7) * 0.5f;  // -3.5 to 4
+  q4_0 block;
+  BlockTraits<q4_0>::encode(in, block);
+  EXPECT_EQ(to_float(block.scale), -0.5f);
+  EXPECT_EQ(block.nibbles[15], 0);
+  EXPECT_EQ(block.nibbles[0], 0xff);
+  BlockTraits<q4_0>::decode(block, back);
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(back[i], in[i]) << i;
+}
+
+TEST(Q4K, DecodesWhatTheLayoutSays) {
+  q4_k block{to_f16(0.5f), to_f16(0.25f), {}, {}};
+  // Scales 1, 2, 3, 20, 33, 47, 62, 63 and minima 63, 50, 40, 31, 30, 17, 16, 1: of the last four the upper two bits
+  // lie above those of the first four.
+  const int scales[8] = {1, 2, 3, 20, 33, 47, 62, 63}, mins[8] = {63, 50, 40, 31, 30, 17, 16, 1};
+  for (int p = 0; p < 4; ++p) {
+    block.parts[p] = static_cast<std::uint8_t>(scales[p] | scales[p + 4] >> 4 << 6);
+    block.parts[p + 4] = static_cast<std::uint8_t>(mins[p] | mins[p + 4] >> 4 << 6);
+    block.parts[p + 8] = static_cast<std::uint8_t>((scales[p + 4] & 15) | (mins[p + 4] & 15) << 4);
+  }
+  for (int i = 0; i < 128; ++i) block.nibbles[i] = static_cast<std::uint8_t>(i * 37);
+  float out[256];
+  BlockTraits<q4_k>::decode(block, out);
+  for (int i = 0; i < 256; ++i) {
+    const std::uint8_t byte = block.nibbles[i / 64 * 32 + i % 32];
+    const int nibble = i / 32 % 2 == 0 ? byte % 16 : byte / 16, part = i / 32;
+    EXPECT_EQ(out[i], 0.5f * static_cast<float>(scales[part] * nibble) - 0.25f * static_cast<float>(mins[part])) << i;
+    EXPECT_EQ(part_of(block, part).scale, scales[part]);
+    EXPECT_EQ(part_of(block, part).min, mins[part]);
+  }
+}
+
+TEST(Q6K, DecodesWhatTheLayoutSays) {
+  q6_k block{};
+  block.scale = to_f16(0.5f);
+  for (int i = 0; i < 128; ++i) block.nibbles[i] = static_cast<std::uint8_t>(i * 37);
+  for (int i = 0; i < 64; ++i) block.upper[i] = static_cast<std::uint8_t>(i * 91);
+  for (int i = 0; i < 16; ++i) block.part_scales[i] = static_cast<std::int8_t>(i * 17 - 128);
+  float out[256];
+  BlockTraits<q6_k>::decode(block, out);
+  // The four quarters of a half, one by one.
+  for (int half = 0; half < 2; ++half)
+    for (int l = 0; l < 32; ++l) {
+      const std::uint8_t a = block.nibbles[half * 64 + l], b = block.nibbles[half * 64 + 32 + l];
+      const std::uint8_t upper = block.upper[half * 32 + l];
+      const int quants[4] = {a % 16 + upper % 4 * 16, b % 16 + upper / 4 % 4 * 16, a / 16 + upper / 16 % 4 * 16,
+                             b / 16 + upper / 64 * 16};
+      for (int quarter = 0; quarter < 4; ++quarter) {
+        const int i = half * 128 + quarter * 32 + l;
+        EXPECT_EQ(out[i], 0.5f * static_cast<float>(block.part_scales[i / 16] * (quants[quarter] - 32))) << i;
+      }
+    }
+}
+
+template <Block B>
+class Encoding : public testing::Test {};
+using Blocks = testing::Types<q4_0, q4_k, q6_k>;
+TYPED_TEST_SUITE(Encoding, Blocks);
+
+TYPED_TEST(Encoding, KeepsZerosAndLoneNumbers) {
+  constexpr std::size_t values = BlockTraits<TypeParam>::values;
+  float in[values] = {}, out[values];
+  TypeParam block;
+  BlockTraits<TypeParam>::encode(in, block);
+  BlockTraits<TypeParam>::decode(block, out);
+  for (const float v : out) EXPECT_EQ(v, 0.0f);
+  for (const float lone : {1.0f, -1.0f, 1000.0f, -0.1f, 65504.0f}) {
+    in[values - 3] = lone;
+    BlockTraits<TypeParam>::encode(in, block);
+    BlockTraits<TypeParam>::decode(block, out);
+    for (std::size_t i = 0; i < values; ++i) {
+      ASSERT_TRUE(std::isfinite(out[i]));
+      EXPECT_NEAR(out[i], in[i], 0.01f * std::fabs(lone)) << i << " " << lone;
+    }
+  }
+}
+
+TYPED_TEST(Encoding, KeepsAConstant) {
+  constexpr std::size_t values = BlockTraits<TypeParam>::values;
+  float in[values], out[values];
+  TypeParam block;
+  for (const float constant : {0.75f, -0.75f}) {
+    for (float& v : in) v = constant;
+    BlockTraits<TypeParam>::encode(in, block);
+    BlockTraits<TypeParam>::decode(block, out);
+    for (const float v : out) EXPECT_NEAR(v, constant, 0.002f);
+  }
+}
+
+TYPED_TEST(Encoding, IsDefinedForEveryInput) {
+  constexpr std::size_t values = BlockTraits<TypeParam>::values;
+  float in[values], out[values];
+  TypeParam block;
+  for (const float extreme : {0.0f, 1e-45f, 1e-42f, -1e-36f, 1e-9f, -1e38f, 3e38f, infinity, -infinity, nan}) {
+    for (std::size_t i = 0; i < values; ++i) in[i] = i % 3 == 0 ? extreme : i % 3 == 1 ? -extreme : 0.5f;
+    BlockTraits<TypeParam>::encode(in, block);
+    BlockTraits<TypeParam>::decode(block, out);
+    for (const float v : out) ASSERT_TRUE(std::isfinite(v) || !(std::fabs(extreme) < 1)) << extreme;
+  }
 }
 
 }  // namespace

@@ -37,22 +37,24 @@ TEST(Isa, AnUnknownOneIsRefusedByName) {
 }
 
 TEST(Ops, FormatsAreDispatched) {
-  float values[32], back[32];
-  for (int i = 0; i < 32; ++i) values[i] = static_cast<float>(i - 16) / 8;
+  constexpr int n = 256;
+  float values[n], back[n];
+  for (int i = 0; i < n; ++i) values[i] = static_cast<float>(i % 32 - 16) / 8;
   for (int i = 0; i < format_count; ++i) {
     const auto format = static_cast<Format>(i);
-    alignas(64) std::byte row[128];
-    ops::encode(format, values, 32, row);
-    ops::decode(format, row, 32, back);
-    float score = 0, self = 0, sums[32] = {};
-    for (int k = 0; k < 32; ++k) {
-      EXPECT_NEAR(back[k], values[k], 0.01f) << name(format);
+    alignas(64) std::byte row[n * sizeof(float)];
+    ops::encode(format, values, n, row);
+    ops::decode(format, row, n, back);
+    float score = 0, self = 0, sums[n] = {};
+    for (int k = 0; k < n; ++k) {
+      EXPECT_NEAR(back[k], values[k], is_kv_format(format) ? 0.01f : 0.27f) << name(format);
       self += values[k] * back[k];
     }
-    ops::dots(format, values, 1, 32, row, 1, 32, &score, 1);
-    EXPECT_NEAR(score, self, 1e-4f);
+    if (!is_kv_format(format)) continue;
+    ops::dots(format, values, 1, n, row, 1, n, &score, 1);
+    EXPECT_NEAR(score, self, 1e-4f * static_cast<float>(n));
     const float weight = 2;
-    ops::accumulate(format, &weight, 1, 1, row, 1, 32, sums, 32);
+    ops::accumulate(format, &weight, 1, 1, row, 1, n, sums, n);
     EXPECT_EQ(sums[5], 2 * back[5]);
   }
 }

@@ -14,8 +14,8 @@
 
 namespace pith {
 
-enum class Format : std::uint8_t { f32, f16, bf16, q8_0 };
-inline constexpr int format_count = 4;
+enum class Format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
+inline constexpr int format_count = 7;
 
 /// IEEE 754 binary16.
 struct f16 {
@@ -33,7 +33,42 @@ struct q8_0 {
   std::int8_t quants[32];
 };
 
+/// 32 values as a scale and nibbles (ggml's Q4_0): value[i] = scale * (nibble[i] - 8), where byte i holds nibbles i
+/// (low) and i + 16 (high).
+struct q4_0 {
+  f16 scale;
+  std::uint8_t nibbles[16];
+};
+
+/// 256 values in 8 parts of 32, each with a scale and a minimum of its own, of six bits (ggml's Q4_K):
+/// value[i] = scale * part_scale * nibble[i] - min * part_min. Of 64 values, byte i holds nibbles i (low) and i + 32
+/// (high). How `parts` holds the twelve-bit pairs: part_of().
+struct q4_k {
+  f16 scale, min;
+  std::uint8_t parts[12];
+  std::uint8_t nibbles[128];
+};
+
+/// 256 values of six bits in 16 parts of 16, each with a signed scale (ggml's Q6_K):
+/// value[i] = scale * part_scales[i / 16] * (quant[i] - 32). Of 128 values, low four bits: byte i < 64 holds those of i
+/// (low) and of i + 64 (high); high two bits: byte i < 32 holds those of i, i + 32, i + 64, i + 96 from the lowest on.
+struct q6_k {
+  std::uint8_t nibbles[128];
+  std::uint8_t upper[64];
+  std::int8_t part_scales[16];
+  f16 scale;
+};
+
+/// 32 activations, as the kernels of weights in blocks take them: value[i] = scale * quants[i].
+struct q8_activation {
+  float scale;
+  std::int32_t sum;  // of the quants
+  std::int8_t quants[32];
+};
+
 static_assert(sizeof(f16) == 2 && sizeof(bf16) == 2 && sizeof(q8_0) == 34 && alignof(q8_0) == 2);
+static_assert(sizeof(q4_0) == 18 && sizeof(q4_k) == 144 && sizeof(q6_k) == 210 && alignof(q6_k) == 2);
+static_assert(sizeof(q8_activation) == 40);
 
 constexpr float to_float(float x) { return x; }
 
@@ -71,8 +106,19 @@ constexpr f16 to_f16(float x) {
   return make((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13);
 }
 
+/// The integers that scale one of a q4_k's parts, 0 to 63.
+struct PartScales {
+  int scale, min;
+};
+
+constexpr PartScales part_of(const q4_k& block, int part) {
+  const std::uint8_t* p = block.parts;
+  if (part < 4) return {p[part] & 63, p[part + 4] & 63};
+  return {(p[part + 4] & 15) | (p[part - 4] >> 6 << 4), (p[part + 4] >> 4) | (p[part] >> 6 << 4)};
+}
+
 /// What a block type must say of itself:
-///   format, name; values: numbers per block; Activation: the block type of the vector it is multiplied with;
+///   format, name; values: numbers per block; Activation: the type of the vector it is multiplied with;
 ///   decode(block, out[values]); encode(in[values], block).
 template <class B>
 struct BlockTraits;
@@ -112,7 +158,7 @@ struct BlockTraits<q8_0> {
   static constexpr Format format = Format::q8_0;
   static constexpr std::string_view name = "q8_0";
   static constexpr int values = 32;
-  using Activation = q8_0;
+  using Activation = q8_activation;
   static void decode(const q8_0& block, float* out) {
     const float scale = to_float(block.scale);
     for (int i = 0; i < values; ++i) out[i] = scale * static_cast<float>(block.quants[i]);
@@ -129,6 +175,81 @@ struct BlockTraits<q8_0> {
       block.quants[i] = static_cast<std::int8_t>(quant);
     }
   }
+};
+
+/// Not a format of storage: it has no name.
+template <>
+struct BlockTraits<q8_activation> {
+  static constexpr int values = 32;
+  static void decode(const q8_activation& block, float* out) {
+    for (int i = 0; i < values; ++i) out[i] = block.scale * static_cast<float>(block.quants[i]);
+  }
+  static void encode(const float* in, q8_activation& block) {
+    float largest = 0;
+    for (int i = 0; i < values; ++i) largest = std::fmax(largest, std::fabs(in[i]));
+    block.scale = largest / 127.0f;
+    const float inverse = block.scale > 1e-30f ? 1.0f / block.scale : 0.0f;  // 1 / scale may overflow
+    block.sum = 0;
+    for (int i = 0; i < values; ++i) {
+      const float quant = std::fmin(std::fmax(std::nearbyint(in[i] * inverse), -127.0f), 127.0f);  // NaN gives -127
+      block.quants[i] = static_cast<std::int8_t>(quant);
+      block.sum += block.quants[i];
+    }
+  }
+};
+
+template <>
+struct BlockTraits<q4_0> {
+  static constexpr Format format = Format::q4_0;
+  static constexpr std::string_view name = "q4_0";
+  static constexpr int values = 32;
+  using Activation = q8_activation;
+  static void decode(const q4_0& block, float* out) {
+    const float scale = to_float(block.scale);
+    for (int i = 0; i < 16; ++i) {
+      out[i] = scale * static_cast<float>((block.nibbles[i] & 15) - 8);
+      out[i + 16] = scale * static_cast<float>((block.nibbles[i] >> 4) - 8);
+    }
+  }
+  static void encode(const float* in, q4_0& block);  // the largest magnitude becomes -8, exactly
+};
+
+template <>
+struct BlockTraits<q4_k> {
+  static constexpr Format format = Format::q4_k;
+  static constexpr std::string_view name = "q4_k";
+  static constexpr int values = 256;
+  using Activation = q8_activation;
+  static void decode(const q4_k& block, float* out) {
+    for (int part = 0; part < 8; ++part) {
+      const PartScales integers = part_of(block, part);
+      const float scale = to_float(block.scale) * static_cast<float>(integers.scale);
+      const float min = to_float(block.min) * static_cast<float>(integers.min);
+      for (int i = 0; i < 32; ++i) {
+        const int nibble = block.nibbles[part / 2 * 32 + i] >> (part % 2 * 4) & 15;
+        out[part * 32 + i] = scale * static_cast<float>(nibble) - min;
+      }
+    }
+  }
+  static void encode(const float* in, q4_k& block);  // searches for the least squared error
+};
+
+template <>
+struct BlockTraits<q6_k> {
+  static constexpr Format format = Format::q6_k;
+  static constexpr std::string_view name = "q6_k";
+  static constexpr int values = 256;
+  using Activation = q8_activation;
+  static void decode(const q6_k& block, float* out) {
+    for (int i = 0; i < values; ++i) {
+      const int half = i / 128, k = i % 128;
+      const int low = block.nibbles[half * 64 + k % 64] >> (k / 64 * 4) & 15;
+      const int high = block.upper[half * 32 + k % 32] >> (k / 32 * 2) & 3;
+      const float scale = to_float(block.scale) * static_cast<float>(block.part_scales[i / 16]);
+      out[i] = scale * static_cast<float>((low | high << 4) - 32);
+    }
+  }
+  static void encode(const float* in, q6_k& block);  // searches for the least squared error
 };
 
 template <class B>
@@ -151,6 +272,12 @@ constexpr decltype(auto) visit(Format format, F&& f) {
       return std::forward<F>(f).template operator()<bf16>();
     case Format::q8_0:
       return std::forward<F>(f).template operator()<q8_0>();
+    case Format::q4_0:
+      return std::forward<F>(f).template operator()<q4_0>();
+    case Format::q4_k:
+      return std::forward<F>(f).template operator()<q4_k>();
+    case Format::q6_k:
+      return std::forward<F>(f).template operator()<q6_k>();
     case Format::f32:
       break;
   }
@@ -166,6 +293,9 @@ constexpr std::optional<Format> format_named(std::string_view wanted) {
     if (name(static_cast<Format>(i)) == wanted) return static_cast<Format>(i);
   return std::nullopt;
 }
+
+/// May keys and values be stored so? The formats that are quick to write.
+constexpr bool is_kv_format(Format format) { return format <= Format::q8_0; }
 
 /// Numbers per block.
 constexpr int block_values(Format format) {

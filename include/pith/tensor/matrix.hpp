@@ -58,11 +58,11 @@ class Activations {
   /// To be called after writing values(): forgets the quantised form.
   void changed() { quantised_ = false; }
 
-  View<const q8_0> quantised(const Threads& threads);
+  View<const q8_activation> quantised(const Threads& threads);
 
  private:
   Tensor<float> values_;
-  Tensor<q8_0> blocks_;
+  Tensor<q8_activation> blocks_;
   bool quantised_ = false;
 };
 
