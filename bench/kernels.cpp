@@ -86,6 +86,13 @@ void matmul(benchmark::State& state, const Table& table, Format format, std::siz
   count_products(state, rows * cols * tokens);
 }
 
+/// The bound of a matmul of many tokens: its inner product alone, on data in the first-level cache.
+void dot_peak(benchmark::State& state, const Table& table) {
+  std::size_t products = 0;
+  for (auto _ : state) products = table.dot_rounds(10000);
+  count_products(state, products);
+}
+
 constexpr std::size_t page_rows = 64, head_dim = 64, group = 3;  // queries per stored row
 
 /// A cache of many pages, each visited once.
@@ -136,6 +143,7 @@ const bool registered = [] {
     if (!table->runs_here()) continue;
     const std::string isa = table->name;
     benchmark::RegisterBenchmark(("exp/" + isa).c_str(), exp_shifted, *table);
+    benchmark::RegisterBenchmark(("dot_peak/q8_0/" + isa).c_str(), dot_peak, *table);
     for (int i = 0; i < pith::format_count; ++i) {
       const auto format = static_cast<Format>(i);
       const std::string name = std::string(pith::name(format)) + "/" + isa;
@@ -143,6 +151,7 @@ const bool registered = [] {
       const std::size_t rows = beyond_caches / pith::row_bytes(format, cols);
       benchmark::RegisterBenchmark(("matmul_1_token/" + name).c_str(), matmul, *table, format, rows, cols, 1);
       benchmark::RegisterBenchmark(("matmul_64_tokens/" + name).c_str(), matmul, *table, format, 256, cols, 64);
+      benchmark::RegisterBenchmark(("matmul_512_tokens/" + name).c_str(), matmul, *table, format, 128, cols, 512);
       if (!pith::is_kv_format(format)) continue;
       benchmark::RegisterBenchmark(("dots/" + name).c_str(), dots, *table, format);
       benchmark::RegisterBenchmark(("accumulate/" + name).c_str(), accumulate, *table, format);

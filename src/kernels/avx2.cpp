@@ -4,7 +4,6 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
-#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -37,7 +36,7 @@ constexpr std::size_t tile_tokens = 2;
 #else
 constexpr std::size_t tile_tokens = 3;
 #endif
-constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of q8_0
+constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
 
 inline __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
@@ -93,28 +92,36 @@ inline void store_sums(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, sums_of_
 inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
 inline float largest(F v) { return largest_of_8(v); }
 
-inline F load_scales(const q8_0* const* rows, std::size_t block) { return load_8_scales(rows, block); }
+template <class B>
+inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
+  return load_8_halves(rows, block, field);
+}
 
-/// Lane r = rows[r] . x in their `block`. A product of signed bytes is |w| times x with w's sign.
-inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+/// Lane r = rows[r] . x in a part. A product of signed bytes is |w| times x with w's sign.
+template <class B>
+inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
   const __m256i vector = load_32(x);
   __m256i products[8];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < 8; ++r) {
-    const __m256i w = load_32(rows[r][block].quants);
-    products[r] =
-        _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w)), _mm256_set1_epi16(1));
+    const __m256i w = load_part(rows[r][block], part);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w));
+    products[r] = scaled(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), rows[r][block], part);
   }
   return sums_of_8(products);
 }
 
-inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+template <class B>
+inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
   __m256i quants[8];
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < 8; ++r) quants[r] = load_32(rows[r][block].quants);
+  for (std::size_t r = 0; r < 8; ++r) quants[r] = load_part(rows[r][block], part);
   transpose_8(quants, out, 4 * width);
 }
 
+inline I load(const std::int32_t* p) { return load_32(p); }
+inline I add(I a, I b) { return _mm256_add_epi32(a, b); }
+inline I multiply(I a, I b) { return _mm256_mullo_epi32(a, b); }
 inline std::int32_t start_of(std::int32_t) { return 0; }
 inline Quads load_quads(const std::int8_t* p) { return load_32(p); }
 inline Quads splat_quad(const std::int8_t* p) {
@@ -135,7 +142,7 @@ inline I add_dot4(I sums, Quads w, Quads x) {
 #include "kernels/vector_math.hpp"
 //
 #include "kernels/vector_attention.hpp"
-#include "kernels/vector_q8.hpp"
+#include "kernels/vector_blocks.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

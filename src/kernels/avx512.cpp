@@ -3,7 +3,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -35,7 +34,7 @@ using I = __m512i;
 using Quads = __m512i;  // four bytes of each of sixteen rows
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
-constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a tile of outer products
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -91,36 +90,44 @@ inline float largest(F v) {
   return largest_of_8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 
-inline F load_scales(const q8_0* const* rows, std::size_t block) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_scales(rows, block)), load_8_scales(rows + 8, block), 1);
+template <class B>
+inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_halves(rows, block, field)),
+                            load_8_halves(rows + 8, block, field), 1);
 }
 
 /// Bytes as unsigned ones, 128 more: the dot product at hand is of unsigned with signed bytes.
 inline __m256i biased(__m256i v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
 
-/// Lane r = rows[r] . x in their `block`, of (w + 128) . x - 128 . x.
-inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+/// Lane r = rows[r] . x in a part, of (w + 128) . x - 128 . x.
+template <class B>
+inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
   const __m256i vector = load_32(x), zero = _mm256_setzero_si256();
   const __m256i start = _mm256_sub_epi32(zero, _mm256_dpbusd_epi32(zero, _mm256_set1_epi8(-128), vector));
   __m256i first[8], second[8];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < 8; ++r) {
-    first[r] = _mm256_dpbusd_epi32(start, biased(load_32(rows[r][block].quants)), vector);
-    second[r] = _mm256_dpbusd_epi32(start, biased(load_32(rows[r + 8][block].quants)), vector);
+    const B &a = rows[r][block], &b = rows[r + 8][block];
+    first[r] = scaled(_mm256_dpbusd_epi32(start, biased(load_part(a, part)), vector), a, part);
+    second[r] = scaled(_mm256_dpbusd_epi32(start, biased(load_part(b, part)), vector), b, part);
   }
   return _mm512_inserti64x4(_mm512_castsi256_si512(sums_of_8(first)), sums_of_8(second), 1);
 }
 
-inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+template <class B>
+inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
 #pragma GCC unroll 2
   for (std::size_t half = 0; half < width; half += 8) {
     __m256i quants[8];
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < 8; ++r) quants[r] = biased(load_32(rows[half + r][block].quants));
+    for (std::size_t r = 0; r < 8; ++r) quants[r] = biased(load_part(rows[half + r][block], part));
     transpose_8(quants, out + 4 * half, 4 * width);
   }
 }
 
+inline I load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
+inline I multiply(I a, I b) { return _mm512_mullo_epi32(a, b); }
 /// -128 . x, for the bias of the packed rows.
 inline std::int32_t start_of(std::int32_t sum) { return -128 * sum; }
 inline Quads load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
@@ -139,7 +146,7 @@ inline I add_dot4(I sums, Quads w, Quads x) { return _mm512_dpbusd_epi32(sums, w
 #include "kernels/vector_math.hpp"
 //
 #include "kernels/vector_attention.hpp"
-#include "kernels/vector_q8.hpp"
+#include "kernels/vector_blocks.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

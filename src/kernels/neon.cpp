@@ -3,7 +3,6 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -21,7 +20,7 @@ using I = int32x4_t;
 using Quads = int8x16_t;  // four bytes of each of four rows
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
-constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of q8_0
+constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a tile of outer products
 
 inline F splat(float x) { return vdupq_n_f32(x); }
@@ -73,35 +72,76 @@ inline void store_sums(float* p, F a, F b, F c, F d) { store(p, sums_of_4(a, b, 
 inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
 inline float largest(F v) { return vmaxvq_f32(v); }
 
-inline F load_scales(const q8_0* const* rows, std::size_t block) {
-  uint16x4_t bits = vld1_dup_u16(&rows[0][block].scale.bits);
-  bits = vld1_lane_u16(&rows[1][block].scale.bits, bits, 1);
-  bits = vld1_lane_u16(&rows[2][block].scale.bits, bits, 2);
-  bits = vld1_lane_u16(&rows[3][block].scale.bits, bits, 3);
+template <class B>
+inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
+  uint16x4_t bits = vld1_dup_u16(&(rows[0][block].*field).bits);
+  bits = vld1_lane_u16(&(rows[1][block].*field).bits, bits, 1);
+  bits = vld1_lane_u16(&(rows[2][block].*field).bits, bits, 2);
+  bits = vld1_lane_u16(&(rows[3][block].*field).bits, bits, 3);
   return vcvt_f32_f16(vreinterpret_f16_u16(bits));
 }
 
-/// Lane r = rows[r] . x in their `block`. Two products fit a 16-bit sum, as x has no -128.
-inline I block_dots(const q8_0* const* rows, std::size_t block, const std::int8_t* x) {
+// The 16 quants of each half of a part of a block.
+
+inline int8x16_t signed_bytes(uint8x16_t v, std::int8_t offset) {
+  return vsubq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(offset));
+}
+
+/// Bits [shift, shift + 4) of each byte.
+inline uint8x16_t nibbles(uint8x16_t v, std::size_t shift) {
+  return vandq_u8(vshlq_u8(v, vdupq_n_s8(static_cast<std::int8_t>(-static_cast<int>(shift)))), vdupq_n_u8(15));
+}
+
+inline int8x16_t load_half(const q8_0& block, std::size_t, std::size_t half) {
+  return vld1q_s8(block.quants + 16 * half);
+}
+
+inline int8x16_t load_half(const q4_0& block, std::size_t, std::size_t half) {
+  return signed_bytes(nibbles(vld1q_u8(block.nibbles), 4 * half), 8);
+}
+
+inline int8x16_t load_half(const q4_k& block, std::size_t part, std::size_t half) {
+  return signed_bytes(nibbles(vld1q_u8(block.nibbles + part / 2 * 32 + 16 * half), part % 2 * 4), 0);
+}
+
+inline int8x16_t load_half(const q6_k& block, std::size_t part, std::size_t half) {
+  const std::size_t quarter = part % 4;
+  const uint8x16_t low =
+      nibbles(vld1q_u8(block.nibbles + part / 4 * 64 + quarter % 2 * 32 + 16 * half), quarter / 2 * 4);
+  const uint8x16_t upper = nibbles(vld1q_u8(block.upper + part / 4 * 32 + 16 * half), quarter * 2);
+  return signed_bytes(vorrq_u8(low, vshlq_n_u8(vandq_u8(upper, vdupq_n_u8(3)), 4)), 32);
+}
+
+/// Four sums of four products of signed bytes; two fit 16 bits, as x has no -128.
+inline I dots_of_4(int8x16_t w, int8x16_t x) {
+  return vpaddq_s32(vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))), vpaddlq_s16(vmull_high_s8(w, x)));
+}
+
+/// Lane r = rows[r] . x in a part.
+template <class B>
+inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
   const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
   I products[4];
 #pragma GCC unroll 4
   for (std::size_t r = 0; r < 4; ++r) {
-    const std::int8_t* quants = rows[r][block].quants;
-    const int8x16_t a = vld1q_s8(quants), b = vld1q_s8(quants + 16);
-    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(first)), vget_low_s8(b), vget_low_s8(second));
-    const int16x8_t high = vmlal_high_s8(vmull_high_s8(a, first), b, second);
-    products[r] = vpadalq_s16(vpaddlq_s16(low), high);
+    const B& row = rows[r][block];
+    I low = dots_of_4(load_half(row, part, 0), first), high = dots_of_4(load_half(row, part, 1), second);
+    if constexpr (std::is_same_v<B, q6_k>) {
+      low = vmulq_n_s32(low, row.part_scales[2 * part]);
+      high = vmulq_n_s32(high, row.part_scales[2 * part + 1]);
+    }
+    products[r] = vaddq_s32(low, high);
   }
   return vpaddq_s32(vpaddq_s32(products[0], products[1]), vpaddq_s32(products[2], products[3]));
 }
 
-inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* out) {
+template <class B>
+inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
 #pragma GCC unroll 2
   for (std::size_t half = 0; half < 2; ++half) {  // four quads of four rows: a transposition of 4 x 4
     I quads[4];
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < 4; ++r) quads[r] = vreinterpretq_s32_s8(vld1q_s8(rows[r][block].quants + 16 * half));
+    for (std::size_t r = 0; r < 4; ++r) quads[r] = vreinterpretq_s32_s8(load_half(rows[r][block], part, half));
     const I a = vtrn1q_s32(quads[0], quads[1]), b = vtrn2q_s32(quads[0], quads[1]);
     const I c = vtrn1q_s32(quads[2], quads[3]), d = vtrn2q_s32(quads[2], quads[3]);
     const I columns[4] = {
@@ -112,6 +152,9 @@ inline void pack_quads(const q8_0* const* rows, std::size_t block, std::int8_t* 
   }
 }
 
+inline I load(const std::int32_t* p) { return vld1q_s32(p); }
+inline I add(I a, I b) { return vaddq_s32(a, b); }
+inline I multiply(I a, I b) { return vmulq_s32(a, b); }
 inline std::int32_t start_of(std::int32_t) { return 0; }
 inline Quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
 inline Quads splat_quad(const std::int8_t* p) {
@@ -119,11 +162,7 @@ inline Quads splat_quad(const std::int8_t* p) {
   std::memcpy(&quad, p, sizeof quad);
   return vreinterpretq_s8_s32(splat(quad));
 }
-inline I add_dot4(I sums, Quads w, Quads x) {
-  const I low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
-  const I high = vpaddlq_s16(vmull_high_s8(w, x));
-  return vaddq_s32(sums, vpaddq_s32(low, high));
-}
+inline I add_dot4(I sums, Quads w, Quads x) { return vaddq_s32(sums, dots_of_4(w, x)); }
 
 }  // namespace
 }  // namespace pith::kernel
@@ -133,7 +172,7 @@ inline I add_dot4(I sums, Quads w, Quads x) {
 #include "kernels/vector_math.hpp"
 //
 #include "kernels/vector_attention.hpp"
-#include "kernels/vector_q8.hpp"
+#include "kernels/vector_blocks.hpp"
 #include "kernels/vector_table.hpp"
 
 namespace pith::kernel {

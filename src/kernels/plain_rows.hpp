@@ -31,9 +31,4 @@ void plain_encode(const float* values, std::size_t n, std::byte* row) {
   }
 }
 
-/// See FormatKernels; of the formats in blocks.
-template <Block B>
-void plain_matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
-                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
-
 }  // namespace pith::kernel

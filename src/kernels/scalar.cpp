@@ -41,7 +41,8 @@ float block_dot(const q4_k& w, const q8_activation* x) {
     const auto quant = [&](int i) { return w.nibbles[part / 2 * 32 + i] >> (part % 2 * 4) & 15; };
     const float scale = to_float(w.scale) * static_cast<float>(integers.scale);
     const float min = to_float(w.min) * static_cast<float>(integers.min);
-    sum += x[part].scale * (scale * integer_dot(x[part], 0, 32, quant) - min * static_cast<float>(x[part].sum));
+    sum += x[part].scale *
+           (scale * integer_dot(x[part], 0, 32, quant) - min * static_cast<float>(x[part].sums[0] + x[part].sums[1]));
   }
   return sum;
 }
@@ -199,19 +200,19 @@ constexpr FormatKernels cached = {matmul<B>, dots<B>, accumulate<B>, plain_encod
 template <Block B>
 constexpr FormatKernels weights = {matmul<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
-}  // namespace
-
-template <Block B>
-void plain_matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
-                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
-  matmul<B>(w, w_stride, rows, x, x_stride, tokens, cols, y, y_stride);
+std::size_t dot_rounds(std::size_t rounds) {
+  static const q8_activation x = {1, {}, {}};
+  static const q8_0 w = {to_f16(1), {}};
+  float sum = 0;
+  for (std::size_t i = 0; i < rounds; ++i) {
+    sum += block_dot(w, &x);
+    asm volatile("" ::: "memory");
+  }
+  asm volatile("" ::"m"(sum));
+  return rounds * 32;
 }
-template void plain_matmul<q4_0>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
-                                 std::size_t, float*, std::size_t);
-template void plain_matmul<q4_k>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
-                                 std::size_t, float*, std::size_t);
-template void plain_matmul<q6_k>(const std::byte*, std::size_t, std::size_t, const std::byte*, std::size_t, std::size_t,
-                                 std::size_t, float*, std::size_t);
+
+}  // namespace
 
 extern const Table scalar;
 const Table scalar = {
@@ -219,6 +220,7 @@ const Table scalar = {
     .runs_here = runs_here,
     .formats = {cached<float>, cached<f16>, cached<bf16>, cached<q8_0>, weights<q4_0>, weights<q4_k>, weights<q6_k>},
     .quantise = quantise,
+    .dot_rounds = dot_rounds,
     .dot = dot,
     .add = add,
     .rms_norm = rms_norm,

@@ -32,6 +32,9 @@ struct Table {
   FormatKernels formats[format_count];
   /// n activations, a multiple of 32, for weights in blocks.
   void (*quantise)(const float* values, std::size_t n, q8_activation* out);
+  /// `rounds` times the inner product of q8_0's matmul alone, on data in the first-level cache: the peak that the
+  /// benchmarks compare with. Returns the multiply-adds done.
+  std::size_t (*dot_rounds)(std::size_t rounds);
   float (*dot)(const float* a, const float* b, std::size_t n);
   void (*add)(float* y, const float* x, std::size_t n);
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t n, float* out);

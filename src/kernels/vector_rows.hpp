@@ -264,8 +264,11 @@ void encode<q8_0>(const float* in, size_t n, std::byte* row) {
 void quantise(const float* in, size_t n, q8_activation* out) {
   for (size_t b = 0; b < n / 32; ++b) {
     out[b].scale = quantise_32(in + b * 32, out[b].quants);
-    out[b].sum = 0;
-    for (const std::int8_t quant : out[b].quants) out[b].sum += quant;
+    for (size_t half = 0; half < 2; ++half) {
+      int sum = 0;
+      for (size_t i = 0; i < 16; ++i) sum += out[b].quants[half * 16 + i];
+      out[b].sums[half] = static_cast<std::int16_t>(sum);
+    }
   }
 }
 

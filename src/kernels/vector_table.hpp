@@ -6,16 +6,18 @@ namespace pith::kernel {
 namespace {
 
 template <Block B>
-constexpr FormatKernels cached = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+constexpr FormatKernels floats = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
+constexpr FormatKernels q8_0_kernels = {matmul_blocks<q8_0>, dots<q8_0>, accumulate<q8_0>, encode<q8_0>, decode<q8_0>};
 template <Block B>
-constexpr FormatKernels weights = {plain_matmul<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels weights = {matmul_blocks<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
 constexpr Table vector_table(const char* name, bool (*runs_here)()) {
   return {
       .name = name,
       .runs_here = runs_here,
-      .formats = {cached<float>, cached<f16>, cached<bf16>, cached<q8_0>, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+      .formats = {floats<float>, floats<f16>, floats<bf16>, q8_0_kernels, weights<q4_0>, weights<q4_k>, weights<q6_k>},
       .quantise = quantise,
+      .dot_rounds = dot_rounds,
       .dot = dot,
       .add = add,
       .rms_norm = rms_norm,

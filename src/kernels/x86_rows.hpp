@@ -25,20 +25,56 @@ inline float largest_of_8(__m256 v) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-inline __m256i load_32(const std::int8_t* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(p)));
-}
+inline __m256i load_32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 inline void store_32(std::int8_t* p, __m256i v) {
   _mm256_storeu_si256(static_cast<__m256i*>(static_cast<void*>(p)), v);
 }
 
-inline short scale_bits(const q8_0& block) { return static_cast<short>(block.scale.bits); }
+template <class B>
+inline __m256 load_8_halves(const B* const* rows, std::size_t b, f16 B::*field) {
+  const auto bits = [&](std::size_t r) { return static_cast<short>((rows[r][b].*field).bits); };
+  return _mm256_cvtph_ps(_mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+}
 
-inline __m256 load_8_scales(const q8_0* const* rows, std::size_t b) {
-  return _mm256_cvtph_ps(_mm_setr_epi16(scale_bits(rows[0][b]), scale_bits(rows[1][b]), scale_bits(rows[2][b]),
-                                        scale_bits(rows[3][b]), scale_bits(rows[4][b]), scale_bits(rows[5][b]),
-                                        scale_bits(rows[6][b]), scale_bits(rows[7][b])));
+// The 32 quants of a part of a block.
+
+inline __m128i load_low(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+inline __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+
+inline __m256i load_part(const q8_0& block, std::size_t) { return load_32(block.quants); }
+
+inline __m256i load_part(const q4_0& block, std::size_t) {
+  const __m128i bytes = load_low(block.nibbles);
+  const __m256i nibbles = _mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
+  return _mm256_sub_epi8(low_nibbles(nibbles), _mm256_set1_epi8(8));
+}
+
+inline __m256i load_part(const q4_k& block, std::size_t part) {
+  const __m256i bytes = load_32(block.nibbles + part / 2 * 32);
+  return low_nibbles(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(static_cast<int>(part % 2 * 4))));
+}
+
+inline __m256i load_part(const q6_k& block, std::size_t part) {
+  const std::size_t half = part / 4, quarter = part % 4;
+  const __m256i bytes = load_32(block.nibbles + half * 64 + quarter % 2 * 32);
+  const __m256i low = low_nibbles(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(static_cast<int>(quarter / 2 * 4))));
+  const __m256i upper =
+      _mm256_srl_epi16(load_32(block.upper + half * 32), _mm_cvtsi32_si128(static_cast<int>(quarter * 2)));
+  const __m256i high = _mm256_slli_epi16(_mm256_and_si256(upper, _mm256_set1_epi8(3)), 4);
+  return _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
+}
+
+/// Eight sums of four products become what the halves of their part scale.
+template <class B>
+inline __m256i scaled(__m256i products, const B& block, std::size_t part) {
+  if constexpr (std::is_same_v<B, q6_k>) {
+    const __m128i low = _mm_set1_epi32(block.part_scales[2 * part]);
+    const __m128i high = _mm_set1_epi32(block.part_scales[2 * part + 1]);
+    return _mm256_mullo_epi32(products, _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+  }
+  return products;
 }
 
 /// Four bytes of each of the eight rows side by side: out[k * stride + r * 4] = rows[r][4k ...].

@@ -85,7 +85,7 @@ TEST_P(Matmul, ExtremeQuantsDoNotOverflow) {
         }
         for (q8_activation& block : x) {
           block.scale = 0.5f;
-          block.sum = 32 * x_quant;
+          block.sums[0] = block.sums[1] = static_cast<std::int16_t>(16 * x_quant);
           std::memset(block.quants, x_quant, sizeof block.quants);
         }
         float y[3] = {};

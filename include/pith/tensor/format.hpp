@@ -62,7 +62,7 @@ struct q6_k {
 /// 32 activations, as the kernels of weights in blocks take them: value[i] = scale * quants[i].
 struct q8_activation {
   float scale;
-  std::int32_t sum;  // of the quants
+  std::int16_t sums[2];  // of the quants, of each half
   std::int8_t quants[32];
 };
 
@@ -189,11 +189,12 @@ struct BlockTraits<q8_activation> {
     for (int i = 0; i < values; ++i) largest = std::fmax(largest, std::fabs(in[i]));
     block.scale = largest / 127.0f;
     const float inverse = block.scale > 1e-30f ? 1.0f / block.scale : 0.0f;  // 1 / scale may overflow
-    block.sum = 0;
+    block.sums[0] = block.sums[1] = 0;
     for (int i = 0; i < values; ++i) {
       const float quant = std::fmin(std::fmax(std::nearbyint(in[i] * inverse), -127.0f), 127.0f);  // NaN gives -127
       block.quants[i] = static_cast<std::int8_t>(quant);
-      block.sum += block.quants[i];
+      std::int16_t& sum = block.sums[i / 16];
+      sum = static_cast<std::int16_t>(sum + block.quants[i]);
     }
   }
 };
