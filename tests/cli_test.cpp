@@ -552,15 +552,17 @@ TEST_F(CliTest, BenchMeasuresEveryDepth) {
   // After a step to warm up, four that each see themselves: 42 to 45 rows, and the two before the first.
   EXPECT_EQ(json.at("rows")[3].at("live_rows"), 44);
   EXPECT_GT(json.at("system").at("read_bytes_per_s"), 0);
-  EXPECT_EQ(json.at("config").at("keep"), 1);
+  EXPECT_EQ(json.at("rows")[0].at("keep"), 1);
 }
 
 TEST_F(CliTest, BenchThinsTheContextAndGoesOnJudgingIt) {
   const std::string path = testing::golden(gated).path.string();
   const Json json = json_of({"bench", "-m", path, "-d", "100", "-p", "0", "-n", "2", "-r", "1", "-t", "1", "--keep",
-                             "0.2", "--sequences", "3"});
-  const Json& row = json.at("rows").at(0);
-  EXPECT_EQ(json.at("rows").size(), 1u);
+                             "1,0.2", "--sequences", "3"});
+  ASSERT_EQ(json.at("rows").size(), 2u);
+  EXPECT_EQ(json.at("rows").at(0).at("live_rows"), 103);
+  EXPECT_FALSE(json.at("rows").at(0).contains("gate_share"));
+  const Json& row = json.at("rows").at(1);
   EXPECT_EQ(row.at("live_rows"), 23) << "20 of 100, and what was decoded since: nothing more is dropped";
   EXPECT_TRUE(row.contains("gate_share"));
   EXPECT_GT(row.at("bytes_per_step"), 0);
@@ -574,7 +576,8 @@ TEST_F(CliTest, BenchRefusesWhatItCannotMeasure) {
   expect_failure(4, {"one of", "gpt2-124m", "gpt5"}, {"bench", "--synthetic", "gpt5"});
   expect_failure(2, {"--keep", "--policy"}, {"bench", "-m", path, "--keep", "0.5", "--policy", "streaming"});
   expect_failure(2, {}, {"bench", "-m", path, "-p", "0", "-n", "0"});
-  expect_failure(2, {}, {"bench", "-m", path, "--keep", "1.5"});
+  expect_failure(2, {"--keep", "1.5"}, {"bench", "-m", path, "--keep", "0.5,1.5"});
+  expect_failure(2, {"--depth", "-3"}, {"bench", "-m", path, "-d", "0,-3"});
   expect_failure(
       4, {"gate"},
       {"bench", "-m", testing::golden("gpt2-dense").path.string(), "-d", "9", "-p", "4", "-n", "2", "--keep", "0.5"});

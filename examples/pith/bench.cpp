@@ -31,10 +31,9 @@ struct BenchOptions {
   std::string format = "q8_0", kv = "f16", policy;
   std::vector<int> depths = {0, 1024, 4096, 8192};
   int prompt = 512, tokens = 32, repetitions = 5, threads = 0, sequences = 1, gate_dim = 64, chunk = 256;
-  double keep = 1;
+  std::vector<double> keep = {1};
 
-  bool prunes() const { return keep < 1; }
-  int deepest() const { return *std::max_element(depths.begin(), depths.end()); }
+  bool prunes() const { return *std::min_element(keep.begin(), keep.end()) < 1; }
 };
 
 using Clock = std::chrono::steady_clock;
@@ -86,17 +85,23 @@ std::size_t live_rows(const CacheStats& stats) {
 /// A session whose sequences stand at one depth; every measurement works on copies of them.
 class Bench {
  public:
-  enum class Gate { measured, off };
+  enum class Gate { on, off };
 
-  Bench(const Model& model, const BenchOptions& options, int depth, Gate gate, std::stop_token stop)
-      : model_(model), options_(options), depth_(depth), stop_(std::move(stop)), session_(model, settings(gate)) {
+  Bench(const Model& model, const BenchOptions& options, int depth, double keep, Gate gate, std::stop_token stop)
+      : model_(model),
+        options_(options),
+        depth_(depth),
+        keep_(keep),
+        stop_(std::move(stop)),
+        session_(model, settings(gate)) {
     if (depth == 0) return;
     filled_ = session_.add(random_tokens(static_cast<std::size_t>(depth)));
     finish();
-    if (options.prunes()) thin();
+    if (keep < 1) thin();
   }
 
   int depth() const { return depth_; }
+  double keep() const { return keep_; }
 
   /// Seconds to feed `prompt` more tokens to one sequence.
   double prefill() {
@@ -143,14 +148,9 @@ class Bench {
  private:
   SessionOptions settings(Gate gate) const {
     SessionOptions settings;
-    settings.policy = prune::none();
-    if (options_.prunes()) {
-      // Judges every row and drops none: the figure holds what the gate costs at exactly this retention.
-      if (gate == Gate::measured)
-        settings.policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
-    } else if (!options_.policy.empty()) {
-      settings.policy = prune::parse(options_.policy);
-    }
+    settings.policy = options_.policy.empty() ? prune::none() : prune::parse(options_.policy);
+    // Judges every row and drops none: the figure holds what the gate costs at exactly this retention.
+    if (gate == Gate::on) settings.policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
     settings.kv = *format_named(options_.kv);
     settings.threads = options_.threads;
     settings.chunk = options_.chunk;
@@ -173,7 +173,7 @@ class Bench {
   void thin() {
     std::vector<Position> positions(static_cast<std::size_t>(depth_));
     for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<Position>(i);
-    const auto kept = static_cast<std::ptrdiff_t>(std::llround(options_.keep * depth_));
+    const auto kept = static_cast<std::ptrdiff_t>(std::llround(keep_ * depth_));
     for (std::size_t layer = 0; layer < static_cast<std::size_t>(model_.config().n_layers); ++layer) {
       std::shuffle(positions.begin(), positions.end(), engine_);
       std::vector<Position> dropped(positions.begin() + kept, positions.end());
@@ -184,6 +184,7 @@ class Bench {
   const Model& model_;
   const BenchOptions& options_;
   int depth_;
+  double keep_;
   std::stop_token stop_;
   std::mt19937_64 engine_{7};
   Session session_;
@@ -192,7 +193,8 @@ class Bench {
   std::size_t rows_ = 0;
 };
 
-struct Depth {
+/// What is measured at one depth and retention.
+struct Stand {
   Bench bench;
   std::optional<Bench> without_gate;
   Samples prefill, decode, decode_without_gate;  // seconds: of the prompt, of a step
@@ -216,12 +218,12 @@ class Report {
   Report(const Model& model, const BenchOptions& options, const Samples& bandwidth)
       : model_(model), options_(options), bandwidth_(bandwidth) {}
 
-  nlohmann::ordered_json rows(const std::vector<std::unique_ptr<Depth>>& depths) const {
+  nlohmann::ordered_json rows(const std::vector<std::unique_ptr<Stand>>& stands) const {
     auto rows = nlohmann::ordered_json::array();
-    for (const auto& depth : depths)
-      if (!depth->prefill.empty()) rows.push_back(prefill(*depth));
-    for (const auto& depth : depths)
-      if (!depth->decode.empty()) rows.push_back(decode(*depth));
+    for (const auto& stand : stands)
+      if (!stand->prefill.empty()) rows.push_back(prefill(*stand));
+    for (const auto& stand : stands)
+      if (!stand->decode.empty()) rows.push_back(decode(*stand));
     return rows;
   }
 
@@ -234,38 +236,41 @@ class Report {
             {"ms_per_token_min", 1e3 * seconds.min() / tokens}, {"ms_per_token_max", 1e3 * seconds.max() / tokens}};
   }
 
-  nlohmann::ordered_json prefill(const Depth& depth) const {
-    const CacheStats& stats = depth.bench.prefilled();
+  nlohmann::ordered_json prefill(const Stand& stand) const {
+    const CacheStats& stats = stand.bench.prefilled();
     nlohmann::ordered_json row = {{"test", "prefill"},
-                                  {"depth", depth.bench.depth()},
+                                  {"depth", stand.bench.depth()},
+                                  {"keep", stand.bench.keep()},
                                   {"n", options_.prompt},
                                   {"live_rows", std::llround(static_cast<double>(live_rows(stats)) / layers())}};
-    row.update(speed(depth.prefill, options_.prompt));
+    row.update(speed(stand.prefill, options_.prompt));
     row.update({{"kv_bytes", stats.bytes_used}, {"rss_peak", rss_peak()}});
     return row;
   }
 
-  nlohmann::ordered_json decode(const Depth& depth) const {
+  nlohmann::ordered_json decode(const Stand& stand) const {
     const double sequences = options_.sequences;
+    const bool gated = stand.bench.keep() < 1;
     // Rows grow by one a step: the mean over the steps measured.
     const double rows =
-        static_cast<double>(depth.bench.decoded_rows()) - layers() * sequences * (options_.tokens - 1) / 2.0;
-    const double bytes = bytes_read(model_, options_.prunes()) +
-                         rows * row_bytes(model_.config(), *format_named(options_.kv), options_.prunes());
+        static_cast<double>(stand.bench.decoded_rows()) - layers() * sequences * (options_.tokens - 1) / 2.0;
+    const double bytes =
+        bytes_read(model_, gated) + rows * row_bytes(model_.config(), *format_named(options_.kv), gated);
     const double bound = bytes / bandwidth_.median();
     nlohmann::ordered_json row = {{"test", "decode"},
-                                  {"depth", depth.bench.depth()},
+                                  {"depth", stand.bench.depth()},
+                                  {"keep", stand.bench.keep()},
                                   {"n", options_.tokens},
                                   {"live_rows", std::llround(rows / layers() / sequences)}};
-    row.update(speed(depth.decode, sequences));
-    row.update({{"kv_bytes", depth.bench.decoded_bytes()},
+    row.update(speed(stand.decode, sequences));
+    row.update({{"kv_bytes", stand.bench.decoded_bytes()},
                 {"rss_peak", rss_peak()},
-                {"ms_per_step", 1e3 * depth.decode.median()},
+                {"ms_per_step", 1e3 * stand.decode.median()},
                 {"bytes_per_step", bytes},
                 {"bound_ms_per_step", 1e3 * bound},
-                {"of_bound", bound / depth.decode.median()}});
-    if (!depth.decode_without_gate.empty())
-      row["gate_share"] = 1 - depth.decode_without_gate.median() / depth.decode.median();
+                {"of_bound", bound / stand.decode.median()}});
+    if (!stand.decode_without_gate.empty())
+      row["gate_share"] = 1 - stand.decode_without_gate.median() / stand.decode.median();
     return row;
   }
 
@@ -283,13 +288,14 @@ void print_table(const BenchOptions& options, const nlohmann::ordered_json& repo
   std::cout << name_of(options) << ", " << options.kv << " cache, " << system["threads"] << " threads, "
             << system["isa"].get<std::string>() << ", plain read "
             << number_text(system["read_bytes_per_s"].get<double>() / 1e9, 1) << " GB/s\n";
-  if (options.prunes()) std::cout << "kept " << percent_text(options.keep) << " of the rows, gate at work\n";
-  std::cout << "\ntest        depth   live rows    tokens/s   (min, max)            ms/token   cache       of bound\n";
+  std::cout << "\ntest        depth    kept   live rows    tokens/s   (min, max)            ms/token   cache       of "
+               "bound\n";
   for (const auto& row : report["rows"]) {
     const auto number = [&](const char* key, int decimals) { return number_text(row[key].get<double>(), decimals); };
     std::cout << std::left << std::setw(8) << row["test"].get<std::string>() << std::right << std::setw(9)
-              << row["depth"].get<int>() << std::setw(12) << row["live_rows"].get<std::int64_t>() << std::setw(12)
-              << number("tokens_per_s", 1) << "   " << std::left << std::setw(20)
+              << row["depth"].get<int>() << std::setw(8) << percent_text(row["keep"].get<double>()) << std::setw(12)
+              << row["live_rows"].get<std::int64_t>() << std::setw(12) << number("tokens_per_s", 1) << "   "
+              << std::left << std::setw(20)
               << "(" + number("tokens_per_s_min", 1) + ", " + number("tokens_per_s_max", 1) + ")" << std::right
               << std::setw(10) << number("ms_per_token", 2) << "   " << std::left << std::setw(12)
               << bytes_text(row["kv_bytes"].get<double>());
@@ -304,6 +310,11 @@ void check(const BenchOptions& options) {
           "bench: either --model or --synthetic, and not both");
   require(options.synthetic.empty() || options.gates.empty(), ErrorCode::argument,
           "bench: --gates goes with --model; a synthetic model has --gate-dim");
+  // Here, as a check of the option would look at the list as one word.
+  for (const double keep : options.keep)
+    if (!(keep >= 0 && keep <= 1)) fail(ErrorCode::argument, "--keep", "fractions from 0 to 1", number_text(keep, 3));
+  for (const int depth : options.depths)
+    if (depth < 0) fail(ErrorCode::argument, "--depth", "depths of at least 0", std::to_string(depth));
   require(!options.prunes() || options.policy.empty(), ErrorCode::argument,
           "bench: --keep thins the rows itself; it does not go with --policy");
   require(options.prompt > 0 || options.tokens > 0, ErrorCode::argument, "bench: -p and -n are both 0");
@@ -324,28 +335,29 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
   Progress progress(tool);
   const Threads threads(options.threads);
 
-  // All depths stand ready before anything is measured, so that they can take turns: noise hits them alike.
-  std::vector<std::unique_ptr<Depth>> depths;
-  for (const int depth : options.depths) {
-    progress.show("filling a context of " + std::to_string(depth));
-    auto one = std::make_unique<Depth>(
-        Depth{Bench(model, options, depth, Bench::Gate::measured, interrupt.token()), {}, {}, {}, {}});
-    if (options.prunes() && options.tokens > 0)
-      one->without_gate.emplace(model, options, depth, Bench::Gate::off, interrupt.token());
-    depths.push_back(std::move(one));
-  }
+  // All stand ready before anything is measured, so that they can take turns: noise hits them alike.
+  std::vector<std::unique_ptr<Stand>> stands;
+  for (const int depth : options.depths)
+    for (const double keep : options.keep) {
+      progress.show("filling a context of " + std::to_string(depth));
+      const auto bench = [&](Bench::Gate gate) { return Bench(model, options, depth, keep, gate, interrupt.token()); };
+      const bool gated = keep < 1;
+      auto stand = std::make_unique<Stand>(Stand{bench(gated ? Bench::Gate::on : Bench::Gate::off), {}, {}, {}, {}});
+      if (gated && options.tokens > 0) stand->without_gate.emplace(bench(Bench::Gate::off));
+      stands.push_back(std::move(stand));
+    }
 
   Samples bandwidth;
   PlainRead plain(threads);
   plain.bytes_per_second();
   for (int r = 0; r < options.repetitions; ++r) {
     progress.show("repetition " + std::to_string(r + 1) + " of " + std::to_string(options.repetitions));
-    for (const auto& depth : depths) {
-      if (options.prompt > 0) depth->prefill.add(depth->bench.prefill());
+    for (const auto& stand : stands) {
+      if (options.prompt > 0) stand->prefill.add(stand->bench.prefill());
       if (options.tokens > 0) {
         bandwidth.add(plain.bytes_per_second());
-        depth->decode.add(depth->bench.decode());
-        if (depth->without_gate) depth->decode_without_gate.add(depth->without_gate->decode());
+        stand->decode.add(stand->bench.decode());
+        if (stand->without_gate) stand->decode_without_gate.add(stand->without_gate->decode());
       }
     }
     bandwidth.add(plain.bytes_per_second());
@@ -353,7 +365,7 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
   progress.clear();
 
   nlohmann::ordered_json report = {
-      {"rows", Report(model, options, bandwidth).rows(depths)},
+      {"rows", Report(model, options, bandwidth).rows(stands)},
       {"config",
        {{"model", options.model.empty() ? options.synthetic : options.model},
         {"synthetic", options.model.empty()},
@@ -412,7 +424,6 @@ void add_bench(CLI::App& app, Tool& tool) {
       ->type_name("N");
   command.add_option("-d,--depth", options.depths, "Context before them, one or more [0,1024,4096,8192]")
       ->delimiter(',')
-      ->check(at_least(0))
       ->type_name("N,N,...");
   command.add_option("-r,--repetitions", options.repetitions, "Repetitions, of which the median counts [5]")
       ->check(at_least(1))
@@ -422,9 +433,9 @@ void add_bench(CLI::App& app, Tool& tool) {
       ->type_name("B");
   command
       .add_option("--keep", options.keep,
-                  "Thin the context to this fraction of its rows, then work with the gate, which drops no more [1]")
-      ->check(CLI::Range(0.0, 1.0).description(""))
-      ->type_name("F");
+                  "Thin the context to these fractions of its rows, then work with the gate, dropping no more [1]")
+      ->delimiter(',')
+      ->type_name("F,F,...");
   command.add_option("--policy", options.policy, "What is forgotten on the way, such as streaming(sinks=4,recent=508)")
       ->type_name("SPEC");
   command.add_option("--kv", options.kv, "Format of the cache: f32, f16 or q8_0 [f16]")
