@@ -59,27 +59,27 @@ export const droppedAt = (trace, layer, lane, n) => {
 
 export function strings(trace, layer, lane, units) {
   const {T} = size(trace);
+  const horizon = Math.max(1, Math.floor(T / 4));  // what a string is judged by: so many tokens after it
   const found = new Map();
   for (const tokens of units) {
+    if (tokens.at(-1) + horizon > T - 1) continue;
     const text = tokens.map((j) => trace.pieces[j]).join('');
     if (!found.has(text)) found.set(text, {text, count: 0, seen: 0, asked: 0, lives: []});
     const one = found.get(text);
     one.count += 1;
     for (const j of tokens)
       for (const [l, h] of places(trace, layer, lane)) {
-        for (let q = j + 1; q < T; ++q) {
+        for (let q = j + 1; q <= j + horizon; ++q) {
           one.asked += 1;
           if (visible(trace, l, h, j, q)) one.seen += 1;
         }
         const t = trace.drop_at[l][h][j];
-        if (t !== -1 && t < T) one.lives.push(t - j);
+        one.lives.push(t === -1 || t - j > horizon ? horizon + 1 : t - j);
       }
   }
-  return new Map([...found.values()].filter(({asked}) => asked).map(({text, count, seen, asked, lives}) => {
+  return new Map([...found.values()].map(({text, count, seen, asked, lives}) => {
     const ordered = lives.toSorted((a, b) => a - b);
-    return [
-      text, {count, kept: seen / asked, life: ordered.length ? ordered[Math.floor((ordered.length - 1) / 2)] : -1}
-    ];
+    return [text, {count, kept: seen / asked, life: ordered[Math.floor((ordered.length - 1) / 2)]}];
   }));
 }
 

@@ -205,12 +205,8 @@ export function trace(options = {}) {
     passes.push(pass);
     first = last;
   }
-  const fraction = (row) => row.reduce((sum, until, j) => {
-    for (let n = j; n < (until < 0 ? T : Math.min(until, T)); ++n) sum += 1 / (n + 1);
-    return sum;
-  }, 0) / T;
-  const keptPerLayer =
-      dropAt.map((lanes) => Math.min(1, lanes.reduce((sum, row) => sum + fraction(row), 0) / lanes.length));
+  const fraction = (row) => row.reduce((sum, until, j) => sum + (until < 0 ? T : until) - j, 0) / (T * (T + 1) / 2);
+  const keptPerLayer = dropAt.map((lanes) => lanes.reduce((sum, row) => sum + fraction(row), 0) / lanes.length);
   return {
     format: 'pith-trace/1',
     model: {

@@ -72,6 +72,9 @@ function widthOf(canvas) {
   return width;
 }
 
+// Setting a font, even the same one, makes the browser work out the styles of the whole page.
+const fonts = new WeakMap();
+
 /// Sizes the canvas to its box, sharp on this screen; returns a context in CSS pixels.
 function fit(canvas, height) {
   const ratio = window.devicePixelRatio || 1;
@@ -81,12 +84,16 @@ function fit(canvas, height) {
     canvas.width = w;
     canvas.height = h;
     canvas.style.height = `${height}px`;
+    fonts.delete(canvas);
   }
   const context = canvas.getContext('2d');
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
-  context.font = palette.font;
-  context.textBaseline = 'middle';
+  if (fonts.get(canvas) !== palette.version) {
+    context.font = palette.font;
+    context.textBaseline = 'middle';
+    fonts.set(canvas, palette.version);
+  }
   return {context, width, height};
 }
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The selected token: what it could still see, and what became of it, per layer.
 
-const scoreText = (score) => (score === null || !Number.isFinite(score) ? '' : score.toFixed(2).replace('-', '−'));
+function scoreText(score) {
+  if (score === null || !Number.isFinite(score)) return '';
+  const small = score !== 0 && Math.abs(score) < 0.01;
+  return (small ? String(Number(score.toPrecision(1))) : score.toFixed(2)).replaceAll('-', '−');
+}
 
 /// A layer's story in words. With a score the token decided the drop; without, a policy made room before it came.
 function tellStory(trace, told) {
@@ -12,7 +16,7 @@ function tellStory(trace, told) {
   const part = told.dropped < told.rows ? `${told.dropped}/${told.rows} ` : '';
   const by = element('span');
   if (told.first !== told.last)
-    by.append(`${part}tokens ${number(told.first)}–${number(told.last)}`);
+    by.append(`${part}${told.scored ? 'by' : 'from'} tokens ${number(told.first)}–${number(told.last)}`);
   else if (told.first >= trace.T)
     by.append(`${part}after the end`);
   else if (told.scored)
@@ -106,7 +110,7 @@ function cardView(app) {
             element(
                 'tr', {}, element('th', {text: 'layer'}),
                 element('th', {class: 'n', colspan: '2', text: `it saw, of ${number(q + 1)}`}),
-                element('th', {class: 'n', text: 'let go'}), element('th', {text: ''}),
+                element('th', {class: 'n', text: 'let go'}), element('th', {text: trace.score ? 'by' : ''}),
                 element('th', {class: 'n', text: trace.score ? 'score' : ''}))),
         body);
   }

@@ -41,7 +41,7 @@ function clockView(app) {
     $('end').disabled = $('forward').disabled = n === trace.T - 1;
 
     const live = trace.live(state.layer, state.lane)[n] / app.rows.length / (n + 1);
-    const gone = letGo(trace, n, state.layer, state.lane);
+    const {gone} = app;
     now.replaceChildren(
         app.whose(), 'Token ', element('b', {text: number(n)}), ` of ${number(trace.T)} `,
         element('b', {}, quoted(trace.pieces[n], 24)), ' sees ', element('b', {text: percent(live)}),

@@ -19,8 +19,8 @@ function heatView(app) {
     const {state, trace} = app;
     if (state.view !== 'difference') return heatGrid(trace, state.lane, state.measure, state.time, edges);
     const n = Math.min(state.time, app.common - 1);
-    const grid = heatGrid(app.a, -1, state.measure, n, edges);
-    const other = heatGrid(app.b, -1, state.measure, n, edges);
+    const grid = heatGrid(app.a, state.lane, state.measure, n, edges);
+    const other = heatGrid(app.b, state.lane, state.measure, n, edges);
     return grid.subarray(0, layers() * (edges.length - 1)).map((a, i) => a - other[i]);
   }
 
@@ -47,7 +47,7 @@ function heatView(app) {
       context.fillStyle = l === state.layer ? palette.ink : palette.muted;
       context.fillText(String(l), box.x - 8, (l + 0.5) * rowHeight);
       context.fillStyle = palette.muted;
-      const kept = difference ? app.a.kept(l) - app.b.kept(l) : trace.kept(l, state.lane);
+      const kept = difference ? app.a.kept(l, state.lane) - app.b.kept(l, state.lane) : trace.kept(l, state.lane);
       context.fillText(
           `${difference && kept > 0 ? '+' : ''}${Math.round(100 * kept)} %`.replace('-', '−'), width,
           (l + 0.5) * rowHeight);
@@ -78,7 +78,7 @@ function heatView(app) {
     tell();
     const shown = `${xs.lo} to ${xs.hi - 1} of ${units} ${state.granularity}s`;
     canvas.setAttribute('aria-label', `Survival map, ${L} layers, ${shown}. ${MAP_KEYS}`);
-    if (['data', 'view', 'theme'].some((key) => changed.has(key))) ramp(difference);
+    if (['data', 'view', 'theme', 'measure'].some((key) => changed.has(key))) ramp(difference);
   }
 
   // Positions while tokens are narrow, their text once there is room.
@@ -125,7 +125,9 @@ function heatView(app) {
   }
 
   function ramp(difference) {
-    const [low, high] = difference ? ['B saw it longer', 'A saw it longer'] : ['gone at once', 'there to the end'];
+    const now = app.state.measure === 'held';
+    let [low, high] = now ? ['dropped', 'held'] : ['by none', 'by all'];
+    if (difference) [low, high] = now ? ['B holds it', 'A holds it'] : ['B shows it to more', 'A shows it to more'];
     const bar = element('i');
     bar.style.background = gradient(difference ? palette.difference : palette.ramp);
     $('heat-ramp').replaceChildren(element('span', {}, low, bar, high), element('span', {text: 'blank: not read yet'}));

@@ -10,51 +10,52 @@ function unitMean(starts, u, n, value) {
   return sum / (end - starts[u]);
 }
 
-/// The strings of the text, most kept first: the share of chances a later token had to see them in some row, over all
-/// occurrences, and the median number of tokens one copy in one row lived, of those dropped within the text.
+/// Strings are compared by what became of them in as many tokens after each occurrence.
+const horizonOf = (trace) => Math.max(1, trace.T >> 2);
+
+/// The strings of the text, most kept first, over all occurrences with `horizon` tokens after them: the share of these
+/// tokens that could see the string in some row, and the median number of tokens that one copy in one row lived;
+/// horizon + 1 stands for every longer life.
 function stringTable(trace, starts, rows) {
-  const last = trace.T - 1;
+  const horizon = horizonOf(trace);
   const strings = new Map();
   for (let u = 0; u + 1 < starts.length; ++u) {
+    if (starts[u + 1] - 1 + horizon >= trace.T) break;
     const text = trace.pieces.slice(starts[u], starts[u + 1]).join('');
     let entry = strings.get(text);
     if (!entry) strings.set(text, entry = {text, count: 0, seen: 0, asked: 0, lives: [], first: starts[u]});
     ++entry.count;
     for (let j = starts[u]; j < starts[u + 1]; ++j) {
-      const {seen, asked} = trace.exposure(rows, j, last);
+      const {seen, asked} = trace.exposure(rows, j, j + horizon);
       entry.seen += seen;
       entry.asked += asked;
-      for (const row of rows)
-        if (trace.until[row + j] < trace.T) entry.lives.push(trace.until[row + j] - j);
+      for (const row of rows) entry.lives.push(Math.min(trace.until[row + j] - j, horizon + 1));
     }
   }
   const table = [];
   for (const {text, count, seen, asked, lives, first} of strings.values()) {
-    if (!asked) continue;  // only ever the last token: nothing came after it
     lives.sort((a, b) => a - b);
-    const life = lives.length ? lives[(lives.length - 1) >> 1] : -1;
-    table.push({text, count, kept: seen / asked, life, first});
+    table.push({text, count, kept: seen / asked, life: lives[(lives.length - 1) >> 1], first});
   }
   return table.sort((a, b) => b.kept - a.kept || b.count - a.count || a.first - b.first);
 }
 
-/// First forgotten first; strings kept whole to the end are not forgotten at all.
+/// First forgotten first; strings that every later token could see are not forgotten at all.
 function firstForgotten(table) {
   return table.filter(({kept}) => kept < 1).sort((a, b) => a.kept - b.kept || b.count - a.count || a.first - b.first);
 }
 
 /// What was let go when token n came: [{ position, rows }], most rows first.
 function letGo(trace, n, layer = -1, lane = -1) {
-  const rows = new Map();
+  const counts = new Int32Array(trace.T), positions = [];
   for (const at of trace.dropsAt(n)) {
     const row = Math.floor(at / trace.T);
-    const [l, h] = [Math.floor(row / trace.H), row % trace.H];
-    if ((layer >= 0 && l !== layer) || (lane >= 0 && h !== lane)) continue;
-    const j = at % trace.T;
-    rows.set(j, (rows.get(j) ?? 0) + 1);
+    if (layer >= 0 && Math.floor(row / trace.H) !== layer) continue;
+    if (lane >= 0 && row % trace.H !== lane) continue;
+    const j = at - row * trace.T;
+    if (!counts[j]++) positions.push(j);
   }
-  return [...rows]
-      .map(([position, count]) => ({position, rows: count}))
+  return positions.map((position) => ({position, rows: counts[position]}))
       .sort((a, b) => b.rows - a.rows || b.position - a.position);
 }
 
@@ -72,7 +73,8 @@ function meanLogprob(trace) {
   return known.length ? known.reduce((sum, x) => sum + x, 0) / known.length : null;
 }
 
-const number = (x) => Math.round(x).toLocaleString('en-US');
+const inThousands = new Intl.NumberFormat('en-US', {maximumFractionDigits: 0});
+const number = (x) => inThousands.format(x);
 /// "0 %" and "100 %" are said of nothing and everything only.
 function percent(x) {
   if (Number.isNaN(x)) return '–';

@@ -13,6 +13,7 @@ function start() {
     playing: false,
   };
 
+  let gone = {};
   const app = {
     state,
     a: null,
@@ -32,6 +33,12 @@ function start() {
     },
     get unitOf() {
       return app.trace.once(`units ${state.granularity}`, () => unitOf(app.starts));
+    },
+    /// What was let go at the moment on the slider, in the scope.
+    get gone() {
+      const key = [app.traceId(), state.time, state.layer, state.lane].join();
+      if (gone.key !== key) gone = {key, list: letGo(app.trace, state.time, state.layer, state.lane)};
+      return gone.list;
     },
     traceId: () => (app.trace === app.b ? `b ${app.nameOfB} ${app.loads}` : 'a'),
     /// Whose numbers a view shows that cannot show a difference.
@@ -78,16 +85,21 @@ function start() {
 
     redraw(key, only) {
       for (const [name, view] of Object.entries(views))
-        if (!only || only === name) view.pending.add(key);
+        if (!only || only === name) {
+          if (!view.pending.size) view.since = performance.now();
+          view.pending.add(key);
+        }
       frame ??= requestAnimationFrame(draw);
     },
   };
 
+  // What one frame may spend on drawing; style, layout and paint take several times as long.
+  const BUDGET = 1.5;  // ms
   let frame = null, waiting = [];
   const views = {};
   const bound = {
+    text: textView(app),  // first: it asks for the layout, which the others then change
     clock: clockView(app),
-    text: textView(app),
     card: cardView(app),
     summary: summaryView(app),
     heat: heatView(app),
@@ -109,12 +121,14 @@ function start() {
 
   function draw() {
     frame = null;
-    for (const view of Object.values(views)) {
-      if (!view.visible || !view.pending.size) continue;
-      const changed = view.pending;
-      view.pending = new Set();
-      view.drawn = true;
-      view.draw(changed);
+    const begin = performance.now();
+    const behind = Object.values(views).filter((view) => view.visible && view.pending.size);
+    for (const view of behind.sort((a, b) => a.since - b.since)) {
+      if (performance.now() - begin > BUDGET) {
+        frame = requestAnimationFrame(draw);  // those that wait are the first then
+        break;
+      }
+      drawView(view);
     }
     if (frame === null) {
       for (const done of waiting) done();
@@ -126,11 +140,15 @@ function start() {
   function drawRest() {
     const view = Object.values(views).find((one) => !one.drawn && one.pending.size);
     if (!view) return;
+    drawView(view);
+    setTimeout(drawRest);
+  }
+
+  function drawView(view) {
     const changed = view.pending;
     view.pending = new Set();
     view.drawn = true;
     view.draw(changed);
-    setTimeout(drawRest);
   }
 
   function fillChoices(layers, lanes) {
@@ -228,6 +246,7 @@ function start() {
     forgetWidths();
     app.redraw('size');
   }).observe(document.body);
+  new ResizeObserver(() => app.redraw('scroll', 'text')).observe($('text'));  // taller: more of it is in sight
 
   const next = (list, value) => list[(list.indexOf(value) + 1) % list.length];
   document.addEventListener('keydown', (event) => {
@@ -299,11 +318,11 @@ function start() {
       layer: bound.triangle.layer
     },
     ramp: () => ({held: palette.ramp[255], dropped: palette.ramp[0], current: palette.current}),
-    ready: firstPicture(),
+    ready: new Promise((done) => waiting.push(done)).then(firstPicture),
   };
 }
 
-/// When the first full picture was on the screen, in ms since the page was opened.
+/// When what is in sight was first on the screen, in ms since the page was opened.
 function firstPicture() {
   return new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()), 0)));
 }

@@ -2,6 +2,10 @@
 // One line of figures per trace.
 
 function summaryView(app) {
+  /// A path may break after its slashes.
+  const nameOf = (name) =>
+      element('bdi', {}, ...asLabel(name, 200).split(/(?<=\/)/).flatMap((part) => [part, element('wbr')]));
+
   function line(trace, name) {
     const {model, policy, tau, kv} = trace.meta;
     const fact = (term, ...value) => element('div', {}, element('dt', {text: term}), element('dd', {}, ...value));
@@ -19,7 +23,7 @@ function summaryView(app) {
     return element(
         'div', {class: `trace ${name.toLowerCase()}`},
         element(
-            'p', {}, app.b ? element('b', {text: name}) : '', label(model.name, 80),
+            'p', {}, app.b ? element('b', {text: name}) : '', nameOf(model.name),
             app.b && name === 'B' ? element('small', {text: app.nameOfB}) : ''),
         element('dl', {}, ...facts));
   }

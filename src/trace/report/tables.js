@@ -15,6 +15,7 @@ function tablesView(app) {
   }
 
   function fill(table, entries, empty) {
+    const horizon = horizonOf(app.trace);
     if (!entries.length) return table.replaceChildren(element('tr', {}, element('td', {text: empty})));
     const line = ({text, count, kept, life, first}) => element(
         'tr', {},
@@ -32,7 +33,7 @@ function tablesView(app) {
                 label(text, 60))),
         element('td', {text: number(count)}),
         element('td', {}, lifeBar(kept), element('span', {class: 'share', text: percent(kept)})),
-        element('td', {text: life < 0 ? 'never' : number(life)}));
+        element('td', {text: life > horizon ? `>${number(horizon)}` : number(life)}));
     table.replaceChildren(
         element(
             'thead', {},
@@ -40,20 +41,25 @@ function tablesView(app) {
                 'tr', {}, element('th', {text: app.state.granularity}), element('th', {text: 'times'}),
                 element('th', {text: 'kept'}), element('th', {
                   text: 'median life',
-                  title: 'tokens from being read to being dropped in a layer, where it was dropped'
+                  title: 'tokens from being read to being dropped, of the copies in all the layers shown'
                 }))),
         element('tbody', {}, ...entries.map(line)));
   }
 
   function draw() {
     compute();
-    note.textContent = app.whose() + explained;
+    const most = number(horizonOf(app.trace));
+    note.textContent =
+        `${app.whose()}Of the ${most} tokens after each occurrence: the share that could still see it, over ` +
+        `the layers shown. Occurrences nearer to the end are left out.`;
     fill($('most-kept'), tables.mostKept, 'No string occurs so often.');
-    fill($('first-forgotten'), tables.firstForgotten, 'Nothing was forgotten.');
+    fill(
+        $('first-forgotten'), tables.firstForgotten,
+        tables.mostKept.length ? 'Nothing was forgotten.' : 'No string occurs so often.');
   }
   $('occurs').addEventListener('change', () => app.redraw('data', 'strings'));
   const matters = ['data', 'view', 'layer', 'lane', 'granularity'];
-  const note = $('strings').querySelector('.title p'), explained = note.textContent;
+  const note = $('strings').querySelector('.title p');
   return {
     element: $('strings'),
     draw: (changed) => {

@@ -59,6 +59,7 @@ function textView(app) {
     const {trace, state, rows, starts, unitOf} = app;
     const n = state.time;
     const share = (j) => trace.held(rows, j, n);
+    const goneNow = new Set(app.gone.map(({position}) => position));
     const plain = state.granularity === 'token';
     const focused = document.activeElement === box ? cursor : -1;
     const chosen = state.selected >= 0 ? unitOf[state.selected] : -1;
@@ -77,12 +78,7 @@ function textView(app) {
     };
     return (j) => {
       let name = shade(j);
-      if (j <= n)
-        for (const row of rows)
-          if (trace.until[row + j] === n) {
-            name += ' gone-now';
-            break;
-          }
+      if (j <= n && goneNow.has(j)) name += ' gone-now';
       if (j === n) name += ' reading';
       if (unitOf[j] === chosen) name += ' selected';
       if (j === focused) name += ' cursor';

@@ -7,8 +7,13 @@ function triangleView(app) {
   const xs = new Range(1), ys = new Range(1);
   let cursor = null, drawn = null, box = {x: gutter.left, y: 0, w: 1, h: 1};
 
-  // Over all layers the map would be a mean of means; the layer chosen, or the first one, is clearer.
-  const layer = () => Math.max(0, Math.min(app.state.layer, app.trace.L - 1));
+  // Over all layers the map would be a mean of means. Without a choice it shows the layer that is nearest to keeping
+  // half: one that keeps all, or only what is recent, shows little.
+  const telling = (trace) => trace.once('telling layer', () => {
+    const distance = Array.from({length: trace.L}, (_, l) => Math.abs(trace.kept(l) - 0.5));
+    return distance.indexOf(Math.min(...distance));
+  });
+  const layer = () => (app.state.layer < 0 ? telling(app.trace) : Math.min(app.state.layer, app.trace.L - 1));
 
   /// Pixels of the current tokens, which lie on the diagonal.
   const diagonal = (queries, W, {j0, j1}) => (pixels) => queries.forEach((n, r) => {
@@ -151,7 +156,7 @@ function triangleView(app) {
     };
     $('triangle-ramp')
         .replaceChildren(
-            swatch(palette.other, 'current'), swatch(cssOf(palette.ramp[255]), 'attended: still held'),
+            swatch(palette.other, 'current'), swatch(cssOf(palette.ramp[255]), 'can be attended to: still held'),
             swatch(cssOf(palette.ramp[0]), 'masked: dropped before'),
             element('span', {text: 'between: part of the cell'}));
   }
