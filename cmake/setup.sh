@@ -26,7 +26,10 @@ if [[ $1 == ci ]]; then
   need_command clang-format clang-format
   need_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
   need_command qemu-aarch64-static qemu-user-static
+  need_command node nodejs
+  need_command chromium chromium
   need_package libomp-dev
+  python3 -c 'import jsonschema' 2>/dev/null || missing+=(python3-jsonschema)
 fi
 ((${#missing[@]})) || exit 0
 

@@ -16,28 +16,13 @@ export async function launch() {
       [
         '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
         '--disable-background-networking', '--disable-component-update', '--disable-sync', '--hide-scrollbars',
-        '--force-device-scale-factor=1', `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank'
+        '--force-device-scale-factor=1', `--user-data-dir=${profile}`, '--remote-debugging-pipe', 'about:blank'
       ],
-      {stdio: ['ignore', 'ignore', 'pipe']});
-  const address = await new Promise((resolve, reject) => {
-    let said = '';
-    child.stderr.on('data', (text) => {
-      said += text;
-      const found = said.match(/DevTools listening on (ws:\S+)/);
-      if (found) resolve(found[1]);
-    });
-    child.on('exit', (code) => reject(new Error(`chromium left with ${code}: ${said.slice(-400)}`)));
-  });
-  const socket = new WebSocket(address);
-  await new Promise((resolve, reject) => {
-    socket.onopen = resolve;
-    socket.onerror = reject;
-  });
-
+      {stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe']});  // it listens on 3 and speaks on 4
   let last = 0;
   const answers = new Map(), listeners = new Map();
-  socket.onmessage = ({data}) => {
-    const {id, sessionId, method, params, result, error} = JSON.parse(data);
+  const receive = (text) => {
+    const {id, sessionId, method, params, result, error} = JSON.parse(text);
     if (id) {
       const {resolve, reject} = answers.get(id);
       answers.delete(id);
@@ -49,9 +34,26 @@ export async function launch() {
       listeners.get(sessionId)?.(method, params);
     }
   };
+  // Messages end with a zero; parts of one are kept until it does.
+  let parts = [];
+  child.stdio[4].on('data', (bytes) => {
+    for (let end; (end = bytes.indexOf(0)) >= 0; bytes = bytes.subarray(end + 1)) {
+      receive(Buffer.concat([...parts, bytes.subarray(0, end)]).toString());
+      parts = [];
+    }
+    if (bytes.length) parts.push(bytes);
+  });
+  let said = '';
+  child.stderr.on('data', (text) => {
+    said = (said + text).slice(-400);
+  });
+  child.on('exit', (code) => {
+    for (const {reject} of answers.values()) reject(new Error(`chromium left with ${code}: ${said}`));
+  });
+  child.stdio[3].on('error', () => {});  // it has left: said above
   const send = (method, params = {}, sessionId = undefined) => new Promise((resolve, reject) => {
     answers.set(++last, {resolve, reject});
-    socket.send(JSON.stringify({id: last, method, params, sessionId}));
+    child.stdio[3].write(`${JSON.stringify({id: last, method, params, sessionId})}\0`);
   });
 
   return {

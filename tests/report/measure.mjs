@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The figures of a long trace: node --experimental-websocket measure.mjs [TOKENS LAYERS [LANES]]
+// The figures of a long trace: node measure.mjs [TOKENS LAYERS [LANES]]
 // Size of the file, first paint, and what a step of the slider costs, with every view in its turn in sight.
 import {mkdtempSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -18,7 +18,7 @@ writeFileSync(file, report(json));
 const megabytes = statSync(file).size / 1e6;
 
 const browser = await launch();
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const ready = [], paint = [], work = [];
 let page = null;
 for (let i = 0; i < 5; ++i) {

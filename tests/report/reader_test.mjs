@@ -47,6 +47,28 @@ await test('nasty text is shown, and does nothing', async (open) => {
   assert.deepEqual(hidden, []);
 });
 
+await test('words and sentences', async (open) => {
+  const text = [
+    'The', ' glac', 'ier', ',',   ' 17', '43',     ' m', '.',       ' "',     'No',  '!"', ' she', ' said',
+    '.\n', '\n',    ' ש',  'לום', ' e',  '\u0301', 'é',  ' \ufffd', '\ufffd', ' Dr', '.',  'No'
+  ];
+  const json = trace({tokens: text.length, layers: 2, seed: 22, pieces: text});
+  const page = await open(json);
+  const units = async (granularity) => {
+    await page.run((g) => pith.set({granularity: g}), granularity);
+    const starts = await page.run(() => pith.starts());
+    return starts.slice(0, -1).map((begin, u) => text.slice(begin, starts[u + 1]).join(''));
+  };
+  assert.deepEqual(await units('token'), text);
+  assert.deepEqual(await units('word'), [
+    'The', ' glacier', ',', ' 1743', ' m', '.', ' "', 'No', '!"', ' she', ' said', '.\n', '\n', ' שלום', ' e\u0301é',
+    ' \ufffd\ufffd', ' Dr', '.', 'No'
+  ]);
+  assert.deepEqual(
+      await units('sentence'),
+      ['The glacier, 1743 m.', ' "No!"', ' she said.\n\n', ' שלום e\u0301é \ufffd\ufffd Dr.No']);
+});
+
 await test('slider, buttons and the animation', async (open) => {
   const json = trace({tokens: 120, layers: 4, seed: 31});
   const page = await open(json);
@@ -221,6 +243,17 @@ await test('a second trace: given, chosen, dropped, removed', async (open) => {
       (_, j) => near(
           difference[j], j > 120 ? null : plain.heldFraction(a, -1, -1, j, 120) - plain.heldFraction(b, -1, -1, j, 120),
           `A - B of ${j}`));
+  await page.run(() => document.querySelector('#text').scrollIntoView({block: 'center'}));
+  await settle(page);
+  const seen = new Set();
+  for (let j = 0; j <= 120; j += 3) {
+    const classes = (await page.run((at) => pith.classOf(at), j)).split(' ');
+    const d = difference[j], level = Math.ceil(Math.abs(d) * 5 - 1e-9);
+    const name = level === 0 ? 'd0' : `${d > 0 ? 'p' : 'm'}${level}`;
+    assert.ok(classes.includes(name), `${j}: ${classes} for ${d}`);
+    seen.add(name[0]);
+  }
+  assert.equal(seen.size, 3, 'all kinds of difference occur');
   await page.run(() => document.querySelector('#heat').scrollIntoView({block: 'center'}));
   await settle(page);
   const {edges, values} = await page.run(() => pith.heat.drawn());

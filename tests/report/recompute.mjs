@@ -78,7 +78,7 @@ export function strings(trace, layer, lane, units) {
       }
   }
   return new Map([...found.values()].map(({text, count, seen, asked, lives}) => {
-    const ordered = lives.toSorted((a, b) => a - b);
+    const ordered = [...lives].sort((a, b) => a - b);
     return [text, {count, kept: seen / asked, life: ordered[Math.floor((ordered.length - 1) / 2)]}];
   }));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pictures of the report to look at: node --experimental-websocket shots.mjs FOLDER
+// Pictures of the report to look at: node shots.mjs FOLDER
 import {mkdirSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 

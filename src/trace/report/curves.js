@@ -110,6 +110,7 @@ function curvesView(app) {
     return element('span', {}, stroke, name, value === undefined ? '' : ` ${value}`);
   }));
   const timeAt = {};
+  const shown = {rows: [], bytes: []};
 
   function draw() {
     const {a, b, state} = app;
@@ -128,6 +129,7 @@ function curvesView(app) {
         return {...look, ...rest, ys, value: time < trace.T ? number(ys[time]) : '–'};
       })
     ];
+    shown.rows = rows;
     timeAt.rows = chart($('rows'), key, rows, T, time, number);
     keyOf('rows-key', [...rows, {colour: palette.muted, dash: [4, 3], name: `at token ${number(time)}`}]);
     $('rows-title').textContent =
@@ -151,6 +153,7 @@ function curvesView(app) {
         name: b ? name : 'pages in use',
         value: valueOf(trace, 'kv_bytes')
       });
+    shown.bytes = memory;
     timeAt.bytes = chart($('bytes'), key, memory, T, time, bytes);
     keyOf('bytes-key', [...memory, {colour: palette.muted, dash: [4, 3], name: passName(a.pass(time))}]);
     for (const id of ['rows', 'bytes']) $(id).setAttribute('aria-label', $(`${id}-key`).textContent);
@@ -158,5 +161,8 @@ function curvesView(app) {
 
   for (const id of ['rows', 'bytes'])
     $(id).addEventListener('click', (event) => app.setTime(timeAt[id](event.offsetX)));
-  return {element: $('curves'), draw};
+  /// The points of every curve as drawn, [token, value].
+  const points = (list) =>
+      list.map(({name, xs, ys}) => ({name, points: Array.from(ys, (y, i) => [xs ? xs[i] : i, y])}));
+  return {element: $('curves'), draw, drawn: () => ({rows: points(shown.rows), bytes: points(shown.bytes)})};
 }

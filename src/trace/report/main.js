@@ -310,6 +310,7 @@ function start() {
     tables: () => bound.strings.tables(),
     classOf: (j) => bound.text.classes(j),
     heat: {drawn: bound.heat.drawn, range: bound.heat.range},
+    curves: bound.curves.drawn,
     triangle: {
       drawn: bound.triangle.drawn,
       pixel: bound.triangle.pixel,
