@@ -226,6 +226,11 @@ async function compareWords(page, json, seed) {
     isPercent(kept, plain.keptFraction(json, l), `kept of layer ${l}`);
   });
 
+  // Without a choice, the triangle of the layer that is nearest to keeping half.
+  const half = Array.from({length: L}, (_, l) => Math.abs(plain.keptFraction(json, l) - 0.5));
+  await page.run(() => pith.set({layer: -1, lane: -1}));
+  near(half[await page.run(() => pith.triangle.layer())], Math.min(...half), 'the layer of the triangle');
+
   for (const layer of [-1, some(L)]) {
     const n = some(T);
     await page.run((l, at) => {

@@ -308,6 +308,51 @@ await test('a second trace: given, chosen, dropped, removed', async (open) => {
   }
 });
 
+await test('A - B of one head', async (open) => {
+  const a = trace({tokens: 90, layers: 3, lanes: 2, seed: 44});
+  const b = trace({tokens: 90, layers: 3, lanes: 2, seed: 45, textSeed: 44, tau: 0.7});
+  const page = await open(a, b);
+  await page.run(() => {
+    pith.set({view: 'difference', lane: 1, time: 70});
+    document.querySelector('#heat').scrollIntoView({block: 'center'});
+  });
+  await settle(page);
+  const difference = await page.run(() => pith.difference());
+  const {edges, values} = await page.run(() => pith.heat.drawn());
+  for (let j = 0; j <= 70; ++j) {
+    near(difference[j], plain.heldFraction(a, -1, 1, j, 70) - plain.heldFraction(b, -1, 1, j, 70), `A - B of ${j}`);
+    for (let l = 0; l < 3; ++l) {
+      const want = plain.survival(a, l, 1, j, 70) - plain.survival(b, l, 1, j, 70);
+      assert.ok(Math.abs(values[l * (edges.length - 1) + edges.indexOf(j)] - want) < 1e-6, `map of ${l}, ${j}`);
+    }
+  }
+});
+
+await test('a long trace: every view keeps up with a drag', async (open) => {
+  const page = await open(trace({tokens: 6000, layers: 32, seed: 46}));
+  await page.run(() => document.querySelector('#text').scrollIntoView({block: 'start'}));
+  await settle(page);
+  const drawn = await page.run(async () => {
+    const slider = document.querySelector('#time'), seen = {text: new Set(), heat: new Set(), now: new Set()};
+    for (let i = 1; i <= 24; ++i) {
+      slider.value = i * 170;
+      slider.dispatchEvent(new Event('input'));
+      await new Promise(requestAnimationFrame);
+      await new Promise((done) => setTimeout(done));
+      seen.text.add(document.querySelector('#text .reading')?.id);
+      seen.now.add(document.querySelector('#now').textContent);
+      seen.heat.add(pith.heat.drawn().values.findIndex(Number.isNaN));
+    }
+    await pith.idle();
+    seen.last = [document.querySelector('#text .reading').id, document.querySelector('#now').textContent];
+    return {text: seen.text.size, now: seen.now.size, heat: seen.heat.size, last: seen.last};
+  });
+  for (const view of ['text', 'now', 'heat'])
+    assert.ok(drawn[view] >= 8, `${view} was drawn ${drawn[view]} times in 24 frames`);
+  assert.equal(drawn.last[0], `t${24 * 170}`);
+  assert.match(drawn.last[1], /^Token 4,080 of 6,000 /);
+});
+
 await test('a trace that is none', async (open) => {
   const file = join(folder, 'broken.html');
   const json = trace({tokens: 5, layers: 1});
