@@ -98,6 +98,28 @@ void attention(benchmark::State& state, Heads heads, Format format, std::size_t 
       benchmark::Counter::kIsRate);
 }
 
+/// The inner product of prefill's attention on numbers at hand: what its speed is to be compared with.
+void peak(benchmark::State& state, int count) {
+  constexpr std::size_t rows = 48, depth = 64, cols = 48, repeats = 1000;
+  const Threads threads(count);
+  std::vector<Tensor<float>> a(static_cast<std::size_t>(count)), b(a.size()), c(a.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    a[i] = Tensor<float>(rows, depth);
+    b[i] = Tensor<float>(depth, cols);
+    c[i] = Tensor<float>(rows, cols);
+  }
+  for (auto _ : state)
+    threads.gather([&] {
+      threads.run(a.size(), repeats * rows * depth * cols, [&](std::size_t i) {
+        for (std::size_t r = 0; r < repeats; ++r)
+          ops::add_product(a[i].data(), depth, 1, b[i].data(), cols, rows, depth, cols, c[i].data(), cols);
+      });
+    });
+  state.counters["FLOP/s"] = benchmark::Counter(
+      2.0 * static_cast<double>(a.size() * repeats * rows * depth * cols) * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate);
+}
+
 /// Every row judged, none closed.
 void gate(benchmark::State& state, std::size_t rows, int count) {
   Context context({9, 3}, Format::f16, rows, 1);
@@ -124,6 +146,7 @@ const bool registered = [] {
   for (const int threads : {1, 2}) {
     const std::string at = "/threads:" + std::to_string(threads);
     benchmark::RegisterBenchmark(("read_memory" + at).c_str(), read_memory, threads)->UseRealTime();
+    benchmark::RegisterBenchmark(("peak" + at).c_str(), peak, threads)->UseRealTime();
     for (const std::size_t rows : {std::size_t{1024}, std::size_t{8192}}) {
       const std::string size = "/rows:" + std::to_string(rows) + at;
       for (const Format format : {Format::f32, Format::f16, Format::q8_0})
