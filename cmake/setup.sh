@@ -18,7 +18,8 @@ need_command ninja ninja-build
 need_package nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
 if [[ $1 != tool ]]; then
   need_command pkg-config pkg-config
-  need_package libgtest-dev libbenchmark-dev libeigen3-dev
+  need_command python3 python3
+  need_package libgtest-dev libbenchmark-dev libeigen3-dev libpango1.0-dev libgif-dev python3-jsonschema python3-pil
 fi
 if [[ $1 == ci ]]; then
   need_command git git

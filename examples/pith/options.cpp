@@ -103,6 +103,11 @@ SamplerOptions sampler_options(const SamplingOptions& options) {
   return sampler;
 }
 
+std::optional<Token> bos_of(const Tokenizer& tokenizer) {
+  const std::vector<Token> tokens = tokenizer.encode("a");
+  return !tokens.empty() && tokens.front() == tokenizer.bos() ? tokenizer.bos() : std::nullopt;
+}
+
 std::string read_file(const std::string& path) {
   std::ifstream file;
   if (path != "-") {

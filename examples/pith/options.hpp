@@ -58,6 +58,9 @@ struct SamplingOptions {
 void add_options(CLI::App& app, SamplingOptions& options);
 SamplerOptions sampler_options(const SamplingOptions& options);
 
+/// The token that the tokenizer puts before a text.
+std::optional<Token> bos_of(const Tokenizer& tokenizer);
+
 /// All bytes of a file; "-" is stdin. Throws Error (file).
 std::string read_file(const std::string& path);
 

@@ -31,12 +31,6 @@ struct PerplexityOptions {
   std::optional<int> stride;
 };
 
-/// The token that the tokenizer puts before a text.
-std::optional<Token> bos_of(const Tokenizer& tokenizer) {
-  const std::vector<Token> tokens = tokenizer.encode("a");
-  return !tokens.empty() && tokens.front() == tokenizer.bos() ? tokenizer.bos() : std::nullopt;
-}
-
 struct Result {
   double nll = 0;          // sum, in nats
   std::size_t scored = 0;  // tokens

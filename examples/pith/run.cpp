@@ -182,15 +182,10 @@ std::string memory(const Kept& kept, const CacheStats& stats) {
          bytes_text(static_cast<double>(stats.bytes_dense));
 }
 
-void show(const Generation& g, const DropAt& drop_at, const Tokenizer& tokenizer, const std::string& closing,
-          const Tool& tool) {
-  const Stream stream = tool.json ? Stream::err : Stream::out;
-  std::ostream& out = tool.json ? std::cerr : std::cout;
+std::vector<Token> whole(const Generation& g) {
   std::vector<Token> tokens = g.prompt;
   tokens.insert(tokens.end(), g.tokens.begin(), g.tokens.end());
-  out << '\n';
-  show_held(out, tokenizer, tokens, held_by(drop_at), has_colour(stream) ? Marks::colour : Marks::plain);
-  out << closing << '\n';
+  return tokens;
 }
 
 Exit run(const RunOptions& options, const Tool& tool) {
@@ -210,7 +205,7 @@ Exit run(const RunOptions& options, const Tool& tool) {
   Kept kept;
   kept.add(drop_at);
   if (!tool.json) std::cout << '\n';
-  if (options.show) show(g, drop_at, tokenizer, memory(kept, stats), tool);
+  if (options.show) show(tool, tokenizer, whole(g), drop_at, memory(kept, stats));
   if (tool.json)
     print({{"prompt_tokens", g.prompt.size()},
            {"tokens", g.tokens},

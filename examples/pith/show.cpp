@@ -3,13 +3,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iostream>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "pith/trace.hpp"
+
 namespace pith::tool {
 
 namespace {
+
+enum class Marks { colour, plain };
 
 /// How a stretch of text is set off: what stands before and after it.
 struct Mark {
@@ -74,9 +80,7 @@ void write(std::ostream& out, const Stretch& stretch) {
   }
 }
 
-}  // namespace
-
-void show_held(std::ostream& out, const Tokenizer& tokenizer, std::span<const Token> tokens,
+void show_text(std::ostream& out, const Tokenizer& tokenizer, std::span<const Token> tokens,
                std::span<const double> held, Marks marks) {
   const auto mark_of = marks == Marks::colour ? coloured : plain;
   for (const Stretch& stretch : stretches(tokenizer, tokens, held, mark_of)) write(out, stretch);
@@ -87,6 +91,48 @@ void show_held(std::ostream& out, const Tokenizer& tokenizer, std::span<const To
   out << (marks == Marks::colour ? " (the fainter, the fewer), " : ", ");
   write(out, {mark_of(0), "forgotten"});
   out << " by all\n";
+}
+
+/// Means of at most `width` equal parts of the values, as blocks whose height is their fraction of `top`.
+std::string sparkline(std::span<const double> values, double top, std::size_t width) {
+  constexpr std::string_view blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  const std::size_t parts = std::min(width, values.size());
+  std::string line;
+  for (std::size_t i = 0; i < parts; ++i) {
+    const std::size_t first = i * values.size() / parts, past = (i + 1) * values.size() / parts;
+    const std::span<const double> part = values.subspan(first, past - first);
+    const double mean = std::accumulate(part.begin(), part.end(), 0.0) / static_cast<double>(part.size());
+    line += blocks[static_cast<std::size_t>(std::clamp(std::ceil(mean / top * 8), 1.0, 8.0)) - 1];
+  }
+  return line;
+}
+
+void show_rows(std::ostream& out, const DropAt& drop_at) {
+  constexpr std::size_t width = 40;
+  double top = 1;
+  for (const auto& layer : drop_at)
+    for (const double rows : kept_rows(layer)) top = std::max(top, rows);
+  Kept kept;
+  kept.add(drop_at);
+  out << "\nrows that each query sees, from the first to the last (█ = " << std::lround(top) << ")\n";
+  for (std::size_t l = 0; l < drop_at.size(); ++l) {
+    const std::vector<double> rows = kept_rows(drop_at[l]);
+    if (rows.empty()) continue;
+    out << "layer " << l << (l < 10 ? "   " : "  ") << sparkline(rows, top, width) << "  " << std::lround(rows.back())
+        << " of " << rows.size() << " at the end, " << percent_text(kept.per_layer()[l]) << " kept\n";
+  }
+}
+
+}  // namespace
+
+void show(const Tool& tool, const Tokenizer& tokenizer, std::span<const Token> tokens, const DropAt& drop_at,
+          std::string_view closing) {
+  const Stream stream = tool.json ? Stream::err : Stream::out;
+  std::ostream& out = tool.json ? std::cerr : std::cout;
+  out << '\n';
+  show_text(out, tokenizer, tokens, held_by(drop_at), has_colour(stream) ? Marks::colour : Marks::plain);
+  show_rows(out, drop_at);
+  out << closing << '\n';
 }
 
 }  // namespace pith::tool

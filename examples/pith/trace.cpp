@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT
-// pith trace: generates from a prompt, or reads a text, and writes what was forgotten, when and by whom.
+// pith trace: generates from a prompt, or reads a text, and writes what was forgotten, when and by whom. With
+// --aggregate it reads a text of any length in windows, and says which kinds of tokens are kept, and how long.
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "aggregate.hpp"
 #include "command.hpp"
+#include "interrupt.hpp"
 #include "options.hpp"
 #include "pith/trace.hpp"
+#include "raster.hpp"
+#include "show.hpp"
+#include "token_class.hpp"
 
 namespace pith::tool {
 namespace {
@@ -18,8 +25,8 @@ struct TraceOptions {
   CacheOptions cache;
   SamplingOptions sampling;
   int tokens = 120;
-  bool evaluate = false;
-  std::optional<std::string> html, svg, compare;
+  bool evaluate = false, aggregate = false, show = false;
+  std::optional<std::string> html, svg, png, gif, csv, compare;
 };
 
 void write_file(const std::string& path, const std::string& text) {
@@ -30,8 +37,9 @@ void write_file(const std::string& path, const std::string& text) {
 /// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
 Trace record(const TraceOptions& options, const Model& model, const Tokenizer& tokenizer, const Tool& tool,
              std::span<const Token> prompt, int count) {
+  const Interrupt interrupt;
   Tracer tracer;
-  SessionOptions session_options = pith::tool::session_options(options.cache, model, tool);
+  SessionOptions session_options = tool::session_options(options.cache, model, tool);
   session_options.logits = Logits::all;
   Session session(model, tracer.attach(std::move(session_options)));
   Sampler sample(sampler_options(options.sampling));
@@ -40,7 +48,7 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
   const std::size_t end = std::min(prompt.size() + static_cast<std::size_t>(count), context_of(options.cache, model));
   std::size_t next = 1;  // the position that the next logits speak of
   while (!session.idle())
-    for (const Output& output : session.step()) {
+    for (const Output& output : session.step(interrupt.token())) {
       if (next < prompt.size()) {
         tracer.predicted(id, next, output.logits, prompt[next]);
       } else if (next < end) {
@@ -55,7 +63,14 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
   return tracer.trace(session, id);
 }
 
-Exit run(const TraceOptions& options, const Tool& tool) {
+/// Not more frames than can be watched.
+void write_animation(const std::string& path, const Trace& trace, const Tokenizer& tokenizer) {
+  constexpr std::size_t most = 160;
+  const std::size_t n = trace.tokens.size(), frames = std::min(n, most);
+  write_gif(path, frames, [&](std::size_t i) { return draw_moment(trace, tokenizer, (i + 1) * n / frames); });
+}
+
+Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const Model model = load(options.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.path);
   const std::vector<Token> prompt = tokenizer.encode(options.text.read());
@@ -67,10 +82,77 @@ Exit run(const TraceOptions& options, const Tool& tool) {
                        .kv = *format_named(options.cache.kv),
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
-  if (options.svg) write_file(*options.svg, to_svg(trace, tokenizer));
+  if (options.svg) write_file(*options.svg, to_svg(draw(trace, tokenizer)));
+  if (options.png) write_png(*options.png, draw(trace, tokenizer));
+  if (options.gif) write_animation(*options.gif, trace, tokenizer);
   if (options.html) write_file(*options.html, to_html(json, options.compare ? read_file(*options.compare) : "null"));
-  if (tool.json || (!options.svg && !options.html)) std::cout << json << '\n';
+  if (options.show) {
+    Kept kept;
+    kept.add(trace.drop_at);
+    show(tool, tokenizer, trace.tokens, trace.drop_at, "kept " + percent_text(kept.mean()) + " of the context");
+  }
+  if (tool.json || !(options.svg || options.png || options.gif || options.html || options.show))
+    std::cout << json << '\n';
   return Exit::ok;
+}
+
+/// The text in windows of -c tokens, each a fresh sequence, one after the other; where the tokenizer begins its texts
+/// with a BOS, so does every window.
+Exit trace_corpus(const TraceOptions& options, const Tool& tool) {
+  const Model model = load(options.model);
+  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const std::vector<Token> text = tokenizer.encode(options.text.read(), Specials::plain);
+  if (text.empty()) fail(ErrorCode::argument, "text", "text (-f FILE or -p TEXT)", "none");
+  const std::optional<Token> bos = bos_of(tokenizer);
+  const std::size_t prefix = bos ? 1 : 0, context = context_of(options.cache, model);
+  if (context <= prefix)
+    fail(ErrorCode::argument, "context", "at least " + std::to_string(prefix + 1) + " tokens", std::to_string(context));
+
+  SessionOptions session_options = tool::session_options(options.cache, model, tool);
+  session_options.record_drops = true;
+  Session session(model, std::move(session_options));
+  Aggregate aggregate(static_cast<std::size_t>(model.config().n_layers));
+  tool::Progress progress(tool);
+  const Interrupt interrupt;
+  for (std::size_t start = 0; start < text.size(); start += context - prefix) {
+    const std::size_t count = std::min(context - prefix, text.size() - start);
+    std::vector<Token> window(text.begin() + static_cast<std::ptrdiff_t>(start),
+                              text.begin() + static_cast<std::ptrdiff_t>(start + count));
+    if (bos) window.insert(window.begin(), *bos);
+    const SequenceId sequence = session.add(window);
+    while (!session.idle()) session.step(interrupt.token());
+    aggregate.add(classify(window, tokenizer), session.drop_at(sequence));
+    session.finish(sequence);
+    progress.show(std::to_string(start + count) + " of " + std::to_string(text.size()) + " tokens");
+  }
+  progress.clear();
+
+  const std::string policy = policy_name(options.cache, model);
+  if (options.csv) write_file(*options.csv, to_csv(aggregate));
+  if (options.svg || options.png) {
+    const Drawing chart =
+        draw_chart(aggregate, options.model.path + ", policy " + policy + ", tau " +
+                                  number_text(options.cache.tau.value_or(0), 2) + ": " +
+                                  percent_text(aggregate.kept()) + " kept of " + std::to_string(aggregate.tokens()) +
+                                  " tokens in windows of " + std::to_string(context));
+    if (options.svg) write_file(*options.svg, to_svg(chart));
+    if (options.png) write_png(*options.png, chart);
+  }
+  if (tool.json) {
+    nlohmann::ordered_json out{
+        {"format", "pith-aggregate/1"},         {"model", options.model.path}, {"policy", policy},
+        {"tau", options.cache.tau.value_or(0)}, {"kv", options.cache.kv},      {"context", context}};
+    out.update(to_json(aggregate));
+    print(out);
+  } else if (!(options.csv || options.svg || options.png)) {
+    std::cout << to_text(aggregate);
+  }
+  return Exit::ok;
+}
+
+Exit run(const TraceOptions& options, const Tool& tool) {
+  if (options.png || options.gif) require_raster();  // before the work, not after it
+  return options.aggregate ? trace_corpus(options, tool) : trace_one(options, tool);
 }
 
 }  // namespace
@@ -84,10 +166,31 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_options(command, options.sampling);
   command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")->check(CLI::NonNegativeNumber);
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
-  command.add_option("--html", options.html, "Write a report that opens in a browser")->type_name("FILE");
-  command.add_option("--svg", options.svg, "Write a picture: the text as it was kept, and each layer's map")
+  command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
+  auto* const html =
+      command.add_option("--html", options.html, "Write a report that opens in a browser")->type_name("FILE");
+  command
+      .add_option("--svg", options.svg,
+                  "Write a picture: the text as it was kept, and each layer's map of who sees whom")
       ->type_name("FILE");
-  command.add_option("--compare", options.compare, "A second trace (JSON) for the report")->type_name("FILE");
+  command.add_option("--png", options.png, "Write the same picture as pixels")->type_name("FILE");
+  auto* const gif =
+      command.add_option("--gif", options.gif, "Write an animation: the picture, token by token")->type_name("FILE");
+  auto* const compare =
+      command.add_option("--compare", options.compare, "A second trace (JSON) for the report")->type_name("FILE");
+  auto* const aggregate =
+      command
+          .add_flag("--aggregate", options.aggregate,
+                    "Of the given text, in windows of -c tokens: the fraction kept by layer, by distance, by class of "
+                    "token, by position of token and query; --svg and --png are charts of it")
+          ->excludes("--eval")
+          ->excludes("--show")
+          ->excludes(html)
+          ->excludes(gif)
+          ->excludes(compare);
+  command.add_option("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")
+      ->needs(aggregate)
+      ->type_name("FILE");
 }
 
 }  // namespace pith::tool

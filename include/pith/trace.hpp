@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/drawing.hpp"
 #include "pith/session.hpp"
 #include "pith/tokenizer.hpp"
 
@@ -86,9 +87,17 @@ std::string to_html(std::string_view trace_json, std::string_view other_json = "
 /// Fraction of the layers (and lanes) that still hold each token before query `now` attends.
 std::vector<float> held(const Trace& trace, std::size_t now);
 
-/// Two pictures of the paper (arXiv 2305.15805, figures 1 and 5) in one: the text, each token shaded by the fraction of
-/// layers that hold it at the end and struck through where none does, with arrows from the token that dropped most to
-/// what it dropped; and for each layer the map of who sees whom.
-std::string to_svg(const Trace& trace, const Tokenizer& tokenizer);
+/// How many rows of a layer each query sees, mean over its lanes: [position].
+std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at);
+
+/// Two pictures of the paper (arXiv 2305.15805) in one. The text, each token shaded by the fraction of layers that hold
+/// it at the end and struck through where none does, with arrows from the tokens that dropped most to what they
+/// dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of the rows that
+/// each query sees.
+Drawing draw(const Trace& trace, const Tokenizer& tokenizer);
+
+/// The same when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a frame
+/// of an animation. All frames of a trace have one size.
+Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now);
 
 }  // namespace pith

@@ -156,6 +156,10 @@ bool is_mark(char32_t code) {
   return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
 }
 
+std::size_t columns(char32_t code) {
+  return static_cast<std::size_t>(std::max(0, utf8proc_charwidth(static_cast<utf8proc_int32_t>(code))));
+}
+
 std::string normalize(std::string_view text, Form form) {
   if (ascii_prefix(text) == text.size()) return std::string(text);  // every form leaves ASCII alone
 

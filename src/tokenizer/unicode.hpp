@@ -35,6 +35,9 @@ bool is_number(char32_t code);       // category N
 bool is_word(char32_t code);         // letters, marks, digits, connectors: \w of a Unicode-aware regex
 bool is_mark(char32_t code);         // category M
 
+/// Columns of a character in a monospaced face: 2 for wide ones, 0 for marks, joiners and control characters.
+std::size_t columns(char32_t code);
+
 /// The functions below expect UTF-8.
 std::string normalize(std::string_view text, Form form);
 std::string lowercase(std::string_view text);

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "pith/tensor/ops.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace pith {
@@ -18,15 +19,20 @@ constexpr float unknown = std::numeric_limits<float>::quiet_NaN();
 
 /// Log-probability of `token` and entropy of softmax(logits), in nats.
 std::pair<float, float> judge(std::span<const float> logits, Token token) {
-  const double largest = *std::ranges::max_element(logits);
-  double sum = 0, weighted = 0;  // of e^(x - largest), and of (x - largest) e^(x - largest)
-  for (const float logit : logits) {
-    const double x = static_cast<double>(logit) - largest;
-    sum += std::exp(x);
-    weighted += x * std::exp(x);
+  constexpr std::size_t part = 256;   // at a time, so that the scratch stays in the nearest cache
+  constexpr float negligible = -100;  // e^x of it; -infinity would make x e^x a NaN
+  float shifted[part], weights[part];
+  const float largest = ops::max(logits.data(), logits.size());
+  double sum = 0, weighted = 0;  // of e^x, and of x e^x, for x = logit - largest
+  for (std::size_t first = 0; first < logits.size(); first += part) {
+    const std::size_t n = std::min(part, logits.size() - first);
+    for (std::size_t i = 0; i < n; ++i) shifted[i] = std::max(logits[first + i] - largest, negligible);
+    std::copy_n(shifted, n, weights);
+    sum += static_cast<double>(ops::exp_shifted(weights, 0, n));
+    weighted += static_cast<double>(ops::dot(shifted, weights, n));
   }
   const double log_sum = std::log(sum);
-  const double x = static_cast<double>(logits[static_cast<std::size_t>(token)]) - largest;
+  const double x = static_cast<double>(logits[static_cast<std::size_t>(token)]) - static_cast<double>(largest);
   return {static_cast<float>(x - log_sum), static_cast<float>(log_sum - weighted / sum)};
 }
 
@@ -60,6 +66,21 @@ std::vector<float> held(const Trace& trace, std::size_t now) {
         if (lane[j] < 0 || static_cast<std::size_t>(lane[j]) > now)
           share[j] += 1.0f / static_cast<float>(trace.drop_at.size() * layer.size());
   return share;
+}
+
+std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at) {
+  if (drop_at.empty()) return {};
+  const std::size_t n = drop_at[0].size();
+  std::vector<double> change(n + 1);  // from the query before
+  for (const auto& lane : drop_at)
+    for (std::size_t j = 0; j < n; ++j) {
+      change[j] += 1;
+      if (lane[j] >= 0) change[std::min(n, static_cast<std::size_t>(lane[j]))] -= 1;
+    }
+  std::vector<double> rows(n);
+  double live = 0;
+  for (std::size_t i = 0; i < n; ++i) rows[i] = (live += change[i]) / static_cast<double>(drop_at.size());
+  return rows;
 }
 
 struct Tracer::Impl {

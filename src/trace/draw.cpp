@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pith/error.hpp"
+#include "pith/trace.hpp"
+#include "tokenizer/unicode.hpp"
+
+namespace pith {
+
+namespace {
+
+constexpr double letter_size = 14, column = 8.4, line_height = 32, box = 20, margin = 20;  // pixels
+constexpr std::size_t line_columns = 108;
+constexpr double page_width = 2 * margin + line_columns * column;
+constexpr std::size_t most_cells = 300;  // per side of a map
+constexpr double map_size = 150, panel_gap = 18, title = 20, curve = 30, panel_end = 26;
+constexpr std::size_t shades = 8;  // of a cell of the map that stands for several pairs
+
+constexpr Colour white{255, 255, 255}, ink{28, 33, 39}, faint{87, 96, 106}, gone{230, 233, 237}, seen{31, 95, 168},
+    self{217, 119, 6}, strike{179, 38, 30};
+constexpr Colour arrow_colours[] = {{179, 38, 30}, {20, 120, 70}, {123, 63, 160},
+                                    {170, 100, 0}, {0, 110, 130}, {160, 30, 100}};
+constexpr std::size_t most_arrows = 60;  // of one token, and of several together
+
+std::string format(const char* pattern, double value) {
+  char text[64];
+  std::snprintf(text, sizeof(text), pattern, value);
+  return text;
+}
+
+// --- The text --------------------------------------------------------------------------------------------------------
+
+/// Tokens that make whole characters together: mostly one.
+struct Group {
+  std::size_t first = 0, count = 0;  // tokens
+  std::string text;
+};
+
+std::vector<Group> groups_of(std::span<const Token> tokens, const Tokenizer& tokenizer) {
+  std::vector<Group> groups;
+  std::string bytes;  // of the group in the making
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view piece = tokenizer.piece(tokens[i]);
+    bytes += piece.empty() ? tokenizer.decode(tokens.subspan(i, 1), Tokenizer::Show::with_specials) : piece;
+    if (i + 1 < tokens.size() && text::unfinished_bytes(bytes) > 0) continue;
+    groups.push_back({first, i + 1 - first, text::repair(bytes)});
+    bytes.clear();
+    first = i + 1;
+  }
+  return groups;
+}
+
+/// Control characters become their pictures, and blanks are blanks.
+std::string visible(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const text::Character c = text::first_character(text);
+    text.remove_prefix(c.bytes);
+    if (c.code < 0x20)
+      text::append(out, 0x2400 + c.code);
+    else if (c.code >= 0x7f && c.code < 0xa0)
+      text::append(out, 0xfffd);
+    else
+      text::append(out, text::is_whitespace(c.code) ? U' ' : c.code);
+  }
+  return out;
+}
+
+struct Place {
+  double x = 0, y = 0, width = 0;  // y: of the box's upper edge
+
+  double middle() const { return x + width / 2; }
+};
+
+struct Text {
+  std::vector<Place> places;  // of the tokens
+  std::vector<Label> words;   // in the order of `groups`
+  std::vector<Group> groups;
+  double end = 0;
+};
+
+/// Tokens stand from left to right in the order in which they were read, whatever their script.
+Text set_text(std::vector<Group> groups, double top) {
+  Text text;
+  std::size_t at = 0, row = 0;
+  for (const Group& group : groups) {
+    const std::string shown = visible(group.text);
+    const std::size_t n = std::min(line_columns, std::max(group.count, columns(shown)));
+    if (at + n > line_columns) at = 0, ++row;
+    const double x = margin + static_cast<double>(at) * column, y = top + static_cast<double>(row) * line_height;
+    const double width = static_cast<double>(n) * column;
+    for (std::size_t i = 0; i < group.count; ++i) {
+      const double share = width / static_cast<double>(group.count);
+      text.places.push_back({x + static_cast<double>(i) * share, y, share});
+    }
+    const std::size_t blanks = std::min(shown.find_first_not_of(' '), shown.size());
+    const std::string_view rest = std::string_view(shown).substr(blanks);
+    const std::string_view word = rest.substr(0, rest.find_last_not_of(' ') + 1);
+    Label letters = label(word, x + static_cast<double>(std::min(blanks, n - 1)) * column, y + 15, ink, letter_size);
+    // A token longer than a line is squeezed into one.
+    letters.width = std::min(letters.width, width);
+    text.words.push_back(std::move(letters));
+    at += n;
+    if (group.text.find('\n') != std::string::npos) at = 0, ++row;
+    text.end = y + line_height;
+  }
+  text.groups = std::move(groups);
+  return text;
+}
+
+void draw_text(Drawing& drawing, const Text& text, std::span<const float> share, std::size_t now,
+               const std::vector<Shape>& arrows) {
+  for (std::size_t j = 0; j < now; ++j) {
+    const Place& p = text.places[j];
+    const Colour ground = blend(white, seen, 0.85 * static_cast<double>(share[j]));
+    if (!(ground == white)) drawing.shapes.push_back(Rect{p.x, p.y, p.width, box, ground});
+  }
+  drawing.shapes.insert(drawing.shapes.end(), arrows.begin(), arrows.end());
+  for (std::size_t g = 0; g < text.groups.size(); ++g) {
+    const Group& group = text.groups[g];
+    if (group.first + group.count > now) break;
+    Label word = text.words[g];
+    float held_by = 0;
+    for (std::size_t i = 0; i < group.count; ++i) held_by = std::max(held_by, share[group.first + i]);
+    if (held_by > 0.55f) word.fill = white;
+    if (!word.text.empty()) drawing.shapes.push_back(std::move(word));
+  }
+  for (std::size_t j = 0; j < now; ++j) {
+    const Place& p = text.places[j];
+    const double y = p.y + box / 2;
+    if (share[j] <= 0) drawing.shapes.push_back(Line{{{p.x, y}, {p.x + p.width, y}}, strike, 1.2});
+  }
+}
+
+// --- Who dropped what ------------------------------------------------------------------------------------------------
+
+using Dropped = std::map<std::size_t, double>;  // token, fraction of the lanes in which it was dropped
+
+/// For each token what it dropped.
+std::vector<Dropped> droppers(const Trace& trace) {
+  std::vector<Dropped> all(trace.tokens.size());
+  for (const auto& layer : trace.drop_at)
+    for (const auto& lane : layer)
+      for (std::size_t j = 0; j < lane.size(); ++j)
+        if (lane[j] >= 0 && static_cast<std::size_t>(lane[j]) < all.size())
+          all[static_cast<std::size_t>(lane[j])][j] += 1 / static_cast<double>(trace.drop_at.size() * layer.size());
+  return all;
+}
+
+Arrow arrow(const Place& from, const Place& to, Colour colour, double share) {
+  // Within a line it stays between the lines.
+  const double bow = from.y == to.y ? std::min(12.0, 6 + std::abs(from.middle() - to.middle()) / 20) : 16;
+  const double x0 = from.middle(), x1 = to.middle();
+  return {{x0, from.y}, {x0, from.y - bow}, {x1, to.y - bow}, {x1, to.y}, blend(white, colour, 0.45 + 0.55 * share),
+          1 + share};
+}
+
+void add_arrows(std::vector<Shape>& shapes, const Text& text, std::size_t from, const Dropped& dropped, Colour colour) {
+  const Place& place = text.places[from];
+  const std::size_t step = (dropped.size() + most_arrows - 1) / most_arrows;
+  std::size_t i = 0;
+  for (const auto& [j, share] : dropped)
+    if (i++ % step == 0) shapes.push_back(arrow(place, text.places[j], colour, share));
+  if (dropped.empty()) return;
+  const double left = place.x, right = place.x + place.width, bottom = place.y + box;
+  shapes.push_back(
+      Line{{{left, place.y}, {right, place.y}, {right, bottom}, {left, bottom}, {left, place.y}}, colour, 1.5});
+}
+
+/// From the tokens that dropped most, as many as can be told apart.
+std::vector<Shape> greatest_drops(const Trace& trace, const Text& text) {
+  const std::vector<Dropped> all = droppers(trace);
+  std::vector<std::size_t> order(all.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return all[a].size() > all[b].size(); });
+  std::vector<Shape> shapes;
+  std::size_t drawn = 0, arrows = 0;
+  for (const std::size_t i : order) {
+    if (all[i].empty() || drawn == std::size(arrow_colours) || (drawn > 0 && arrows + all[i].size() > most_arrows))
+      break;
+    add_arrows(shapes, text, i, all[i], arrow_colours[drawn]);
+    arrows += all[i].size();
+    ++drawn;
+  }
+  return shapes;
+}
+
+// --- The maps --------------------------------------------------------------------------------------------------------
+
+/// Tokens per cell of a map, and cells per side, each of a whole number of half pixels.
+struct Grid {
+  std::size_t tokens, cells;
+  double cell;  // pixels
+
+  explicit Grid(std::size_t n) {
+    tokens = (n + most_cells - 1) / most_cells;
+    cells = (n + tokens - 1) / tokens;
+    cell = std::min(16.0, std::max(1.0, std::round(2 * map_size / static_cast<double>(cells))) / 2);
+  }
+  double side() const { return cell * static_cast<double>(cells); }
+};
+
+/// Of the pairs (query, token) of each cell on or below the diagonal, the fraction that is visible: [token][query].
+std::vector<std::vector<double>> visible_pairs(const std::vector<std::vector<std::int32_t>>& lanes, const Grid& grid,
+                                               std::size_t n) {
+  std::vector<std::vector<double>> seen_pairs(grid.cells, std::vector<double>(grid.cells)), pairs = seen_pairs;
+  for (const auto& lane : lanes)
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::size_t until = lane[j] < 0 ? n : static_cast<std::size_t>(lane[j]);
+      for (std::size_t q = j / grid.tokens; q < grid.cells; ++q) {
+        const std::size_t first = std::max(j, q * grid.tokens), past = std::min(n, (q + 1) * grid.tokens);
+        pairs[j / grid.tokens][q] += static_cast<double>(past - first);
+        if (until > first) seen_pairs[j / grid.tokens][q] += static_cast<double>(std::min(until, past) - first);
+      }
+    }
+  for (std::size_t j = 0; j < grid.cells; ++j)
+    for (std::size_t q = j; q < grid.cells; ++q) seen_pairs[j][q] /= pairs[j][q];
+  return seen_pairs;
+}
+
+/// The map of the queries before `now`.
+void draw_map(Drawing& drawing, const std::vector<std::vector<std::int32_t>>& lanes, std::size_t n, std::size_t now,
+              double x, double y) {
+  const Grid grid(n);
+  const auto share = visible_pairs(lanes, grid, n);
+  const std::size_t rows = (now + grid.tokens - 1) / grid.tokens;
+  std::vector<std::pair<std::size_t, Rect>> runs;  // by shade
+  for (std::size_t j = 0; j < rows; ++j) {
+    const auto shade = [&](std::size_t q) { return static_cast<std::size_t>(std::lround(share[j][q] * shades)); };
+    const double left = x + static_cast<double>(j) * grid.cell;
+    for (std::size_t q = j, past = j; q < rows; q = past) {
+      while (past < rows && shade(past) == shade(q)) ++past;
+      runs.push_back(
+          {shade(q),
+           {left, y + static_cast<double>(q) * grid.cell, grid.cell, static_cast<double>(past - q) * grid.cell,
+            blend(gone, seen, static_cast<double>(shade(q)) / shades)}});
+    }
+    runs.push_back({shades + 1, {left, y + static_cast<double>(j) * grid.cell, grid.cell, grid.cell, self}});
+  }
+  std::ranges::stable_sort(runs, {}, [](const auto& run) { return run.first; });
+  for (auto& [shade, rect] : runs) drawing.shapes.push_back(rect);
+}
+
+/// The rows that each query before `now` sees, under the line of a cache that forgets nothing.
+void draw_curve(Drawing& drawing, std::span<const double> rows, std::size_t now, double x, double y, double width) {
+  const auto n = static_cast<double>(rows.size());
+  const auto at = [&](double position, double value) {
+    return Point{x + position / n * width, y + curve * (1 - value / n)};
+  };
+  drawing.shapes.push_back(Line{{at(0, 0), at(n, n)}, gone, 1});
+  drawing.shapes.push_back(Line{{at(0, 0), at(n, 0)}, gone, 1});
+  Line line{{at(0, 0)}, seen, 1.4};
+  const std::size_t step = std::max<std::size_t>(1, rows.size() / 320);
+  for (std::size_t i = 0; i < now; ++i)
+    if (i % step == 0 || i + 1 == now) line.points.push_back(at(static_cast<double>(i + 1), rows[i]));
+  drawing.shapes.push_back(std::move(line));
+}
+
+/// Height of the panels' rows is that of all layers.
+double draw_layers(Drawing& drawing, const Trace& trace, std::size_t now, double top) {
+  const std::size_t n = trace.tokens.size();
+  const double side = Grid(n).side();
+  const double panel_width = std::max(side, 140.0) + panel_gap, panel_height = title + side + 8 + curve + panel_end;
+  const auto per_row = static_cast<std::size_t>((page_width - 2 * margin + panel_gap) / panel_width);
+  for (std::size_t l = 0; l < trace.drop_at.size(); ++l) {
+    const double x = margin + static_cast<double>(l % per_row) * panel_width;
+    const double y = top + static_cast<double>(l / per_row) * panel_height + title;
+    const std::vector<double> rows = kept_rows(trace.drop_at[l]);
+    double kept = 0;  // pairs
+    for (std::size_t i = 0; i < now; ++i) kept += rows[i];
+    const auto m = static_cast<double>(now);
+    drawing.shapes.push_back(label(
+        "layer " + std::to_string(l) + ": " + format("%.0f %% kept", 100 * kept / (m * (m + 1) / 2)), x, y - 7, faint));
+    draw_map(drawing, trace.drop_at[l], n, now, x, y);
+    draw_curve(drawing, rows, now, x, y + side + 8, side);
+    drawing.shapes.push_back(
+        label(format("%.0f", rows[now - 1]) + " of " + std::to_string(now) + " rows", x, y + side + curve + 22, faint));
+  }
+  return top + static_cast<double>((trace.drop_at.size() + per_row - 1) / per_row) * panel_height;
+}
+
+// --- The page --------------------------------------------------------------------------------------------------------
+
+/// Small squares or strokes with what they mean, from left to right.
+class Legend {
+ public:
+  Legend(Drawing& drawing, double y) : drawing_(drawing), y_(y) {}
+
+  Legend& square(Colour fill, std::string_view meaning) {
+    drawing_.shapes.push_back(Rect{x_, y_ - 10, 12, 12, fill});
+    return words(meaning, 18);
+  }
+  Legend& stroke(Colour colour, std::string_view meaning) {
+    drawing_.shapes.push_back(Line{{{x_, y_ - 4}, {x_ + 12, y_ - 4}}, colour, 1.4});
+    return words(meaning, 18);
+  }
+  Legend& arrow(Colour colour, std::string_view meaning) {
+    drawing_.shapes.push_back(Arrow{{x_, y_ - 4}, {x_ + 4, y_ - 4}, {x_ + 8, y_ - 4}, {x_ + 14, y_ - 4}, colour, 1.4});
+    return words(meaning, 20);
+  }
+  Legend& words(std::string_view meaning, double indent = 0) {
+    drawing_.shapes.push_back(label(meaning, x_ + indent, y_, faint));
+    x_ += indent + text_width(meaning, 11) + 16;
+    return *this;
+  }
+
+ private:
+  Drawing& drawing_;
+  double x_ = margin, y_;
+};
+
+enum class When { end, moment };
+
+Drawing page(const Trace& trace, const Tokenizer& tokenizer, std::size_t now, When when) {
+  Drawing drawing{page_width, 0, {}};
+  const Text text = set_text(groups_of(trace.tokens, tokenizer), margin + 36);
+  Legend(drawing, margin + 8)
+      .words(when == When::end ? "held at the end by" : "held now by")
+      .square(blend(white, seen, 0.85), "every layer")
+      .square(blend(white, seen, 0.4), "some")
+      .stroke(strike, "none")
+      .arrow(when == When::end ? arrow_colours[0] : self,
+             when == When::end ? "from the tokens that dropped most to what they dropped (up to 60)"
+                               : "from the last token to what it drops (up to 60)");
+  std::vector<Shape> arrows;
+  if (when == When::end)
+    arrows = greatest_drops(trace, text);
+  else if (now > 0)
+    add_arrows(arrows, text, now - 1, droppers(trace)[now - 1], self);
+  draw_text(drawing, text, held(trace, when == When::end ? now : now - 1), now, arrows);
+
+  double y = std::max(text.end, margin + 36) + 14;
+  Legend(drawing, y)
+      .words("columns: tokens, rows: queries")
+      .square(seen, "seen")
+      .square(gone, "dropped")
+      .square(self, "the query itself")
+      .stroke(seen, "rows that each query sees");
+  y = now > 0 ? draw_layers(drawing, trace, now, y + 8) : y;
+  drawing.height = y + margin / 2;
+  return drawing;
+}
+
+}  // namespace
+
+Drawing draw(const Trace& trace, const Tokenizer& tokenizer) {
+  return page(trace, tokenizer, trace.tokens.size(), When::end);
+}
+
+Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now) {
+  if (now < 1 || now > trace.tokens.size())
+    fail(ErrorCode::argument, "moment of a trace", "from 1 to " + std::to_string(trace.tokens.size()),
+         std::to_string(now));
+  return page(trace, tokenizer, now, When::moment);
+}
+
+}  // namespace pith
