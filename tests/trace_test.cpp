@@ -108,6 +108,30 @@ TEST(TraceTest, LogprobsAndEntropiesAreThoseOfTheLogits) {
   EXPECT_NEAR(one.entropy[1], std::log(8.0), 1e-6);
 }
 
+TEST(TraceTest, LogprobsAndEntropiesAgreeWithTheFormulaInDoublePrecision) {
+  const Model model = random_model({.seed = 6});
+  Tracer tracer;
+  Session session(model, tracer.attach({.threads = 1}));
+  const SequenceId id = session.add(random_tokens(1, model.config(), 2));
+  session.step();
+  Random random(1);
+  for (const std::size_t n : {1u, 2u, 255u, 256u, 257u, 3000u, 50257u})
+    for (const float spread : {0.01f, 1.0f, 8.0f, 60.0f}) {
+      SCOPED_TRACE(::testing::Message() << n << " logits, spread " << spread);
+      std::vector<float> logits(n);
+      for (std::size_t i = 0; i < n; ++i) logits[i] = i % 7 == 3 ? -INFINITY : 20 + spread * random.normal();
+      double sum = 0, entropy = 0;
+      for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+      for (const float logit : logits)
+        if (const double p = std::exp(static_cast<double>(logit)) / sum; p > 0) entropy -= p * std::log(p);
+      tracer.predicted(id, 1, logits, 0);
+      const Trace trace = tracer.trace(session, id);
+      const double logprob = static_cast<double>(logits[0]) - std::log(sum);
+      EXPECT_NEAR(trace.logprob[1], logprob, 1e-5 * (1 + std::abs(logprob)));
+      EXPECT_NEAR(trace.entropy[1], entropy, 1e-5 * (1 + entropy));
+    }
+}
+
 TEST(TraceTest, KeptFractionCountsWhatQueriesSee) {
   EXPECT_DOUBLE_EQ(kept_fraction(std::vector<std::int32_t>{-1, -1, -1}), 1.0);
   EXPECT_DOUBLE_EQ(kept_fraction(std::vector<std::int32_t>{1, 2, -1}), 0.5);

@@ -86,29 +86,47 @@ struct Text {
   double end = 0;
 };
 
-/// Tokens stand from left to right in the order in which they were read, whatever their script.
+/// A group, made ready to be placed.
+struct Piece {
+  std::string shown;
+  std::size_t columns = 1;
+};
+
+bool begins_word(const Piece& piece) { return piece.shown.empty() || piece.shown[0] == ' '; }
+
+/// Tokens stand from left to right in the order in which they were read, whatever their script. Lines are broken
+/// between words, unless a word is longer than a line.
 Text set_text(std::vector<Group> groups, double top) {
+  std::vector<Piece> pieces;
+  for (const Group& group : groups) {
+    std::string shown = visible(group.text);
+    const std::size_t n = std::min(line_columns, std::max(group.count, columns(shown)));
+    pieces.push_back({std::move(shown), n});
+  }
   Text text;
   std::size_t at = 0, row = 0;
-  for (const Group& group : groups) {
-    const std::string shown = visible(group.text);
-    const std::size_t n = std::min(line_columns, std::max(group.count, columns(shown)));
-    if (at + n > line_columns) at = 0, ++row;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const auto& [shown, n] = pieces[g];
+    std::size_t word = n;  // columns of this piece and the rest of its word
+    if (at > 0 && begins_word(pieces[g]))
+      for (std::size_t next = g + 1; next < pieces.size() && !begins_word(pieces[next]); ++next)
+        word += pieces[next].columns;
+    if (at + n > line_columns || (at + word > line_columns && word <= line_columns)) at = 0, ++row;
     const double x = margin + static_cast<double>(at) * column, y = top + static_cast<double>(row) * line_height;
     const double width = static_cast<double>(n) * column;
-    for (std::size_t i = 0; i < group.count; ++i) {
-      const double share = width / static_cast<double>(group.count);
+    for (std::size_t i = 0; i < groups[g].count; ++i) {
+      const double share = width / static_cast<double>(groups[g].count);
       text.places.push_back({x + static_cast<double>(i) * share, y, share});
     }
     const std::size_t blanks = std::min(shown.find_first_not_of(' '), shown.size());
     const std::string_view rest = std::string_view(shown).substr(blanks);
-    const std::string_view word = rest.substr(0, rest.find_last_not_of(' ') + 1);
-    Label letters = label(word, x + static_cast<double>(std::min(blanks, n - 1)) * column, y + 15, ink, letter_size);
+    const std::string_view letters = rest.substr(0, rest.find_last_not_of(' ') + 1);
+    text.words.push_back(
+        label(letters, x + static_cast<double>(std::min(blanks, n - 1)) * column, y + 15, ink, letter_size));
     // A token longer than a line is squeezed into one.
-    letters.width = std::min(letters.width, width);
-    text.words.push_back(std::move(letters));
+    text.words.back().width = std::min(text.words.back().width, width);
     at += n;
-    if (group.text.find('\n') != std::string::npos) at = 0, ++row;
+    if (groups[g].text.find('\n') != std::string::npos) at = 0, ++row;
     text.end = y + line_height;
   }
   text.groups = std::move(groups);
