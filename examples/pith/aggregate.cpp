@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
+#include <utility>
 
 #include "pith/trace.hpp"
 #include "tool.hpp"
@@ -148,7 +149,10 @@ Drawing draw_chart(const Aggregate& aggregate, const std::string& title) {
   constexpr Colour ink{28, 33, 39}, faint{87, 96, 106}, ground{230, 233, 237}, fill{31, 95, 168};
   Drawing chart{2 * column + margin, 0, {}};
   chart.shapes.push_back(label("Visible pairs (query, token at or before it)", margin, margin + 12, ink, 15));
-  chart.shapes.push_back(label(title, margin, margin + 30, faint));
+  Label subtitle = label(title, margin, margin + 30, faint);
+  const double room = chart.width - 2 * margin;
+  if (text_width(title, subtitle.size) > room) subtitle.width = room;
+  chart.shapes.push_back(std::move(subtitle));
   double ends[] = {margin + 60, margin + 60};  // of the two columns so far
   for (const View& view : aggregate.views()) {
     const std::size_t side = ends[1] < ends[0] ? 1 : 0;

@@ -191,6 +191,13 @@ void add_trace(CLI::App& app, Tool& tool) {
   command.add_option("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")
       ->needs(aggregate)
       ->type_name("FILE");
+  command.footer(
+      "Classes of tokens, for English; a token is of the class of the word or sign that its first letter is in:\n"
+      "  function word  articles, pronouns, prepositions, conjunctions, auxiliaries: a list in token_class.cpp\n"
+      "  name           another word with a capital that does not begin a sentence or a quotation\n"
+      "  number         begins with a digit\n"
+      "  sentence end   . ! ? or an ellipsis before a blank, unless a small letter follows or after an abbreviation\n"
+      "  other word, punctuation, blank, special (tokens that stand for no text)");
 }
 
 }  // namespace pith::tool

@@ -167,11 +167,12 @@ class Palette {
   }
 
   GifByteType nearest(std::uint32_t pixel) {
-    const auto [found, is_new] = nearest_.try_emplace(pixel & 0xffffff);
-    if (is_new)
-      found->second = static_cast<GifByteType>(
-          std::ranges::min_element(colours_, {}, [&](std::uint32_t c) { return distance(c, found->first); }) -
-          colours_.begin());
+    const std::uint32_t colour = pixel & 0xffffff;
+    const auto [found, is_new] = nearest_.try_emplace(colour);
+    if (is_new) {
+      const auto best = std::ranges::min_element(colours_, {}, [&](std::uint32_t c) { return distance(c, colour); });
+      found->second = static_cast<GifByteType>(best - colours_.begin());
+    }
     return found->second;
   }
 
