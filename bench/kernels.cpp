@@ -106,7 +106,7 @@ void dots(benchmark::State& state, const Table& table, Format format) {
   for (auto _ : state)
     for (std::size_t page = 0; page < pages; ++page) {
       kernels.dots(queries.data(), group, head_dim, rows[page * page_rows].data(), page_rows, head_dim, scores.data(),
-                   page_rows);
+                   page_rows, nullptr);
       benchmark::ClobberMemory();
     }
   count_bytes(state, rows.rows() * bytes);
@@ -122,7 +122,7 @@ void accumulate(benchmark::State& state, const Table& table, Format format) {
   for (auto _ : state)
     for (std::size_t page = 0; page < pages; ++page) {
       kernels.accumulate(weights.data(), group, page_rows, rows[page * page_rows].data(), page_rows, head_dim,
-                         out.data(), head_dim);
+                         out.data(), head_dim, nullptr);
       benchmark::ClobberMemory();
     }
   count_bytes(state, rows.rows() * bytes);

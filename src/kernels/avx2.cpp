@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -97,16 +98,28 @@ inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
   return load_8_halves(rows, block, field);
 }
 
-/// Lane r = rows[r] . x in a part. A product of signed bytes is |w| times x with w's sign.
+/// Sums of two products. Of signed bytes: |w| times x with w's sign.
+template <class B>
+inline __m256i pair_products(__m256i w, __m256i x) {
+  if constexpr (std::is_same_v<B, q8_0>) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return _mm256_maddubs_epi16(w, x);
+}
+
+/// Lane r = rows[r] . x in a part.
 template <class B>
 inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const __m256i vector = load_32(x);
+  const __m256i vector = load_32(x), ones = _mm256_set1_epi16(1);
+  const __m256i excess = _mm256_maddubs_epi16(_mm256_set1_epi8(offset<B>), vector);
   __m256i products[8];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < 8; ++r) {
-    const __m256i w = load_part(rows[r][block], part);
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(vector, w));
-    products[r] = scaled(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), rows[r][block], part);
+    const B& row = rows[r][block];
+    __m256i pairs = pair_products<B>(load_part(row, part), vector);
+    if constexpr (offset<B> != 0) pairs = _mm256_sub_epi16(pairs, excess);
+    if constexpr (has_halves<B>)
+      products[r] = _mm256_madd_epi16(pairs, half_scales(row, part));
+    else
+      products[r] = _mm256_madd_epi16(pairs, ones);
   }
   return sums_of_8(products);
 }
@@ -122,16 +135,25 @@ inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part
 inline I load(const std::int32_t* p) { return load_32(p); }
 inline I add(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I multiply(I a, I b) { return _mm256_mullo_epi32(a, b); }
-inline std::int32_t start_of(std::int32_t) { return 0; }
+/// Bits [shift, ...) of each lane that are in the mask.
+inline I bits(I v, std::size_t shift, std::int32_t mask) {
+  return _mm256_and_si256(_mm256_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
+}
+
+/// What the integer sum of packed rows starts from, given the sum of x's quants.
+template <class B>
+constexpr std::int32_t start_of(std::int32_t sum) {
+  return -offset<B> * sum;
+}
 inline Quads load_quads(const std::int8_t* p) { return load_32(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return splat(quad);
 }
+template <class B>
 inline I add_dot4(I sums, Quads w, Quads x) {
-  const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pair_products<B>(w, x), _mm256_set1_epi16(1)));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -96,22 +97,49 @@ inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
                             load_8_halves(rows + 8, block, field), 1);
 }
 
-/// Bytes as unsigned ones, 128 more: the dot product at hand is of unsigned with signed bytes.
-inline __m256i biased(__m256i v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
+/// The dot product at hand is of unsigned with signed bytes: how much more than its value a quant is then.
+template <class B>
+constexpr int excess = std::is_same_v<B, q8_0> ? 128 : offset<B>;
 
-/// Lane r = rows[r] . x in a part, of (w + 128) . x - 128 . x.
+template <class B>
+inline __m256i load_unsigned(const B& block, std::size_t part) {
+  const __m256i quants = load_part(block, part);
+  if constexpr (std::is_same_v<B, q8_0>) return _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
+  return quants;
+}
+
+inline I joined(__m256i low, __m256i high) { return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1); }
+
+/// Of each 128 bits, {sum a, sum b, sum c, sum d}.
+inline I sums_of_4(I a, I b, I c, I d) {
+  const I ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const I cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/// Lane r = rows[r] . x in a part.
 template <class B>
 inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const __m256i vector = load_32(x), zero = _mm256_setzero_si256();
-  const __m256i start = _mm256_sub_epi32(zero, _mm256_dpbusd_epi32(zero, _mm256_set1_epi8(-128), vector));
-  __m256i first[8], second[8];
+  const __m256i once = load_32(x);
+  const I vector = joined(once, once), zero = _mm512_setzero_si512();
+  const I offsets = _mm512_set1_epi8(static_cast<char>(excess<B>));
+  I products[8];
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < 8; ++r) {
-    const B &a = rows[r][block], &b = rows[r + 8][block];
-    first[r] = scaled(_mm256_dpbusd_epi32(start, biased(load_part(a, part)), vector), a, part);
-    second[r] = scaled(_mm256_dpbusd_epi32(start, biased(load_part(b, part)), vector), b, part);
+  for (std::size_t i = 0; i < 8; ++i) {  // rows r and r + 4 side by side
+    const std::size_t r = i < 4 ? i : i + 4;
+    const B &low = rows[r][block], &high = rows[r + 4][block];
+    const I quants = joined(load_unsigned(low, part), load_unsigned(high, part));
+    if constexpr (has_halves<B>) {
+      const I pairs = _mm512_sub_epi16(_mm512_maddubs_epi16(quants, vector), _mm512_maddubs_epi16(offsets, vector));
+      products[i] = _mm512_madd_epi16(pairs, joined(half_scales(low, part), half_scales(high, part)));
+    } else {
+      const I start = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, offsets, vector));
+      products[i] = _mm512_dpbusd_epi32(start, quants, vector);
+    }
   }
-  return _mm512_inserti64x4(_mm512_castsi256_si512(sums_of_8(first)), sums_of_8(second), 1);
+  const I first = sums_of_4(products[0], products[1], products[2], products[3]);
+  const I second = sums_of_4(products[4], products[5], products[6], products[7]);
+  return _mm512_add_epi32(_mm512_shuffle_i64x2(first, second, 0x88), _mm512_shuffle_i64x2(first, second, 0xdd));
 }
 
 template <class B>
@@ -120,7 +148,7 @@ inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part
   for (std::size_t half = 0; half < width; half += 8) {
     __m256i quants[8];
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < 8; ++r) quants[r] = biased(load_part(rows[half + r][block], part));
+    for (std::size_t r = 0; r < 8; ++r) quants[r] = load_unsigned(rows[half + r][block], part);
     transpose_8(quants, out + 4 * half, 4 * width);
   }
 }
@@ -128,15 +156,26 @@ inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part
 inline I load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
 inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I multiply(I a, I b) { return _mm512_mullo_epi32(a, b); }
-/// -128 . x, for the bias of the packed rows.
-inline std::int32_t start_of(std::int32_t sum) { return -128 * sum; }
+/// Bits [shift, ...) of each lane that are in the mask.
+inline I bits(I v, std::size_t shift, std::int32_t mask) {
+  return _mm512_and_si512(_mm512_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
+}
+
+/// What the integer sum of packed rows starts from, given the sum of x's quants.
+template <class B>
+constexpr std::int32_t start_of(std::int32_t sum) {
+  return -excess<B> * sum;
+}
 inline Quads load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return splat(quad);
 }
-inline I add_dot4(I sums, Quads w, Quads x) { return _mm512_dpbusd_epi32(sums, w, x); }
+template <class B>
+inline I add_dot4(I sums, Quads w, Quads x) {
+  return _mm512_dpbusd_epi32(sums, w, x);
+}
 
 }  // namespace
 }  // namespace pith::kernel

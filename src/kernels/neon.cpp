@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -81,11 +82,7 @@ inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
   return vcvt_f32_f16(vreinterpret_f16_u16(bits));
 }
 
-// The 16 quants of each half of a part of a block.
-
-inline int8x16_t signed_bytes(uint8x16_t v, std::int8_t offset) {
-  return vsubq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(offset));
-}
+// The 16 quants of each half of a part of a block, as they are stored: see offset.
 
 /// Bits [shift, shift + 4) of each byte.
 inline uint8x16_t nibbles(uint8x16_t v, std::size_t shift) {
@@ -97,11 +94,11 @@ inline int8x16_t load_half(const q8_0& block, std::size_t, std::size_t half) {
 }
 
 inline int8x16_t load_half(const q4_0& block, std::size_t, std::size_t half) {
-  return signed_bytes(nibbles(vld1q_u8(block.nibbles), 4 * half), 8);
+  return vreinterpretq_s8_u8(nibbles(vld1q_u8(block.nibbles), 4 * half));
 }
 
 inline int8x16_t load_half(const q4_k& block, std::size_t part, std::size_t half) {
-  return signed_bytes(nibbles(vld1q_u8(block.nibbles + part / 2 * 32 + 16 * half), part % 2 * 4), 0);
+  return vreinterpretq_s8_u8(nibbles(vld1q_u8(block.nibbles + part / 2 * 32 + 16 * half), part % 2 * 4));
 }
 
 inline int8x16_t load_half(const q6_k& block, std::size_t part, std::size_t half) {
@@ -109,10 +106,10 @@ inline int8x16_t load_half(const q6_k& block, std::size_t part, std::size_t half
   const uint8x16_t low =
       nibbles(vld1q_u8(block.nibbles + part / 4 * 64 + quarter % 2 * 32 + 16 * half), quarter / 2 * 4);
   const uint8x16_t upper = nibbles(vld1q_u8(block.upper + part / 4 * 32 + 16 * half), quarter * 2);
-  return signed_bytes(vorrq_u8(low, vshlq_n_u8(vandq_u8(upper, vdupq_n_u8(3)), 4)), 32);
+  return vreinterpretq_s8_u8(vorrq_u8(low, vshlq_n_u8(vandq_u8(upper, vdupq_n_u8(3)), 4)));
 }
 
-/// Four sums of four products of signed bytes; two fit 16 bits, as x has no -128.
+/// Four sums of four products of signed bytes; two fit 16 bits.
 inline I dots_of_4(int8x16_t w, int8x16_t x) {
   return vpaddq_s32(vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))), vpaddlq_s16(vmull_high_s8(w, x)));
 }
@@ -120,13 +117,15 @@ inline I dots_of_4(int8x16_t w, int8x16_t x) {
 /// Lane r = rows[r] . x in a part.
 template <class B>
 inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
+  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16), offsets = vdupq_n_s8(offset<B>);
+  const I low_excess = dots_of_4(offsets, first), high_excess = dots_of_4(offsets, second);
   I products[4];
 #pragma GCC unroll 4
   for (std::size_t r = 0; r < 4; ++r) {
     const B& row = rows[r][block];
-    I low = dots_of_4(load_half(row, part, 0), first), high = dots_of_4(load_half(row, part, 1), second);
-    if constexpr (std::is_same_v<B, q6_k>) {
+    I low = vsubq_s32(dots_of_4(load_half(row, part, 0), first), low_excess);
+    I high = vsubq_s32(dots_of_4(load_half(row, part, 1), second), high_excess);
+    if constexpr (has_halves<B>) {
       low = vmulq_n_s32(low, row.part_scales[2 * part]);
       high = vmulq_n_s32(high, row.part_scales[2 * part + 1]);
     }
@@ -155,14 +154,27 @@ inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part
 inline I load(const std::int32_t* p) { return vld1q_s32(p); }
 inline I add(I a, I b) { return vaddq_s32(a, b); }
 inline I multiply(I a, I b) { return vmulq_s32(a, b); }
-inline std::int32_t start_of(std::int32_t) { return 0; }
+/// Bits [shift, ...) of each lane that are in the mask.
+inline I bits(I v, std::size_t shift, std::int32_t mask) {
+  const int32x4_t down = vdupq_n_s32(-static_cast<std::int32_t>(shift));
+  return vandq_s32(vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), down)), vdupq_n_s32(mask));
+}
+
+/// What the integer sum of packed rows starts from, given the sum of x's quants.
+template <class B>
+constexpr std::int32_t start_of(std::int32_t sum) {
+  return -offset<B> * sum;
+}
 inline Quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
 inline Quads splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return vreinterpretq_s8_s32(splat(quad));
 }
-inline I add_dot4(I sums, Quads w, Quads x) { return vaddq_s32(sums, dots_of_4(w, x)); }
+template <class B>
+inline I add_dot4(I sums, Quads w, Quads x) {
+  return vaddq_s32(sums, dots_of_4(w, x));
+}
 
 }  // namespace
 }  // namespace pith::kernel

@@ -17,10 +17,6 @@ template <Block B>
 constexpr size_t parts = BlockTraits<B>::values / part_values;
 template <Block B>
 constexpr bool has_min = std::is_same_v<B, q4_k>;
-/// Does each half of a part have an integer scale of its own?
-template <Block B>
-constexpr bool has_halves = std::is_same_v<B, q6_k>;
-
 template <Block B>
 struct Group {
   const B* at[width];
@@ -50,26 +46,23 @@ class Scales<q4_k> {
  public:
   Scales(const Group<q4_k>& group, size_t block)
       : scale_(load_halves(group.at, block, &q4_k::scale)), min_(load_halves(group.at, block, &q4_k::min)) {
-    for (size_t r = 0; r < width; ++r) {
-      std::uint32_t a, b, c;
-      const std::uint8_t* p = group.at[r][block].parts;
-      std::memcpy(&a, p, 4), std::memcpy(&b, p + 4, 4), std::memcpy(&c, p + 8, 4);
-      // Four parts at once, see part_of().
-      const std::uint32_t scales[2] = {a & 0x3f3f3f3fu, (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u)};
-      const std::uint32_t mins[2] = {b & 0x3f3f3f3fu, (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u)};
-      for (size_t p4 = 0; p4 < 2; ++p4)
-        for (size_t k = 0; k < 4; ++k) {
-          scales_[p4 * 4 + k][r] = static_cast<std::int8_t>(scales[p4] >> (8 * k));
-          mins_[p4 * 4 + k][r] = static_cast<std::int8_t>(mins[p4] >> (8 * k));
-        }
-    }
+    for (size_t r = 0; r < width; ++r)
+      for (size_t i = 0; i < 3; ++i) std::memcpy(&words_[i][r], group.at[r][block].parts + 4 * i, 4);
   }
-  F scale(size_t part) const { return scale_ * load(scales_[part]); }
-  F min(size_t part) const { return min_ * load(mins_[part]); }
+  F scale(size_t part) const { return scale_ * to_floats(integers(0, part, 0)); }
+  F min(size_t part) const { return min_ * to_floats(integers(1, part, 4)); }
 
  private:
+  /// part_of() of all rows: word 0 holds the scales of the first four parts, word 1 their minima, word 2 what of the
+  /// others is not above those.
+  I integers(size_t word, size_t part, size_t shift) const {
+    const I first = load(words_[word]);
+    if (part < 4) return bits(first, 8 * part, 63);
+    return add(bits(load(words_[2]), 8 * (part - 4) + shift, 15), bits(first, 8 * (part - 4) + 2, 48));
+  }
+
   F scale_, min_;
-  std::int8_t scales_[parts<q4_k>][width], mins_[parts<q4_k>][width];
+  alignas(64) std::int32_t words_[3][width];
 };
 
 inline void store_rows(float* y, F sums, size_t rows) {
@@ -142,7 +135,7 @@ template <size_t T, Block B>
     const Quads quads = load_quads(w.quads[k][0]);
 #pragma GCC unroll 16
     for (size_t t = 0; t < T; ++t)
-      products[t] = add_dot4(products[t], quads, splat_quad(x[t * x_stride].quants + 4 * k));
+      products[t] = add_dot4<B>(products[t], quads, splat_quad(x[t * x_stride].quants + 4 * k));
   }
 }
 
@@ -160,8 +153,8 @@ void packed_tile(const PackedPart<B>* w, const q8_activation* x, size_t x_stride
       I upper[T];
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; ++t) {
-        products[t] = splat(start_of(x[t * x_stride].sums[0]));
-        upper[t] = splat(start_of(x[t * x_stride].sums[1]));
+        products[t] = splat(start_of<B>(x[t * x_stride].sums[0]));
+        upper[t] = splat(start_of<B>(x[t * x_stride].sums[1]));
       }
       add_quads<T>(*w, x, x_stride, 0, quads / 2, products);
       const I low_scales = load(w->halves[0]), high_scales = load(w->halves[1]);
@@ -172,7 +165,8 @@ void packed_tile(const PackedPart<B>* w, const q8_activation* x, size_t x_stride
       for (size_t t = 0; t < T; ++t) products[t] = add(products[t], multiply(upper[t], high_scales));
     } else {
 #pragma GCC unroll 16
-      for (size_t t = 0; t < T; ++t) products[t] = splat(start_of(x[t * x_stride].sums[0] + x[t * x_stride].sums[1]));
+      for (size_t t = 0; t < T; ++t)
+        products[t] = splat(start_of<B>(x[t * x_stride].sums[0] + x[t * x_stride].sums[1]));
       add_quads<T>(*w, x, x_stride, 0, quads, products);
     }
     const F scales = load(w->scales);

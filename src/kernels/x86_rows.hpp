@@ -37,7 +37,7 @@ inline __m256 load_8_halves(const B* const* rows, std::size_t b, f16 B::*field) 
   return _mm256_cvtph_ps(_mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
 }
 
-// The 32 quants of a part of a block.
+// The 32 quants of a part of a block, as they are stored: see offset.
 
 inline __m128i load_low(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
@@ -48,7 +48,7 @@ inline __m256i load_part(const q8_0& block, std::size_t) { return load_32(block.
 inline __m256i load_part(const q4_0& block, std::size_t) {
   const __m128i bytes = load_low(block.nibbles);
   const __m256i nibbles = _mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
-  return _mm256_sub_epi8(low_nibbles(nibbles), _mm256_set1_epi8(8));
+  return low_nibbles(nibbles);
 }
 
 inline __m256i load_part(const q4_k& block, std::size_t part) {
@@ -63,18 +63,17 @@ inline __m256i load_part(const q6_k& block, std::size_t part) {
   const __m256i upper =
       _mm256_srl_epi16(load_32(block.upper + half * 32), _mm_cvtsi32_si128(static_cast<int>(quarter * 2)));
   const __m256i high = _mm256_slli_epi16(_mm256_and_si256(upper, _mm256_set1_epi8(3)), 4);
-  return _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
+  return _mm256_or_si256(low, high);
 }
 
-/// Eight sums of four products become what the halves of their part scale.
-template <class B>
-inline __m256i scaled(__m256i products, const B& block, std::size_t part) {
-  if constexpr (std::is_same_v<B, q6_k>) {
-    const __m128i low = _mm_set1_epi32(block.part_scales[2 * part]);
-    const __m128i high = _mm_set1_epi32(block.part_scales[2 * part + 1]);
-    return _mm256_mullo_epi32(products, _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
-  }
-  return products;
+/// What the halves of a part are multiplied with, eight times each.
+inline __m256i half_scales(const q6_k& block, std::size_t part) {
+  short both;
+  std::memcpy(&both, block.part_scales + 2 * part, sizeof both);
+  // Each into the upper byte of its words, then down with its sign.
+  const __m256i upper = _mm256_setr_epi8(-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0,  //
+                                         -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_set1_epi16(both), upper), 8);
 }
 
 /// Four bytes of each of the eight rows side by side: out[k * stride + r * 4] = rows[r][4k ...].
