@@ -13,65 +13,12 @@
 
 #include "pith/model.hpp"
 #include "pith/sampler.hpp"
+#include "pith/synthetic.hpp"
 #include "pith/trace.hpp"
 
 namespace {
 
 using pith::Token;
-
-pith::Matrix random_matrix(std::mt19937& engine, int rows, int cols, float deviation) {
-  std::normal_distribution<float> normal(0, deviation);
-  std::vector<float> block(1 << 16);
-  for (float& value : block) value = normal(engine);
-  std::vector<float> values(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = block[(i * 40503u) % block.size()];
-  return pith::Matrix::encode(pith::Format::f16,
-                              {values.data(), static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)});
-}
-
-pith::Model synthetic() {
-  pith::Config c;
-  c.architecture = pith::Architecture::llama;
-  c.vocab_size = 49152;
-  c.n_layers = 30;
-  c.n_heads = 9;
-  c.n_kv_heads = 3;
-  c.head_dim = 64;
-  c.d_model = 576;
-  c.d_ff = 1536;
-  c.context = 2048;
-  c.norm_eps = 1e-5f;
-  c.activation = pith::Activation::silu;
-  c.tied_head = true;
-  c.rope.theta = 100000;
-  c.gate = pith::DropGateConfig{.dim = 64, .threshold = 0, .recent = 16};
-
-  std::mt19937 engine(1);
-  const auto matrix = [&](int rows, int cols, float gain = 1) {
-    return random_matrix(engine, rows, cols, gain / std::sqrt(static_cast<float>(cols)));
-  };
-  const std::vector<float> ones(static_cast<std::size_t>(c.d_model), 1.0f);
-  pith::Weights w;
-  w.embedding = random_matrix(engine, c.vocab_size, c.d_model, 1);
-  w.head = w.embedding;
-  w.final_norm.weight = ones;
-  for (int i = 0; i < c.n_layers; ++i) {
-    pith::LayerWeights layer;
-    layer.attention_norm.weight = layer.mlp_norm.weight = ones;
-    layer.wq.weight = matrix(c.d_query(), c.d_model);
-    layer.wk.weight = matrix(c.d_kv(), c.d_model);
-    layer.wv.weight = matrix(c.d_kv(), c.d_model);
-    layer.wo.weight = matrix(c.d_model, c.d_query());
-    layer.gate.weight = matrix(c.d_ff, c.d_model);
-    layer.up.weight = matrix(c.d_ff, c.d_model);
-    layer.down.weight = matrix(c.d_model, c.d_ff);
-    layer.drop_gate.wq = matrix(c.gate->dim, c.d_model);
-    layer.drop_gate.wk = matrix(c.gate->dim, c.d_model);
-    layer.drop_gate.bias = 2.5f;  // a query drops one row in about 160, so that about as many are live
-    w.layers.push_back(std::move(layer));
-  }
-  return pith::Model::create(std::move(c), std::move(w));
-}
 
 /// A sequence that is decoded greedily, and how long that takes.
 class Decoder {
@@ -152,5 +99,6 @@ void measure(const std::string& name, const pith::Model& model, std::size_t roun
 
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) measure(argv[i], pith::Model::load(argv[i]), 15, 800);
-  measure("SmolLM2-135M's shape in f16", synthetic(), 5, 64);
+  measure("smollm2-135m with random weights",
+          pith::synthetic_model("smollm2-135m", {.format = pith::Format::f16, .gate_dim = 64}), 5, 64);
 }
