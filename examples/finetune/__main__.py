@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Train drop gates: prepare, pretrain, gates, evaluate, compare, export, convert, plot."""
+"""Train drop gates: prepare, pretrain, gates, evaluate, compare, agree, export, convert, plot."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ except ImportError:
     sys.exit("this program needs PyTorch (1.13 or later): the package python3-torch, or `pip install torch`")
 
 import adapt
+import agree
 import checkpoint
 import compare
 import convert
@@ -82,12 +83,13 @@ def parse(arguments):
     training(sub, 600, 3e-4)
     sub.add_argument("--model", required=True, help="Hugging Face directory (gpt2, llama, qwen2)")
     sub.add_argument("--train", choices=adapt.TRAINED, default="gates",
-                     help="all: the whole model on the text; gates: only them, distilled from the dense model")
+                     help="all: the whole model on the text; gates: only them, distilled from the dense model; "
+                          "dense: the whole model without gates, the control of all")
     sub.add_argument("--go-on", action="store_true", help="start from the gates that the model has")
     sub.add_argument("--dim", type=int, default=64, help="rows of the gate's projections")
     sub.add_argument("--recent", type=int, default=1, help="a token cannot be dropped before this many later ones")
     sub.add_argument("--gamma", type=float, default=1.0, help="weight of the sparsity loss, nats")
-    sub.add_argument("--keep", type=float, default=0.1, help="kept fraction of judged pairs at which it ends")
+    sub.add_argument("--keep", type=float, default=0.1, help="kept fraction, mean over queries and layers, at which it ends")
     sub.add_argument("--bias", type=float, default=1.9, help="the gates' scalar at the start; > 0 starts almost dense")
     sub.add_argument("--alpha", type=float, nargs=2, default=[1.5, 8.0], metavar=("FIRST", "LAST"))
     sub.add_argument("--step-phase", type=float, default=0.2, help="part of the steps run at step gates (--train all)")
@@ -108,16 +110,29 @@ def parse(arguments):
     sub.add_argument("--recall", type=int, default=0, metavar="DOCUMENTS", help="measure recall in prose of the text, too")
     sub.add_argument("--device")
 
-    sub = command("compare", run_compare, "gates, dense and windows side by side: a table and a picture")
-    sub.add_argument("--model", required=True)
+    sub = command("compare", run_compare, "gates, dense, windows and training-free policies: a table and a picture")
+    sub.add_argument("--model", required=True, help="directory with gates, which leave the model as it is")
     sub.add_argument("--gates", nargs="*", default=[], metavar="FILE", help="sidecars beside the model's own gates")
+    sub.add_argument("--whole", metavar="DIR", help="a model of `gates --train all` ...")
+    sub.add_argument("--control", metavar="DIR", help="... and of `gates --train dense`, which it is held against")
     sub.add_argument("--tokens", required=True, help="a packed token file of `prepare`")
-    sub.add_argument("--out", required=True, help="folder for compare.json, compare.md, compare.png")
+    sub.add_argument("--text", nargs="*", default=[], metavar="FILE", help="more texts, tokenised as they are")
+    sub.add_argument("--pith", metavar="COMMAND", help="the pith command, which runs the training-free policies")
+    sub.add_argument("--out", required=True, help="folder for compare.json, compare.md, compare.svg")
     sub.add_argument("--length", type=int, default=1024, help="tokens a window")
-    sub.add_argument("--windows", type=int, default=60, help="windows, spread over the text")
+    sub.add_argument("--windows", type=int, default=60, help="windows, spread over each text")
     sub.add_argument("--recall", type=int, default=60, metavar="DOCUMENTS")
-    sub.add_argument("--taus", type=float, nargs="*", default=[-0.2, -0.1, 0.1, 0.2], help="run-time strengths to sweep")
+    sub.add_argument("--taus", type=float, nargs="*", default=[-0.2, -0.1, 0.1, 0.2],
+                     help="run-time strengths of the model's own gates")
     sub.add_argument("--device")
+
+    sub = command("agree", run_agree, "whether `pith perplexity` finds what `evaluate` does; exit status 1 where not")
+    sub.add_argument("--model", required=True, help="exported directory")
+    sub.add_argument("--gates", nargs="*", default=[], metavar="FILE", help="sidecars beside the model's own gates")
+    sub.add_argument("--text", required=True, metavar="FILE")
+    sub.add_argument("--pith", required=True, metavar="COMMAND")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--taus", type=float, nargs="*", default=[0.0], help="run-time strengths of each set of gates")
 
     sub = command("export", run_export, "a Hugging Face directory, or a sidecar with the gates alone")
     sub.add_argument("--model", required=True, help="model/ of a run")
@@ -154,7 +169,7 @@ def run_pretrain(args):
 
 
 def run_gates(args):
-    gate = None if args.go_on else gates.GateConfig(args.dim, 0.0, args.recent)
+    gate = None if args.go_on or args.train == "dense" else gates.GateConfig(args.dim, 0.0, args.recent)
     decoder = adapt.adapt(
         args.model, args.data, args.out, train=args.train, gate=gate, bias=args.bias, gamma=args.gamma, keep=args.keep,
         steps=args.steps, step_phase=args.step_phase, length=args.length, batch_size=args.batch, rate=args.rate,
@@ -181,20 +196,47 @@ def run_evaluate(args):
     else:
         tokens = data.open_tokens(args.tokens)
     mode = args.mode or ("gate" if decoder.config.gate else "dense")
-    judge = evaluate.Judge(decoder, mode, tau=args.tau, keep=args.keep)
+    judge = evaluate.Judge(decoder, mode, tau=args.tau, recent=evaluate.window_for(args.length, args.keep))
     result = evaluate.perplexity(judge, tokens, args.length, args.windows)
     if args.recall:
         result["recall"] = evaluate.recall_accuracy(judge, vocab, tokens, args.length, args.recall)
     print(json.dumps(result))
 
 
+def gates_of(args):
+    """name -> sidecar file, None for the model's own."""
+    return {"gates": None, **{os.path.basename(path).rpartition(".")[0]: path for path in args.gates}}
+
+
 def run_compare(args):
+    if bool(args.whole) != bool(args.control):
+        sys.exit("compare: expected --whole and --control together")
     vocab = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE))
-    sidecars = {"gates": None, **{os.path.basename(path).rpartition(".")[0]: path for path in args.gates}}
-    rows = compare.compare(args.model, sidecars, data.open_tokens(args.tokens), vocab, args.length, args.windows,
-                           args.recall, args.taus, trainer.pick_device(args.device))
-    compare.save(rows, args.out)
-    print(compare.table(rows))
+    texts = {"held-out books": data.open_tokens(args.tokens)}
+    for path in args.text:
+        with open(path, encoding="utf-8") as file:
+            texts[os.path.basename(path)] = vocab.encode(file.read())
+    measures = compare.Measures(vocab, texts, args.length, args.windows, args.recall)
+    comparison = compare.Comparison(measures, args.pith, trainer.pick_device(args.device),
+                                    lambda row: print(row["name"], f"{row['nll']:.4f}", file=sys.stderr))
+    frozen = compare.Family("base", args.model, {name: (args.model, path) for name, path in gates_of(args).items()})
+    comparison.add_family(frozen)
+    comparison.add_strengths(frozen, args.taus)
+    comparison.add_windows(frozen)
+    if args.whole:
+        comparison.add_family(compare.Family("trained", args.control, {"gates": (args.whole, None)}))
+    compare.save(comparison.rows, args.out)
+    print(compare.table(comparison.rows))
+
+
+def run_agree(args):
+    with open(args.text, encoding="utf-8") as file:
+        tokens = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)).encode(file.read())
+    rows = [agree.check(args.pith, args.model, path, tau, args.text, tokens, args.length, name)
+            for name, path in gates_of(args).items() for tau in args.taus]
+    print(agree.table(rows))
+    if not all(row["agrees"] for row in rows):
+        sys.exit(1)
 
 
 def run_export(args):

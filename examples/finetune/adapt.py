@@ -2,7 +2,8 @@
 """Gates for a trained model: the soft mask sharpens, alpha rising on a cosine, while a sparsity loss asks for less context.
 
 `all` trains the whole model on the next token, as the paper does, and ends with the gates frozen at their steps, so that
-what is trained is what is run. `gates` leaves the model alone and distils its own dense predictions.
+what is trained is what is run. `gates` leaves the model alone and distils its own dense predictions. `dense` is the control
+of `all`: the whole model without gates, on the same batches at the same rates.
 """
 
 import math
@@ -16,10 +17,11 @@ import model
 import trainer
 from pretrain import next_token_loss
 
-TRAINED = ("all", "gates")
+TRAINED = ("all", "gates", "dense")
 KEEP_FALL = 0.6     # progress of the soft phase at which the sparsity loss asks for all that it will
 WARMUP = 20         # steps
-BIAS_SPEED = 10.0   # learning rate of a gate's scalar, which moves its whole layer, against that of its matrices
+DECAY = 0.5         # part of the steps over which the rates fall: a step mask needs finer steps than a ramp
+BIAS_SPEED = 3.0    # learning rate of a gate's scalar, which moves its whole layer, against that of its matrices
 
 
 def alpha_at(progress, first, last):
@@ -38,9 +40,9 @@ def distillation_loss(logits, taught):
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
 
-def sparsity_loss(masks, recent, keep):
-    """By how much the mean kept over the judged pairs (and the layers) exceeds `keep`: scalar; and kept per layer."""
-    kept = torch.stack([gates.soft_kept_fraction(mask, recent) for mask in masks])
+def sparsity_loss(masks, keep):
+    """By how much the mean kept over queries (and layers) exceeds `keep`: scalar; and kept per layer."""
+    kept = torch.stack([gates.soft_kept_fraction(mask).mean() for mask in masks])
     return (kept.mean() - keep).clamp_min(0.0), kept.detach()
 
 
@@ -48,7 +50,8 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
           alphas, recall_share, seed=1, device=None, bf16=None):
     """Train the gates of the directory `base` on the prepared `folder`; returns the model. Resumes from out/state.pt.
 
-    gate: `gates.GateConfig` of new gates, their scalar at `bias`, or None to go on with those that `base` has;
+    gate: `gates.GateConfig` of new gates, their scalar at `bias`, or None to go on with those that `base` has, or for
+    `dense`;
     gamma: weight of the sparsity loss; keep: the kept fraction below which it no longer presses; step_phase: fraction of
     `steps` at the end that runs step gates, frozen (with `all`); rate, gate_rate: peak learning rates of the model and of
     its gates; alphas: first and last alpha.
@@ -57,23 +60,29 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
         raise ValueError(f"train: expected one of {', '.join(TRAINED)}, found {train!r}")
     torch.manual_seed(seed)
     decoder = checkpoint.load(base, gate_config=gate, gate_bias=bias)
-    if decoder.config.gate is None:
+    if decoder.config.gate is None and train != "dense":
         raise ValueError(f"{base}: expected a model with gates to go on with, found a dense one")
     decoder.to(trainer.pick_device(device))
     own = [parameter for _, parameter in decoder.gate_parameters()]
     rest = [parameter for name, parameter in decoder.named_parameters() if ".gate." not in name]
     for parameter in rest:
-        parameter.requires_grad_(train == "all")
+        parameter.requires_grad_(train != "gates")
+    for parameter in own:
+        parameter.requires_grad_(train != "dense")
     matrices, scalars = trainer.weight_groups(own, weight_decay=0.0, scale=gate_rate / rate)
     scalars["scale"] *= BIAS_SPEED
-    groups = [matrices, scalars, *(trainer.weight_groups(rest) if train == "all" else [])]
-    run = trainer.Trainer(decoder, out, groups, peak=rate, warmup=WARMUP, bf16=bf16)
+    groups = [matrices, scalars, *trainer.weight_groups(rest)]
+    run = trainer.Trainer(decoder, out, [group for group in groups if group["params"]], peak=rate, warmup=WARMUP,
+                          decay=DECAY, bf16=bf16)
     supply = batches.Batches(folder, recall_share, seed)
     soft_steps = steps if train == "gates" else round(steps * (1.0 - step_phase))
 
     def loss_of(step):
         inputs, targets = (part.to(run.device) for part in supply.batch(step, batch_size, length))
-        if step < soft_steps:
+        if train == "dense":
+            logits, _ = decoder(inputs)
+            loss, extra = next_token_loss(logits, targets), {}
+        elif step < soft_steps:
             progress = step / soft_steps
             loss, extra = _soft_loss(decoder, inputs, targets, train, alpha_at(progress, *alphas), gamma,
                                      keep_at(progress, keep))
@@ -90,7 +99,7 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
 def _soft_loss(decoder, inputs, targets, train, alpha, gamma, keep):
     """Loss at soft gates, and what to log of it."""
     logits, masks = decoder(inputs, model.Visibility(alpha=alpha))
-    pressure, kept = sparsity_loss(masks, decoder.config.gate.recent, keep)
+    pressure, kept = sparsity_loss(masks, keep)
     if train == "gates":
         with torch.no_grad():
             taught, _ = decoder(inputs)

@@ -1,91 +1,199 @@
 # SPDX-License-Identifier: MIT
-"""One table and one picture: perplexity and recall against the kept fraction, for gates, their strengths and a window."""
+"""One table and one picture: perplexity and recall against what is kept, for gates, their strengths, a window and the
+policies that need no training.
 
+A family is a dense model and what forgets of it. Everything that a gate is held against keeps as many pairs of query and
+key as the gate does, so it takes as much memory and time.
+"""
+
+import dataclasses
 import json
 import os
+import typing
+
+import numpy
+import torch
 
 import checkpoint
+import deployed
 import evaluate
 
-FRACTIONS = (0.05, 0.1, 0.2, 0.5)    # kept fractions of the plain windows that everything is held against
+FRACTIONS = (0.05, 0.1, 0.2, 0.5)    # of all pairs, kept by the plain windows of the curves
+POLICIES = {"h2o": lambda rows: f"h2o(rows={rows},recent={rows // 2})"}    # half of them recent, as in the paper
+CHUNK = 1                            # tokens a pass of those policies: the papers forget after every token
 
 
-def measure(judge, tokens, vocab, length, windows, documents):
-    """One row: nll, perplexity, kept fraction and recall."""
-    row = evaluate.perplexity(judge, tokens, length, windows)
-    if documents:
-        recall = evaluate.recall_accuracy(judge, vocab, tokens, length, documents)
-        row.update(recall=recall["accuracy"], recall_nll=recall["nll"], recall_kept=recall["kept"],
-                   recall_by_distance=[part["accuracy"] for part in recall["by_distance"]])
-    return row
+@dataclasses.dataclass
+class Family:
+    """A dense model's directory and gated ones: name -> (directory, sidecar or None)."""
+
+    name: str
+    dense: str
+    gated: dict
 
 
-def compare(folder, sidecars, tokens, vocab, length, windows, documents, taus=(), device="cpu"):
-    """Rows for the dense model, each of `sidecars` (a file, or None for the model's own gates) with a window that keeps
-    as much, the first of them at each run-time strength of `taus`, and windows of FRACTIONS.
+@dataclasses.dataclass
+class Measures:
+    """What every judge is asked."""
 
-    value_kept is R = (nll_window - nll) / (nll_window - nll_dense), the part of the value of context that is left.
+    vocab: typing.Any
+    texts: dict        # name -> ids [n]; recall documents are made of the first
+    length: int        # tokens a window
+    windows: int       # spread over each text
+    documents: int     # recall documents, may be 0
+
+    def take(self, judge):
+        """`evaluate.perplexity` of the first text, of each one under `texts`, and `evaluate.recall_accuracy`."""
+        texts = {name: evaluate.perplexity(judge, ids, self.length, self.windows) for name, ids in self.texts.items()}
+        found = {**next(iter(texts.values())), "texts": texts}
+        if self.documents:
+            found["recall"] = evaluate.recall_accuracy(judge, self.vocab, self._first(), self.length, self.documents)
+        return found
+
+    def first_window(self):
+        """int64 [1, length]"""
+        return torch.from_numpy(numpy.asarray(self._first()[:self.length], dtype=numpy.int64))[None]
+
+    def _first(self):
+        return next(iter(self.texts.values()))
+
+
+def rows_for(judge_of, keep, tokens):
+    """The fewest rows with which `judge_of(rows)` keeps the fraction `keep` of all pairs of tokens [1, T], by bisection."""
+    def kept(rows):
+        counter = evaluate.Kept()
+        counter.add(judge_of(rows)(tokens)[1])
+        return counter.to_json()["kept_pairs"]
+
+    low, high = 2, tokens.shape[1]
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if kept(middle) < keep else (low, middle)
+    return low
+
+
+class Comparison:
+    """Rows of families. Each has beside its measures the `family` and, within it, `cost`: perplexity / dense - 1; a gate
+    has `value_kept`: R = (nll_window - nll) / (nll_window - nll_dense), the part of the value of context that is left.
     """
-    def row(name, decoder, mode, **how):
-        found = measure(evaluate.Judge(decoder.to(device), mode, **how), tokens, vocab, length, windows, documents)
-        return {"name": name, **found}
 
-    gated = [(name, checkpoint.load(folder, path)) for name, path in sidecars.items()]
-    dense = row("dense", gated[0][1], "dense")
-    rows = [dense]
-    for name, decoder in gated:
-        rows.append(row(name, decoder, "gate"))
-        rows.append(row(f"window as {name}", decoder, "window", keep=rows[-1]["kept"]))
-        value = rows[-1]["nll"] - dense["nll"]
-        if value > 0:
-            rows[-2]["value_kept"] = (rows[-1]["nll"] - rows[-2]["nll"]) / value
-    name, decoder = gated[0]
-    rows += [row(f"{name} tau {tau:g}", decoder, "gate", tau=tau) for tau in taus]
-    rows += [row(f"window {keep:.0%}", decoder, "window", keep=keep) for keep in FRACTIONS]
-    return rows
+    def __init__(self, measures, pith=None, device="cpu", tell=lambda row: None):
+        """pith: the command, without which POLICIES are left out; tell: called with each row."""
+        self.measures, self.pith, self.device, self.tell = measures, pith, device, tell
+        self.rows, self.dense = [], None
+
+    def add_family(self, family):
+        """The dense model; each gate, with a window and each of POLICIES that keep as many pairs."""
+        plain, self.dense = self._load(family.dense), None
+        self.dense = self._add(family, "dense", evaluate.Judge(plain, "dense"))
+        for name, place in family.gated.items():
+            gate = self._add(family, name, evaluate.Judge(self._load(*place), "gate"))
+            window = self._add(family, f"window as {name}", self._window(plain, gate["kept_pairs"]))
+            for policy, spec in POLICIES.items() if self.pith else ():
+                self._add(family, f"{policy} as {name}", self._policy(family, spec, gate["kept_pairs"]))
+            value = window["nll"] - self.dense["nll"]
+            if value > 0:
+                gate["value_kept"] = (window["nll"] - gate["nll"]) / value
+
+    def add_strengths(self, family, taus):
+        """The family's first gate at run-time strengths."""
+        name, place = next(iter(family.gated.items()))
+        decoder = self._load(*place)
+        for tau in taus:
+            self._add(family, f"{name} tau {tau:g}", evaluate.Judge(decoder, "gate", tau=tau))
+
+    def add_windows(self, family, fractions=FRACTIONS):
+        """Sinks + window that keep these fractions of all pairs."""
+        plain = self._load(family.dense)
+        for keep in fractions:
+            self._add(family, f"window {keep:.0%}", self._window(plain, keep))
+
+    def _load(self, folder, sidecar=None):
+        return checkpoint.load(folder, sidecar).to(self.device)
+
+    def _window(self, decoder, keep):
+        recent = evaluate.window_for(self.measures.length, keep, evaluate.window_pairs)
+        return evaluate.Judge(decoder, "window", recent=recent)
+
+    def _policy(self, family, spec, keep):
+        def judge_of(rows):
+            return deployed.Deployed(self.pith, family.dense, spec(rows), chunk=CHUNK)
+
+        return judge_of(rows_for(judge_of, keep, self.measures.first_window()))
+
+    def _add(self, family, name, judge):
+        row = {"family": family.name, "name": name, **self.measures.take(judge)}
+        row["cost"] = row["perplexity"] / self.dense["perplexity"] - 1.0 if self.dense else 0.0
+        self.rows.append(row)
+        self.tell(row)
+        return row
 
 
 def table(rows):
     """The rows as a Markdown table."""
-    lines = ["| | kept | kept of all pairs | nll | perplexity | recall | value of context kept |",
-             "|---|---|---|---|---|---|---|"]
+    others = list(rows[0]["texts"])[1:]
+    heads = ["", "kept per query", "kept of pairs", "perplexity", "over dense", "value kept", *others]
+    if "recall" in rows[0]:
+        heads += ["recall", *(f"to {part['to']}" for part in rows[0]["recall"]["by_distance"])]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
-        recall = f"{row['recall']:.1%}" if "recall" in row else ""
-        value = f"{row['value_kept']:.2f}" if "value_kept" in row else ""
-        lines.append(f"| {row['name']} | {row['kept']:.3f} | {row['kept_pairs']:.3f} | {row['nll']:.4f} "
-                     f"| {row['perplexity']:.2f} | {recall} | {value} |")
+        cells = [f"{row['family']}: {row['name']}", f"{row['kept']:.3f}", f"{row['kept_pairs']:.3f}",
+                 f"{row['perplexity']:.2f}", f"{row['cost']:+.1%}",
+                 f"{row['value_kept']:.2f}" if "value_kept" in row else "",
+                 *(f"{row['texts'][other]['perplexity']:.2f}" for other in others)]
+        if "recall" in row:
+            cells += [f"{row['recall']['accuracy']:.1%}",
+                      *(f"{part['accuracy']:.0%}" for part in row["recall"]["by_distance"])]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def save(rows, out):
-    """out/compare.json, out/compare.md and, where matplotlib is installed, out/compare.png."""
+    """out/compare.json, compare.md and, where matplotlib is installed, compare.svg."""
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "compare.json"), "w", encoding="utf-8") as file:
         json.dump(rows, file, indent=1)
     with open(os.path.join(out, "compare.md"), "w", encoding="utf-8") as file:
         file.write(table(rows) + "\n")
     try:
-        draw(rows, os.path.join(out, "compare.png"))
+        draw(rows, os.path.join(out, "compare.svg"))
     except ImportError:
         pass
 
 
 def draw(rows, path):
-    """Perplexity, and recall if it was measured, against the kept fraction."""
+    """Perplexity of each text, and recall if it was measured, against what is kept of all pairs."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    quantities = [key for key in ("perplexity", "recall") if key in rows[0]]
-    figure, axes = pyplot.subplots(1, len(quantities), squeeze=False, figsize=(5.5 * len(quantities), 4))
-    for axis, key in zip(axes[0], quantities):
-        for mode, marker in (("gate", "o"), ("window", "x")):
-            found = sorted((row["kept"], row[key]) for row in rows if row["mode"] == mode)
-            axis.plot([kept for kept, _ in found], [value for _, value in found], marker, label=mode)
-        axis.axhline(rows[0][key], color="grey", linewidth=0.8, label="dense")
-        axis.set(xlabel="kept fraction of the context", ylabel=key)
+    panels = {f"perplexity, {text}": lambda row, text=text: (row["texts"][text]["kept_pairs"],
+                                                             row["texts"][text]["perplexity"])
+              for text in rows[0]["texts"]}
+    if "recall" in rows[0]:
+        panels["recall of facts, %"] = lambda row: (row["recall"]["kept_pairs"], 100 * row["recall"]["accuracy"])
+    figure, axes = pyplot.subplots(1, len(panels), squeeze=False, figsize=(4.6 * len(panels), 3.8))
+    for axis, (title, point) in zip(axes[0], panels.items()):
+        for number, (label, found) in enumerate(_lines(rows).items()):
+            points = sorted(map(point, found))
+            if label.endswith("dense"):
+                axis.axhline(points[0][1], color=f"C{number}", linewidth=1, linestyle=":", label=label)
+            else:
+                axis.plot(*zip(*points), "o-", markersize=4, linewidth=1, color=f"C{number}", label=label)
+        axis.set(xlabel="kept of all pairs of query and key", title=title, xscale="log")
+        axis.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["2 %", "5 %", "10 %", "20 %", "50 %", "100 %"])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend()
+    axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _lines(rows):
+    """What is drawn as one line: label -> its rows."""
+    lines = {}
+    for row in rows:
+        kind = row["name"].split()[0] if row["mode"] != "gate" else "gates, tau" if " tau " in row["name"] else "gates"
+        lines.setdefault(f"{row['family']}: {kind}", []).append(row)
+    return lines

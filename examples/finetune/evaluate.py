@@ -18,15 +18,21 @@ SINKS = 4
 BINS = 4    # recall is told for this many equal ranges of distance
 
 
-def window_for(length, keep, sinks=SINKS):
-    """Recent keys beside `sinks` with which the mean over queries of visible / causal comes closest to `keep`."""
-    return min(range(1, length + 1), key=lambda recent: abs(window_kept(length, recent, sinks) - keep))
-
-
 def window_kept(length, recent, sinks=SINKS):
     """Mean over `length` queries of the fraction of causal keys that sinks + window leave visible."""
     causal = numpy.arange(1, length + 1)
     return float((numpy.minimum(causal, sinks + recent) / causal).mean())
+
+
+def window_pairs(length, recent, sinks=SINKS):
+    """Of all pairs of `length` queries and their causal keys, the fraction that sinks + window leave visible."""
+    causal = numpy.arange(1, length + 1)
+    return float(numpy.minimum(causal, sinks + recent).sum() / causal.sum())
+
+
+def window_for(length, keep, kept=window_kept):
+    """Recent keys beside the sinks with which `kept`, of the two above, comes closest to `keep`."""
+    return min(range(1, length + 1), key=lambda recent: abs(kept(length, recent) - keep))
 
 
 def window_mask(length, recent, sinks=SINKS, device=None):
@@ -39,13 +45,15 @@ def window_mask(length, recent, sinks=SINKS, device=None):
 class Judge:
     """A model seen through one mode."""
 
-    def __init__(self, decoder, mode, *, tau=None, keep=0.2):
-        """tau: gate strength, by default the model's threshold; keep: kept fraction of `window`."""
+    def __init__(self, decoder, mode, *, tau=None, recent=None):
+        """tau: gate strength, by default the model's threshold; recent: keys of `window` beside its sinks."""
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if mode == "gate" and decoder.config.gate is None:
             raise ValueError("mode gate: expected a model with gates, found a dense one")
-        self.decoder, self.mode, self.keep = decoder.eval(), mode, keep
+        if mode == "window" and not recent:
+            raise ValueError(f"mode window: expected at least one recent key, found {recent}")
+        self.decoder, self.mode, self.recent = decoder.eval(), mode, recent
         self.visibility = model.DENSE
         if mode == "gate":
             self.visibility = model.Visibility(threshold=decoder.config.gate.threshold if tau is None else tau)
@@ -56,7 +64,7 @@ class Judge:
         """tokens int64 [B, T] -> (logits [B, T, V], keys that each query sees: int64 [n_layers, B, T])."""
         batch, length = tokens.shape
         if self.mode == "window":
-            mask = window_mask(length, window_for(length, self.keep), device=self.device)
+            mask = window_mask(length, self.recent, device=self.device)
             logits, _ = self.decoder(tokens.to(self.device), mask=mask)
             seen = [(mask == 0).sum(2).expand(batch, -1)] * self.decoder.config.n_layers
         else:
@@ -73,7 +81,7 @@ class Kept:
         self.fractions, self.pairs, self.causal, self.queries = 0.0, 0.0, 0, 0
 
     def add(self, seen):
-        """seen: int64 [n_layers, B, T], of `Judge`."""
+        """seen: [n_layers, B, T], of `Judge` (int64) or `deployed.Deployed` (float64)."""
         causal = torch.arange(1, seen.shape[2] + 1)
         self.fractions = self.fractions + (seen / causal).sum((1, 2)).double()
         self.pairs = self.pairs + seen.sum((1, 2)).double()
@@ -154,4 +162,4 @@ def recall_accuracy(judge, vocab, prose, length, documents, seed=0, batch_size=4
                "accuracy": right[i] / max(1, asked[i])} for i in range(BINS)]
     return {"mode": judge.mode, "context": length, "questions": int(asked.sum()), "accuracy": right.sum() / asked.sum(),
             "accuracy_of_updated": updated[0] / max(1, updated[1]), "by_distance": ranges, "nll": nll / asked.sum(),
-            "kept": kept.to_json()["kept"]}
+            "kept": kept.to_json()["kept"], "kept_pairs": kept.to_json()["kept_pairs"]}

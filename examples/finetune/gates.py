@@ -92,7 +92,7 @@ def kept_fraction(gone):
     return (visible(gone) / torch.arange(1, gone.shape[1] + 1, device=gone.device)).mean(1)
 
 
-def soft_kept_fraction(mask, recent):
-    """Mean of the cumulative product over the judged pairs, the quantity the sparsity loss presses: scalar."""
-    pairs = judged(mask.shape[-1], recent, mask.device)
-    return (mask.exp() * pairs).sum() / (pairs.sum() * mask.shape[0])
+def soft_kept_fraction(mask):
+    """`kept_fraction` of a soft mask, a key counted by the cumulative product: float [batch]."""
+    length = mask.shape[-1]
+    return (mask.exp().tril().sum(2) / torch.arange(1, length + 1, device=mask.device)).mean(1)

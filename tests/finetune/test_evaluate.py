@@ -26,9 +26,15 @@ class Window(unittest.TestCase):
             exact = (visible / torch.arange(1, 41)).mean().item()
             self.assertAlmostEqual(evaluate.window_kept(40, recent), exact, delta=0.06)
 
+    def test_kept_pairs_are_those_of_the_mask(self):
+        for recent in (1, 5, 40):
+            visible = (evaluate.window_mask(40, recent)[0] == 0).sum().item()
+            self.assertAlmostEqual(evaluate.window_pairs(40, recent), visible / (40 * 41 / 2))
+
     def test_window_is_sized_by_what_it_keeps(self):
-        for keep in (0.05, 0.2, 0.5):
-            self.assertAlmostEqual(evaluate.window_kept(1024, evaluate.window_for(1024, keep)), keep, delta=0.003)
+        for kept in (evaluate.window_kept, evaluate.window_pairs):
+            for keep in (0.05, 0.2, 0.5):
+                self.assertAlmostEqual(kept(1024, evaluate.window_for(1024, keep, kept)), keep, delta=0.003)
 
 
 class Judge(unittest.TestCase):
@@ -60,7 +66,7 @@ class Judge(unittest.TestCase):
 
     def test_a_window_of_everything_is_dense(self):
         dense = evaluate.perplexity(evaluate.Judge(self.decoder, "dense"), self.tokens, 32)
-        window = evaluate.perplexity(evaluate.Judge(self.decoder, "window", keep=1.0), self.tokens, 32)
+        window = evaluate.perplexity(evaluate.Judge(self.decoder, "window", recent=32), self.tokens, 32)
         self.assertAlmostEqual(dense["nll"], window["nll"], places=6)
 
     def test_recall_counts_exact_answers(self):
@@ -85,6 +91,8 @@ class Judge(unittest.TestCase):
     def test_refuses_what_it_cannot_do(self):
         with self.assertRaisesRegex(ValueError, "expected a model with gates"):
             evaluate.Judge(model.Decoder(support.tiny()), "gate")
+        with self.assertRaisesRegex(ValueError, "mode window: expected at least one recent key, found None"):
+            evaluate.Judge(self.decoder, "window")
         with self.assertRaisesRegex(ValueError, "mode: expected one of dense, gate, window, found 'odd'"):
             evaluate.Judge(self.decoder, "odd")
         with self.assertRaisesRegex(ValueError, "expected at least one window of 32, found 20 tokens"):

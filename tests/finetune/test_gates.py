@@ -72,11 +72,15 @@ class StepMask(unittest.TestCase):
         self.assertAlmostEqual(kept.item(), (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
         self.assertEqual(gates.kept_fraction(gates.dropped(-s, 0.0, 1)).item(), 1.0)
 
-    def test_soft_kept_fraction_is_over_the_judged_pairs(self):
-        mask = torch.zeros(2, 5, 5)
-        self.assertEqual(gates.soft_kept_fraction(mask, 1).item(), 1.0)
-        mask = mask.masked_fill(gates.judged(5, 2), math.log(0.25))
-        self.assertAlmostEqual(gates.soft_kept_fraction(mask, 2).item(), 0.25, places=6)
+    def test_soft_kept_fraction_is_that_of_the_step_mask_where_it_is_one(self):
+        self.assertEqual(gates.soft_kept_fraction(torch.zeros(2, 5, 5)).tolist(), [1.0, 1.0])
+        gone = gates.dropped(logits(), 0.3, 2)
+        mask = torch.zeros(gone.shape).masked_fill(gone, -math.inf)
+        torch.testing.assert_close(gates.soft_kept_fraction(mask), gates.kept_fraction(gone))
+
+    def test_soft_kept_fraction_counts_by_the_cumulative_product(self):
+        mask = torch.zeros(1, 2, 2).masked_fill(gates.judged(2, 1), math.log(0.25))
+        self.assertAlmostEqual(gates.soft_kept_fraction(mask).item(), (1.0 + 1.25 / 2) / 2, places=6)
 
 
 class Gate(unittest.TestCase):

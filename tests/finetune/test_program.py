@@ -30,11 +30,12 @@ class Losses(unittest.TestCase):
 
     def test_sparsity_presses_only_above_what_is_to_be_kept(self):
         masks = [torch.zeros(1, 6, 6), torch.zeros(1, 6, 6).masked_fill(gates.judged(6, 1), -50.0)]
-        loss, kept = adapt.sparsity_loss(masks, 1, 0.0)
-        self.assertAlmostEqual(loss.item(), 0.5)
+        alone = sum(1 / n for n in range(1, 7)) / 6                # each query sees itself
+        loss, kept = adapt.sparsity_loss(masks, 0.0)
+        self.assertAlmostEqual(loss.item(), (1.0 + alone) / 2, places=6)
         self.assertAlmostEqual(kept[0].item(), 1.0)
-        self.assertAlmostEqual(kept[1].item(), 0.0)
-        self.assertEqual(adapt.sparsity_loss(masks, 1, 0.6)[0].item(), 0.0)
+        self.assertAlmostEqual(kept[1].item(), alone, places=6)
+        self.assertEqual(adapt.sparsity_loss(masks, 0.8)[0].item(), 0.0)
 
     def test_distillation_is_zero_for_the_teacher_alone(self):
         a, b = torch.randn(2, 5, 9), torch.randn(2, 5, 9)
@@ -72,6 +73,9 @@ class Program(unittest.TestCase):
                     self.assertEqual(json.loads(file.readlines()[-1])["step"], 10)
             before, after = (checkpoint.load(at(name, "model")).state_dict() for name in ("base", "gates"))
             self.assertTrue(all(torch.equal(tensor, after[name]) for name, tensor in before.items()))
+            control = checkpoint.load(at("dense", "model"))
+            self.assertIsNone(control.config.gate)
+            self.assertFalse(torch.equal(control.state_dict()["embed.weight"], before["embed.weight"]))
 
             self.call("export", "--model", at("gates", "model"), "--out", at("out"), "--without-gates")
             self.call("export", "--model", at("gates", "model"), "--out", at("out", "gates.safetensors"))
@@ -86,8 +90,13 @@ class Program(unittest.TestCase):
             window = json.loads(self.call(*evaluate, "--mode", "window", "--keep", 0.3))
             self.assertAlmostEqual(window["kept"], 0.3, delta=0.05)
             compared = self.call("compare", "--model", at("out"), "--tokens", at("data", "heldout.bin"), "--out", at("table"),
-                                 "--length", 64, "--windows", 4, "--recall", 2, "--taus", 0.1)
-            self.assertEqual(len(compared.splitlines()), 2 + 3 + 1 + 4)
+                                 "--length", 64, "--windows", 4, "--recall", 2, "--taus", 0.1, "--text",
+                                 at("data", "heldout.txt"), "--whole", at("all", "model"), "--control",
+                                 at("dense", "model"))
+            self.assertEqual(len(compared.splitlines()), 2 + 3 + 1 + 4 + 3)
+            with self.assertRaisesRegex(SystemExit, "expected --whole and --control together"):
+                self.call("compare", "--model", at("out"), "--tokens", at("data", "heldout.bin"), "--out", at("table"),
+                          "--whole", at("all", "model"))
             with self.assertRaisesRegex(SystemExit, "finetune evaluate: .*no-such.config.json"):
                 self.call("evaluate", "--model", at("no-such"), "--tokens", at("data", "heldout.bin"))
 
