@@ -101,7 +101,7 @@ def parse(arguments):
     sub.add_argument("--model", required=True)
     sub.add_argument("--gates", help="sidecar file")
     sub.add_argument("--mode", choices=evaluate.MODES, help="default: gate if the model has gates, else dense")
-    sub.add_argument("--tau", type=float, help="gate strength (default: the model's threshold)")
+    sub.add_argument("--tau", type=float, default=0.0, help="gate strength, added to the model's threshold")
     sub.add_argument("--keep", type=float, default=0.2, help="kept fraction of --mode window")
     sub.add_argument("--text", help="a text file, tokenised as it is")
     sub.add_argument("--tokens", help="a packed token file of `prepare`")
@@ -138,6 +138,7 @@ def parse(arguments):
     sub.add_argument("--model", required=True, help="model/ of a run")
     sub.add_argument("--gates", help="sidecar whose gates to take")
     sub.add_argument("--out", required=True, help="a directory, or a file that ends in .safetensors for the gates alone")
+    sub.add_argument("--tau", type=float, default=0.0, help="strength to add to the gates' threshold")
     sub.add_argument("--dtype", choices=DTYPES, default="f16")
     sub.add_argument("--without-gates", action="store_true", help="leave the gates out of the directory")
 
@@ -241,6 +242,8 @@ def run_agree(args):
 
 def run_export(args):
     decoder = checkpoint.load(args.model, args.gates)
+    if decoder.config.gate:
+        decoder.config.gate.threshold += args.tau
     if args.out.endswith(".safetensors"):
         checkpoint.save_sidecar(decoder, args.out, DTYPES[args.dtype])
     else:

@@ -29,9 +29,9 @@ def alpha_at(progress, first, last):
     return first + (last - first) * 0.5 * (1.0 - math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
-def keep_at(progress, last):
-    """The kept fraction that is still free of pressure: a straight line from 1 to `last`, reached at KEEP_FALL."""
-    return last + (1.0 - last) * max(0.0, 1.0 - progress / KEEP_FALL)
+def keep_at(progress, first, last):
+    """The kept fraction that is still free of pressure: a straight line from `first` to `last`, reached at KEEP_FALL."""
+    return last + (first - last) * max(0.0, 1.0 - progress / KEEP_FALL)
 
 
 def distillation_loss(logits, taught):
@@ -52,9 +52,9 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
 
     gate: `gates.GateConfig` of new gates, their scalar at `bias`, or None to go on with those that `base` has, or for
     `dense`;
-    gamma: weight of the sparsity loss; keep: the kept fraction below which it no longer presses; step_phase: fraction of
-    `steps` at the end that runs step gates, frozen (with `all`); rate, gate_rate: peak learning rates of the model and of
-    its gates; alphas: first and last alpha.
+    gamma: weight of the sparsity loss; keep: the kept fraction below which it no longer presses, reached from 1 by new
+    gates; step_phase: fraction of `steps` at the end that runs step gates, frozen (with `all`); rate, gate_rate: peak
+    learning rates of the model and of its gates; alphas: first and last alpha.
     """
     if train not in TRAINED:
         raise ValueError(f"train: expected one of {', '.join(TRAINED)}, found {train!r}")
@@ -85,7 +85,7 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
         elif step < soft_steps:
             progress = step / soft_steps
             loss, extra = _soft_loss(decoder, inputs, targets, train, alpha_at(progress, *alphas), gamma,
-                                     keep_at(progress, keep))
+                                     keep_at(progress, 1.0 if gate else keep, keep))
         else:
             for parameter in own:
                 parameter.requires_grad_(False)

@@ -14,8 +14,7 @@ def check(pith, folder, sidecar, tau, text, tokens, length, name):
     words = ["--gates", sidecar] if sidecar else []
     found = deployed.call(pith, "perplexity", "-m", folder, *words, "--policy", "gate", "--tau", tau, "-f", text, "-c",
                           length)
-    decoder = checkpoint.load(folder, sidecar)
-    judge = evaluate.Judge(decoder, "gate", tau=decoder.config.gate.threshold + tau)
+    judge = evaluate.Judge(checkpoint.load(folder, sidecar), "gate", tau=tau)
     truth = evaluate.perplexity(judge, tokens, length)
     apart = found["perplexity"] / truth["perplexity"] - 1.0
     return {"name": name, "tau": tau, "tokens": found["tokens"], "perplexity": found["perplexity"],

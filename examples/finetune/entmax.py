@@ -11,7 +11,7 @@ import torch
 
 SIGMOID_BELOW = 1.0 + 1e-6    # at and below this alpha the limit itself is used
 FAR = 40.0                    # where the sigmoid is 0 or 1 in float32
-LEAK = 0.01                   # training takes dp/ds for at least this: a gate at 0 or 1 must still hear what it costs
+LEAK = 0.01                   # training takes dp/ds for at least this: a gate at 1 must still hear what it costs
 STEEPEST = 16.0               # the largest alpha that training may use
 TABLE = 1 << 14               # intervals of the table that training reads; its error in p is below 1e-6 (tested)
 

@@ -45,8 +45,8 @@ def window_mask(length, recent, sinks=SINKS, device=None):
 class Judge:
     """A model seen through one mode."""
 
-    def __init__(self, decoder, mode, *, tau=None, recent=None):
-        """tau: gate strength, by default the model's threshold; recent: keys of `window` beside its sinks."""
+    def __init__(self, decoder, mode, *, tau=0.0, recent=None):
+        """tau: gate strength, added to the model's threshold; recent: keys of `window` beside its sinks."""
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if mode == "gate" and decoder.config.gate is None:
@@ -56,7 +56,7 @@ class Judge:
         self.decoder, self.mode, self.recent = decoder.eval(), mode, recent
         self.visibility = model.DENSE
         if mode == "gate":
-            self.visibility = model.Visibility(threshold=decoder.config.gate.threshold if tau is None else tau)
+            self.visibility = model.Visibility(threshold=decoder.config.gate.threshold + tau)
         self.device = next(decoder.parameters()).device
 
     @torch.no_grad()

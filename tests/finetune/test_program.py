@@ -22,8 +22,9 @@ _spec.loader.exec_module(program)
 
 class Losses(unittest.TestCase):
     def test_pressure_comes_slowly(self):
-        self.assertEqual([adapt.keep_at(p, 0.1) for p in (0.0, adapt.KEEP_FALL, 1.0)], [1.0, 0.1, 0.1])
-        self.assertAlmostEqual(adapt.keep_at(adapt.KEEP_FALL / 2, 0.2), 0.6)
+        self.assertEqual([adapt.keep_at(p, 1.0, 0.1) for p in (0.0, adapt.KEEP_FALL, 1.0)], [1.0, 0.1, 0.1])
+        self.assertAlmostEqual(adapt.keep_at(adapt.KEEP_FALL / 2, 1.0, 0.2), 0.6)
+        self.assertEqual(adapt.keep_at(0.0, 0.2, 0.2), 0.2)
 
     def test_alpha_follows_the_cosine(self):
         self.assertEqual([adapt.alpha_at(p, 1.0, 8.0) for p in (-1, 0, 0.5, 1, 2)], [1.0, 1.0, 4.5, 8.0, 8.0])
@@ -85,6 +86,11 @@ class Program(unittest.TestCase):
                                           at("data", "heldout.bin"), "--length", 64))
             self.assertEqual(gated["mode"], "gate")
             self.assertAlmostEqual(gated["nll"], direct["nll"], delta=0.01)
+            self.call("export", "--model", at("gates", "model"), "--out", at("other.safetensors"), "--tau=5")
+            other, same = (json.loads(self.call(*evaluate, *words)) for words in
+                           (("--gates", at("other.safetensors")), ("--tau=5",)))
+            self.assertEqual((other["nll"], other["kept"]), (same["nll"], same["kept"]))
+            self.assertLess(other["kept"], gated["kept"])
             everything = json.loads(self.call(*evaluate, "--tau=-1e9"))
             self.assertEqual(everything["kept"], 1.0)
             window = json.loads(self.call(*evaluate, "--mode", "window", "--keep", 0.3))
