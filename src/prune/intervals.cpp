@@ -20,9 +20,10 @@ void judge(const Page& page, const GateQueries& gate, Position first, Position n
   float logits[static_cast<std::size_t>(tile) * PageLayout::capacity];  // [query][row]
   for (Position begin = first; begin < next; begin += tile) {
     const Position end = std::min(begin + tile, next);
-    bool any = false;
-    for (std::size_t i = 0; i < rows; ++i) any |= (until[i] > begin) & (born[i] < end - gate.recent);
-    if (!any) continue;
+    // Numbers rather than branches, here and below, so that compilers take several rows at once.
+    int any = 0;
+    for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - gate.recent};
+    if (any == 0) continue;
     ops::dots(Format::f32, gate.queries[static_cast<std::size_t>(begin - first)].data(),
               static_cast<std::size_t>(end - begin), gate.queries.stride,
               reinterpret_cast<const std::byte*>(page.gate()), rows, gate.queries.cols, logits, PageLayout::capacity,
@@ -34,10 +35,9 @@ void judge(const Page& page, const GateQueries& gate, Position first, Position n
       if (evidence != nullptr)
         for (std::size_t i = 0; i < rows; ++i)
           if (born[i] + gate.recent <= n && until[i] > n) evidence[i] = scores[i] - cut;
-      // Without branches, so that compilers take several rows at once.
       for (std::size_t i = 0; i < rows; ++i) {
-        const bool closes = (born[i] <= n - gate.recent) & (until[i] > n) & !(scores[i] > cut);
-        until[i] = closes ? n : until[i];
+        const int closes = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+        until[i] = closes != 0 ? n : until[i];
       }
     }
   }
