@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -67,6 +68,7 @@ class Reader {
   const std::string& where() const { return where_; }
   std::size_t position() const { return position_; }
   std::uint64_t left() const { return bytes_.size() - position_; }
+  std::span<const std::byte> since(std::size_t begin) const { return bytes_.subspan(begin, position_ - begin); }
 
   template <class T>
   T number(std::string_view what) {
@@ -188,7 +190,9 @@ void read_metadata(Reader& reader, std::uint64_t count, File& out) {
   for (std::uint64_t i = 0; i < count; ++i) {
     auto key = reader.string("a metadata key");
     const auto what = "key " + in_quotes(key);
+    const std::size_t begin = reader.position();
     Value value = reader.value(what);
+    out.encoded.emplace(key, reader.since(begin));
     if (!out.metadata.emplace(std::move(key), std::move(value)).second) reader.refuse(what, "it once", "it twice");
   }
 }
@@ -315,6 +319,15 @@ constexpr std::string_view wanted<std::string> = "a string";
 std::string type_name(std::uint32_t type) {
   const TypeInfo* found = info(type);
   return found == nullptr ? "ggml type " + std::to_string(type) : std::string(found->name);
+}
+
+std::uint32_t type_of(Format format) {
+  std::string wanted(name(format));
+  std::transform(wanted.begin(), wanted.end(), wanted.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  const auto found = std::find_if(types.begin(), types.end(), [&](const TypeInfo& t) { return t.name == wanted; });
+  assert(found != types.end());
+  return found->type;
 }
 
 const Value* File::find(std::string_view key) const {

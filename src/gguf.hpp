@@ -6,12 +6,14 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "mapped_file.hpp"
+#include "pith/tensor/format.hpp"
 
 namespace pith::gguf {
 
@@ -35,6 +37,7 @@ struct File {
   std::shared_ptr<const MappedFile> file;
   std::uint32_t version = 0;
   std::map<std::string, Value, std::less<>> metadata;
+  std::map<std::string, std::span<const std::byte>, std::less<>> encoded;  // its values as they lie in the file
   std::vector<Tensor> tensors;
 
   const Value* find(std::string_view key) const;
@@ -52,6 +55,9 @@ struct File {
 
 /// As ggml names it, "Q4_K"; "ggml type 99" for one not known.
 std::string type_name(std::uint32_t type);
+
+/// The ggml_type of a format.
+std::uint32_t type_of(Format format);
 
 /// Throws Error (file, format, unsupported).
 File open(const std::filesystem::path& path);

@@ -40,6 +40,16 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<Pair>& merges, Options 
   }
 }
 
+std::vector<Bpe::Ranked> Bpe::merges() const {
+  std::vector<std::pair<std::uint32_t, Ranked>> ranked;
+  for (const auto& [pair, merge] : merges_)
+    ranked.push_back({merge.rank, {static_cast<Token>(pair >> 32), static_cast<Token>(pair & 0xffffffffu), merge.id}});
+  std::sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Ranked> out;
+  for (const auto& [rank, merge] : ranked) out.push_back(merge);
+  return out;
+}
+
 void Bpe::add_character(const Vocabulary& vocabulary, std::string_view spelling, std::uint32_t begin,
                         std::uint32_t bytes, std::vector<Symbol>& out) const {
   if (const auto id = vocabulary.find(spelling)) {

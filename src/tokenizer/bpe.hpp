@@ -37,6 +37,11 @@ class Bpe {
 
   const Options& options() const { return options_; }
 
+  struct Ranked {
+    Token left, right, merged;
+  };
+  std::vector<Ranked> merges() const;  // the first to be done first
+
   /// Appends the tokens of a word.
   void encode(const Vocabulary& vocabulary, std::string_view word, Merger& merger, std::vector<Token>& out) const;
 

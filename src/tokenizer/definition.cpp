@@ -32,8 +32,15 @@ void add_usual_ends(Definition& definition) {
     if (std::find(names.begin(), names.end(), token.content) != names.end()) definition.ends.insert(token.id);
 }
 
+void squeeze_spaces(Definition& definition, std::string_view where) {
+  definition.gguf.squeezes_spaces = true;
+  definition.normalizer.add(Replace{Regex(" +", where), " "});
+  definition.normalizer.add(Replace{Regex("^ | $", where), ""});
+}
+
 void use_space_marks(Definition& definition, SpacePrefix prefix) {
   const std::string mark = MarkSpaces{}.mark;
+  definition.gguf.prefix = prefix;
   if (prefix == SpacePrefix::yes) definition.normalizer.add(Prepend{mark});
   definition.normalizer.add(Replace{" ", mark});
   definition.decoder.add(Replace{mark, " "});

@@ -18,6 +18,15 @@
 
 namespace pith::text {
 
+enum class SpacePrefix { no, yes };
+
+/// What a GGUF says in words of the steps below.
+struct GgufNames {
+  std::string pre;  // how a text is cut into words, as in tokenizer.ggml.pre; empty = it has no name
+  SpacePrefix prefix = SpacePrefix::no;
+  bool squeezes_spaces = false;  // tokenizer.ggml.remove_extra_whitespaces
+};
+
 struct Definition {
   Vocabulary vocabulary;
   std::vector<AddedToken> added;  // all in the vocabulary too
@@ -28,6 +37,7 @@ struct Definition {
   std::vector<Token> prefix, suffix;  // what the post-processor puts around a text
   std::optional<Token> bos;
   std::set<Token> ends;
+  GgufNames gguf;
 };
 
 /// Adds the token to the vocabulary where it is new there. Throws Error (format) where it has another id there.
@@ -36,9 +46,11 @@ void add_token(Definition& definition, AddedToken token, std::int64_t id, std::s
 /// Takes those added tokens for ends of a text or a turn whose names are in common use for it.
 void add_usual_ends(Definition& definition);
 
+/// SentencePiece's remove_extra_whitespaces: one space for many, and none at the ends.
+void squeeze_spaces(Definition& definition, std::string_view where);
+
 /// SentencePiece's way with spaces, as both its converted forms spell it: a mark before the text and for every space,
 /// and all that undone.
-enum class SpacePrefix { yes, no };
 void use_space_marks(Definition& definition, SpacePrefix prefix);
 
 }  // namespace pith::text

@@ -12,6 +12,7 @@ namespace pith::text {
 namespace {
 
 constexpr std::string_view tokens_key = "tokenizer.ggml.tokens";
+constexpr const char* no_vocabulary = "no_vocab";  // a model whose tokens are only numbers
 
 std::string at(const std::string& where, std::string_view key) { return where + ": " + std::string(key); }
 
@@ -58,30 +59,28 @@ std::vector<Bpe::Pair> read_merges(const gguf::File& file, const std::string& wh
            "two tokens with a space between", in_quotes(both));
     out.emplace_back(both.substr(0, space), both.substr(space + 1));
   }
-  if (out.empty()) fail(ErrorCode::format, at(where, key), "merges", "none");
+  if (file.find(key) == nullptr) fail(ErrorCode::format, at(where, key), "merges", "none");
   return out;
 }
 
-}  // namespace
-
-Definition load_gguf(const std::filesystem::path& path) {
-  const std::string where = path.string();
-  const auto file = gguf::open(path);
-  const auto model = file.get_or<std::string>("tokenizer.ggml.model", "");
-  if (model.empty()) fail(ErrorCode::format, at(where, "tokenizer.ggml.model"), "a tokenizer in the file", "none");
+/// From the keys that ggml defines.
+Definition read_ggml_keys(const gguf::File& file, const std::string& where) {
+  const auto model = file.get_or<std::string>("tokenizer.ggml.model", no_vocabulary);
+  if (model.empty() || model == no_vocabulary)
+    fail(ErrorCode::format, at(where, "tokenizer.ggml.model"), "a tokenizer in the file", "none");
 
   Definition out;
   const auto pieces = read_pieces(file, where);
   add_pieces(pieces, where, out);
   const auto id = [&](std::string_view key) { return read_id(file, key, out.vocabulary, where); };
   out.bos = id("tokenizer.ggml.bos_token_id");
-  const auto eos = id("tokenizer.ggml.eos_token_id");
 
   bool adds_bos = true;
   if (model == "llama") {
     if (file.find("tokenizer.ggml.scores") == nullptr)
       fail(ErrorCode::format, at(where, "tokenizer.ggml.scores"), "a score for each token", "none");
     out.model = spm_model(pieces, out.vocabulary, id("tokenizer.ggml.unknown_token_id"), where);
+    if (file.get_or<bool>("tokenizer.ggml.remove_extra_whitespaces", false)) squeeze_spaces(out, where);
     const bool prefix = file.get_or<bool>("tokenizer.ggml.add_space_prefix", true);
     use_space_marks(out, prefix ? SpacePrefix::yes : SpacePrefix::no);
   } else if (model == "gpt2") {
@@ -104,9 +103,30 @@ Definition load_gguf(const std::filesystem::path& path) {
   }
 
   if (file.get_or<bool>("tokenizer.ggml.add_bos_token", adds_bos) && out.bos) out.prefix.push_back(*out.bos);
+  const auto eos = id("tokenizer.ggml.eos_token_id");
   if (file.get_or<bool>("tokenizer.ggml.add_eos_token", false) && eos) out.suffix.push_back(*eos);
-  for (const auto end : {eos, id("tokenizer.ggml.eot_token_id"), id("tokenizer.ggml.eom_token_id")})
-    if (end) out.ends.insert(*end);
+  return out;
+}
+
+/// A tokenizer.json in the file says all of it; ggml's keys, what they have words for.
+Definition read_definition(const gguf::File& file, const std::string& where) {
+  constexpr std::string_view key = "tokenizer.huggingface.json";
+  if (file.find(key) == nullptr) return read_ggml_keys(file, where);
+  const auto json_where = at(where, key);
+  Definition out = read_tokenizer_json(parse_json(file.get<std::string>(key), json_where), json_where);
+  out.bos = read_id(file, "tokenizer.ggml.bos_token_id", out.vocabulary, where);
+  return out;
+}
+
+}  // namespace
+
+Definition load_gguf(const std::filesystem::path& path) {
+  const std::string where = path.string();
+  const auto file = gguf::open(path);
+  Definition out = read_definition(file, where);
+  for (const auto end : {"eos", "eot", "eom"})
+    if (const auto id = read_id(file, "tokenizer.ggml." + std::string(end) + "_token_id", out.vocabulary, where))
+      out.ends.insert(*id);
   add_usual_ends(out);
   return out;
 }

@@ -107,10 +107,7 @@ Definition load_sentencepiece(const std::filesystem::path& path) {
     return out.vocabulary.has(id) ? std::optional(static_cast<Token>(id)) : std::nullopt;
   };
   out.model = spm_model(model.pieces, out.vocabulary, token(model.unknown), where);
-  if (model.remove_extra_whitespaces) {
-    out.normalizer.add(Replace{Regex(" +", where), " "});
-    out.normalizer.add(Replace{Regex("^ | $", where), ""});
-  }
+  if (model.remove_extra_whitespaces) squeeze_spaces(out, where);
   use_space_marks(out, model.add_dummy_prefix ? SpacePrefix::yes : SpacePrefix::no);
 
   const Siblings siblings(path.parent_path());

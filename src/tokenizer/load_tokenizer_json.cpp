@@ -297,8 +297,8 @@ AddedToken read_added_token(const JsonNode& node, std::string content) {
   return token;
 }
 
-Definition load_tokenizer_json(const Json& json, const std::filesystem::path& path) {
-  const JsonNode root(json, path.string());
+Definition read_tokenizer_json(const Json& json, const std::string& where) {
+  const JsonNode root(json, where);
   const JsonNode model = root.at("model");
   check_model_type(model);
 
@@ -320,7 +320,11 @@ Definition load_tokenizer_json(const Json& json, const std::filesystem::path& pa
   } else {
     out.decoder.add(JoinWithSpace{});
   }
+  return out;
+}
 
+Definition load_tokenizer_json(const Json& json, const std::filesystem::path& path) {
+  Definition out = read_tokenizer_json(json, path.string());
   const Siblings siblings(path.parent_path());
   siblings.read_ends(out);
   drop_foreign_tokens(path.parent_path(), siblings, out);

@@ -120,11 +120,15 @@ Definition load_vocab_and_merges(const std::filesystem::path& vocab, const std::
   const auto json = read_json(vocab);
   read_vocabulary(JsonNode(json, vocab.string()), out.vocabulary);
   Bpe::Options options;
-  auto known = known_model(model_of_class(config, siblings.config()), vocab.string());
+  out.gguf.pre = model_of_class(config, siblings.config());
+  auto known = known_model(out.gguf.pre, vocab.string());
   options.ignore_merges = known.ignore_merges;
   out.model = Bpe(out.vocabulary, read_merges(merges), std::move(options), merges.string());
   out.normalizer = std::move(known.normalizer);
-  if (config && config->flag_or("add_prefix_space", false)) out.pre_tokenizer.add(PrefixSpace{});
+  if (config && config->flag_or("add_prefix_space", false)) {
+    out.gguf.prefix = SpacePrefix::yes;
+    out.pre_tokenizer.add(PrefixSpace{});
+  }
   out.pre_tokenizer.append(known.pre_tokenizer);
   out.decoder.add(FromByteSymbols{});
 

@@ -69,6 +69,16 @@ Split isolate(std::string_view expression, std::string_view where) {
   return {Regex(expression, where), Behavior::isolated, Matches::delimit};
 }
 
+std::string_view name_of_model(const std::vector<std::string>& expressions, bool ignore_merges) {
+  const auto cuts_so = [&](const Family& family) {
+    const auto end = std::find(family.expressions.begin(), family.expressions.end(), std::string_view());
+    return family.ignore_merges == ignore_merges &&
+           std::equal(family.expressions.begin(), end, expressions.begin(), expressions.end());
+  };
+  const auto family = std::find_if(families.begin(), families.end(), cuts_so);
+  return family == families.end() ? std::string_view() : family->names.front();
+}
+
 KnownModel known_model(std::string_view name, std::string_view where) {
   const auto family = std::find_if(families.begin(), families.end(), [&](const Family& f) {
     return !name.empty() && std::find(f.names.begin(), f.names.end(), name) != f.names.end();

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tokenizer/normalizer.hpp"
 #include "tokenizer/pre_tokenizer.hpp"
@@ -26,5 +27,8 @@ struct KnownModel {
 
 /// `name` as in tokenizer.ggml.pre. Throws Error (unsupported), naming it.
 KnownModel known_model(std::string_view name, std::string_view where);
+
+/// The first of GGUF's names for texts cut by these expressions, one after the other; empty where there is none.
+std::string_view name_of_model(const std::vector<std::string>& expressions, bool ignore_merges);
 
 }  // namespace pith::text

@@ -25,6 +25,13 @@ class Spm {
   /// Appends the tokens of a word.
   void encode(const Vocabulary& vocabulary, std::string_view word, Merger& merger, std::vector<Token>& out) const;
 
+  /// What orders merges, the greatest first; nothing for a token that is not made by merging.
+  std::optional<float> score(Token id) const {
+    const std::uint32_t rank = ranks_[static_cast<std::size_t>(id)];
+    return rank == not_merged ? std::nullopt : std::optional(-static_cast<float>(rank));
+  }
+  std::optional<Token> unknown() const { return unknown_; }
+
  private:
   static constexpr std::uint32_t not_merged = 0xffffffff;
 

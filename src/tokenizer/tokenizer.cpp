@@ -82,18 +82,6 @@ bool is_gguf(const std::filesystem::path& path) {
   return file && std::string_view(magic.data(), magic.size()) == "GGUF";
 }
 
-Definition load_directory(const std::filesystem::path& directory) {
-  const auto has = [&](std::string_view name) {
-    std::error_code ignored;
-    return std::filesystem::exists(directory / name, ignored);
-  };
-  if (has("tokenizer.json"))
-    return text::load_tokenizer_json(read_json(directory / "tokenizer.json"), directory / "tokenizer.json");
-  if (has("vocab.json")) return text::load_vocab_and_merges(directory / "vocab.json", directory / "merges.txt");
-  if (has("tokenizer.model")) return text::load_sentencepiece(directory / "tokenizer.model");
-  fail(ErrorCode::file, directory.string(), "tokenizer.json, vocab.json with merges.txt, or tokenizer.model", "none");
-}
-
 Definition load_json(const std::filesystem::path& path) {
   const auto json = read_json(path);
   const auto model = json.is_object() ? json.find("model") : json.end();
@@ -162,7 +150,7 @@ void Tokenizer::Impl::append_bytes(Token token, text::Place& place, std::string&
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   std::error_code ignored;
-  auto definition = std::filesystem::is_directory(path, ignored) ? load_directory(path) : load_file(path);
+  auto definition = std::filesystem::is_directory(path, ignored) ? text::load_directory(path) : load_file(path);
   return Tokenizer(std::make_shared<const Impl>(std::move(definition)));
 }
 

@@ -25,7 +25,7 @@ class TempFolder {
  public:
   TempFolder() {
     // Tests of one binary run as processes side by side: the first free number is ours.
-    const std::filesystem::path base = testing::TempDir();
+    const std::filesystem::path base = ::testing::TempDir();
     for (int i = 0; path_.empty(); ++i) {
       const auto candidate = base / ("pith-test-" + std::to_string(i));
       if (std::filesystem::create_directories(candidate)) path_ = candidate;
@@ -57,7 +57,7 @@ template <class F>
 void expect_error(ErrorCode code, const std::vector<std::string>& parts, F&& f) {
   try {
     f();
-    ADD_FAILURE() << "no error; wanted one that says " << testing::PrintToString(parts);
+    ADD_FAILURE() << "no error; wanted one that says " << ::testing::PrintToString(parts);
   } catch (const Error& error) {
     EXPECT_EQ(name(error.code()), name(code)) << error.what();
     for (const auto& part : parts) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT
+// Models written as GGUF: what is read back is what was written, from every container and in every format.
+#include "pith/quantize.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "gguf.hpp"
+#include "pith/prune/methods.hpp"
+#include "pith/session.hpp"
+#include "pith/tokenizer.hpp"
+#include "support/compare.hpp"
+#include "support/feed.hpp"
+#include "support/files.hpp"
+#include "support/golden.hpp"
+#include "support/random_model.hpp"
+#include "support/shared_data.hpp"
+
+namespace pith::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using test::expect_error;
+using test::TempFolder;
+
+/// Drop sets come out the same and logits equal; bitwise where no row has been moved.
+void expect_same(const Model& written, const Model& model, std::span<const Token> tokens, double tolerance) {
+  const SessionOptions options{.policy = prune::learned_gate()};
+  const bool gated = model.config().gate.has_value();
+  const Fed a = feed(written, tokens, {64}, gated ? options : SessionOptions());
+  const Fed b = feed(model, tokens, {64}, gated ? options : SessionOptions());
+  EXPECT_EQ(a.drop_at, b.drop_at);
+  EXPECT_LE(relative_error(a.logits, b.logits), tolerance);
+  if (tolerance == 0) {
+    EXPECT_TRUE(same_bits(a.logits, b.logits));
+  }
+}
+
+/// Rotated heads are stored with their rows in another order, which changes the order of additions.
+double tolerance_for(const Config& config) {
+  const bool llama = config.architecture == Architecture::llama || config.architecture == Architecture::mistral;
+  const bool adjacent = config.rope.pairs == RopeConfig::Pairs::adjacent;
+  return config.architecture == Architecture::gpt2 || llama == adjacent ? 0 : 1e-5;
+}
+
+TEST(Quantize, KeepsEveryCheckpointInF32) {
+  const TempFolder folder;
+  for (const std::string& name : golden_names()) {
+    SCOPED_TRACE(name);
+    const Golden expected = golden(name);
+    const auto file = folder.path() / (name + ".gguf");
+    const Quantized result = quantize(expected.path, file, {.format = Format::f32});
+    EXPECT_EQ(result.bytes, fs::file_size(file));
+    EXPECT_FALSE(fs::exists(file.string() + ".part"));
+    const Model model = Model::load(expected.path), written = Model::load(file);
+    EXPECT_EQ(written.config().gate.has_value(), model.config().gate.has_value());
+    EXPECT_EQ(written.config().end_tokens, model.config().end_tokens);
+    EXPECT_EQ(written.config().bos, model.config().bos);
+    EXPECT_EQ(written.parameters(), model.parameters());
+    expect_same(written, model, expected.tokens, tolerance_for(model.config()));
+  }
+}
+
+TEST(Quantize, KeepsRandomModelsOfEveryKind) {
+  const TempFolder folder;
+  int kept = 0;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    const Model model = random_model({.seed = seed, .window = 0});
+    SCOPED_TRACE(describe(model));
+    const auto file = folder.path() / "model.gguf";
+    if (model.config().architecture == Architecture::gpt2 && model.config().activation == Activation::gelu) {
+      expect_error(ErrorCode::unsupported, {"gelu_new", "gelu"}, [&] { quantize(model, file); });
+      continue;
+    }
+    quantize(model, file, {.format = Format::f32});
+    expect_same(Model::load(file), model, random_tokens(seed, model.config(), 80), tolerance_for(model.config()));
+    ++kept;
+  }
+  EXPECT_GT(kept, 40);
+}
+
+/// The model with its matrices in a format, as quantize() chooses it row length by row length.
+Model in_format(const Model& model, Format wanted) {
+  const auto encoded = [&](const Matrix& matrix) {
+    if (!matrix) return matrix;
+    Format format = Format::f16;
+    for (const Format candidate : {Format::q8_0, wanted})
+      if (matrix.cols() % static_cast<std::size_t>(block_values(candidate)) == 0) format = candidate;
+    std::vector<float> values(matrix.rows() * matrix.cols());
+    for (std::size_t r = 0; r < matrix.rows(); ++r)
+      matrix.row(r, std::span(values).subspan(r * matrix.cols(), matrix.cols()));
+    return Matrix::encode(format, {values.data(), matrix.rows(), matrix.cols()});
+  };
+  Weights w = model.weights();
+  w.embedding = encoded(w.embedding);
+  w.head = model.config().tied_head ? w.embedding : encoded(w.head);
+  for (LayerWeights& layer : w.layers)
+    for (Linear* linear : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down})
+      linear->weight = encoded(linear->weight);
+  return Model::create(model.config(), std::move(w));
+}
+
+TEST(Quantize, WritesWhatEncodingInMemoryGives) {
+  const TempFolder folder;
+  for (int i = 0; i < format_count; ++i) {
+    const auto format = static_cast<Format>(i);
+    for (const Architecture architecture : {Architecture::gpt2, Architecture::qwen2, Architecture::llama}) {
+      const Model model = random_model({.seed = 7, .architecture = architecture, .head_dim = 32, .window = 0});
+      SCOPED_TRACE(describe(model) + " as " + std::string(name(format)));
+      if (model.config().activation == Activation::gelu) continue;
+      const auto file = folder.path() / "model.gguf";
+      quantize(model, file, {.format = format});
+      expect_same(Model::load(file), in_format(model, format), random_tokens(3, model.config(), 60),
+                  tolerance_for(model.config()));
+    }
+  }
+}
+
+TEST(Quantize, SaysWhereRowsDoNotFitTheBlocks) {
+  const TempFolder folder;
+  const Model model = random_model({.architecture = Architecture::qwen2, .head_dim = 6, .window = 0});
+  const Quantized result = quantize(model, folder.path() / "m.gguf", {.format = Format::q8_0});
+  ASSERT_EQ(result.notes.size(), 1u);  // of wo, whose rows are heads of 6
+  EXPECT_NE(result.notes[0].find("no multiple of the 32 of q8_0: f16 instead"), std::string::npos) << result.notes[0];
+  for (const TensorInfo& tensor : result.tensors) {
+    const bool wo = tensor.name.ends_with("attn_output.weight");
+    const bool exact = tensor.shape.size() == 1 || tensor.name.find("_int") != std::string::npos;
+    EXPECT_EQ(tensor.format, exact ? "f32" : wo ? "f16" : "q8_0") << tensor.name;
+  }
+}
+
+TEST(Quantize, TakesAGgufApartAndPutsItTogether) {
+  const TempFolder folder;
+  const Golden expected = golden("llama-gated");
+  const auto first = folder.path() / "first.gguf", second = folder.path() / "second.gguf",
+             third = folder.path() / "third.gguf";
+  quantize(expected.path, first, {.format = Format::f32});
+  quantize(first, second, {.format = Format::f32});
+  quantize(second, third, {.format = Format::q8_0});
+  expect_same(Model::load(second), Model::load(first), expected.tokens, 0);
+
+  const auto a = gguf::open(first), b = gguf::open(second), c = gguf::open(third);
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (std::size_t i = 0; i < a.tensors.size(); ++i) EXPECT_EQ(a.tensors[i].name, b.tensors[i].name);
+  for (const auto& [key, value] : a.metadata) EXPECT_EQ(b.metadata.at(key), value) << key;
+  EXPECT_EQ(a.metadata.size(), b.metadata.size());
+  EXPECT_EQ(c.get<std::int64_t>("general.quantization_version"), 2);
+  EXPECT_EQ(b.find("general.quantization_version"), nullptr);
+
+  const Quantized again = quantize(third, second, {.format = Format::f16});
+  ASSERT_EQ(again.notes.size(), 1u);
+  EXPECT_NE(again.notes[0].find("quantised again"), std::string::npos);
+}
+
+TEST(Quantize, LaysGatesOver) {
+  const fs::path model = fs::path(PITH_MODELS_DIR) / "bookworm-1m";
+  const TempFolder folder;
+  for (const char* gates : {"gates-light.safetensors", "gates-strong.safetensors"}) {
+    const auto file = folder.path() / "model.gguf";
+    quantize(model, file, {.format = Format::f32, .gates = model / gates});
+    const auto tokens = random_tokens(1, Model::load(file).config(), 120);
+    expect_same(Model::load(file), Model::load(model, {.gates = model / gates}), tokens, 1e-5);
+  }
+}
+
+/// Texts that tell tokenizers apart.
+const std::vector<std::string> texts = {"",
+                                        "Hello world",
+                                        "  two  spaces\n\nand lines\t.",
+                                        "I'll don't 1234567 3.14",
+                                        "caf\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd e\xcc\x81",
+                                        "<|endoftext|></s><s>[INST] <unk>",
+                                        "\xf0\x9f\x98\x80 \xff"};
+
+void expect_same_tokenizer(const Tokenizer& written, const Tokenizer& tokenizer) {
+  EXPECT_EQ(written.bos(), tokenizer.bos());
+  for (const std::string& text : texts) {
+    for (const Specials specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+      EXPECT_EQ(written.encode(text, specials), tokenizer.encode(text, specials)) << text;
+    const auto tokens = tokenizer.encode(text);
+    EXPECT_EQ(written.decode(tokens), tokenizer.decode(tokens));
+    EXPECT_EQ(written.decode(tokens, Tokenizer::Show::with_specials),
+              tokenizer.decode(tokens, Tokenizer::Show::with_specials));
+  }
+  for (Token id = 0; id < tokenizer.vocab_size(); ++id) {
+    EXPECT_EQ(written.is_end(id), tokenizer.is_end(id)) << id;
+    EXPECT_EQ(written.is_special(id), tokenizer.is_special(id)) << id;
+  }
+}
+
+/// A model whose directory has these files of a tokenizer, of which `ids` are the model's.
+fs::path model_with(const TempFolder& folder, const std::string& name, const std::vector<fs::path>& files, int ids) {
+  const auto path = folder.path() / name;
+  fs::create_directories(path);
+  for (const fs::path& file : files) fs::copy(file, path / file.filename());
+  std::ofstream(path / "config.json") << nlohmann::json{
+      {"model_type", "llama"},    {"vocab_size", ids},      {"hidden_size", 8},           {"num_hidden_layers", 1},
+      {"num_attention_heads", 2}, {"intermediate_size", 8}, {"tie_word_embeddings", true}};
+  test::SafetensorsWriter writer;
+  const auto add = [&](const std::string& tensor, std::int64_t rows, std::int64_t cols) {
+    std::vector<std::int64_t> shape = rows == 0 ? std::vector{cols} : std::vector{rows, cols};
+    writer.add(tensor, "F32", shape,
+               std::string(static_cast<std::size_t>(std::max<std::int64_t>(rows, 1) * cols) * 4, '\0'));
+  };
+  add("model.embed_tokens.weight", ids, 8);
+  add("model.norm.weight", 0, 8);
+  for (const char* vector : {"input_layernorm", "post_attention_layernorm"})
+    add("model.layers.0." + std::string(vector) + ".weight", 0, 8);
+  for (const char* matrix : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
+    add("model.layers.0." + std::string(matrix) + ".weight", 8, 8);
+  std::ofstream(path / "model.safetensors", std::ios::binary) << writer.bytes();
+  return path;
+}
+
+struct Kit {
+  std::string name;
+  std::vector<std::string> files;
+  int ids;
+  std::string model;  // tokenizer.ggml.model
+  std::string pre;    // tokenizer.ggml.pre; empty = none
+};
+
+class QuantizeTokenizer : public ::testing::TestWithParam<Kit> {};
+
+TEST_P(QuantizeTokenizer, ComesAlong) {
+  const Kit& kit = GetParam();
+  std::vector<fs::path> files;
+  for (const auto& file : kit.files) {
+    files.push_back(test::shared_data("data/tokenizers/" + file));
+    if (files.back().empty()) GTEST_SKIP() << test::shared_absent("data/tokenizers/" + file);
+  }
+  const TempFolder folder;
+  const auto model = model_with(folder, "model", files, kit.ids);
+  const auto written = folder.path() / "model.gguf", again = folder.path() / "again.gguf";
+  const Quantized result = quantize(model, written, {.format = Format::f32});
+  EXPECT_TRUE(result.notes.empty()) << ::testing::PrintToString(result.notes);
+  quantize(written, again, {.format = Format::f16});
+  for (const auto& path : {written, again}) {
+    expect_same_tokenizer(Tokenizer::load(path), Tokenizer::load(model));
+    const auto file = gguf::open(path);
+    EXPECT_EQ(file.get<std::string>("tokenizer.ggml.model"), kit.model);
+    EXPECT_EQ(file.get_or<std::string>("tokenizer.ggml.pre", ""), kit.pre);
+    EXPECT_EQ(file.array<std::string>("tokenizer.ggml.tokens").size(), static_cast<std::size_t>(kit.ids));
+    EXPECT_EQ(file.array<std::int64_t>("tokenizer.ggml.token_type").size(), static_cast<std::size_t>(kit.ids));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shared, QuantizeTokenizer,
+    ::testing::Values(
+        Kit{"gpt2_json", {"gpt2/tokenizer.json"}, 50257, "gpt2", "gpt-2"},
+        Kit{"gpt2_vocab", {"gpt2/vocab.json", "gpt2/merges.txt"}, 50257, "gpt2", "gpt-2"},
+        Kit{"padded", {"gpt2/vocab.json", "gpt2/merges.txt"}, 50304, "gpt2", "gpt-2"},
+        Kit{"llama2_json", {"llama2/tokenizer.json"}, 32000, "llama", ""},
+        Kit{"llama2_model", {"llama2/tokenizer.model"}, 32000, "llama", ""},
+        Kit{"qwen2", {"qwen2/vocab.json", "qwen2/merges.txt", "qwen2/tokenizer_config.json"}, 151936, "gpt2", "qwen2"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(QuantizeTokenizer, OfTheShippedModelComesAlong) {
+  const fs::path model = fs::path(PITH_MODELS_DIR) / "bookworm-1m";
+  const TempFolder folder;
+  quantize(model, folder.path() / "m.gguf");
+  expect_same_tokenizer(Tokenizer::load(folder.path() / "m.gguf"), Tokenizer::load(model));
+}
+
+/// ggml's keys alone, as other programs read them, say the same as the tokenizer.json beside them.
+TEST(QuantizeTokenizer, IsTheSameInGgmlsWords) {
+  for (const char* name : {"gpt2/tokenizer.json", "llama2/tokenizer.json"}) {
+    const auto json = test::shared_data("data/tokenizers/" + std::string(name));
+    if (json.empty()) GTEST_SKIP() << test::shared_absent(name);
+    const TempFolder folder;
+    const auto model = model_with(folder, "model", {json}, 50304);
+    quantize(model, folder.path() / "m.gguf");
+    std::ifstream in(folder.path() / "m.gguf", std::ios::binary);
+    std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    const std::string key = "tokenizer.huggingface.json";
+    bytes.replace(bytes.find(key), key.size(), "tokenizer.huggingface.jsox");
+    const Tokenizer words = Tokenizer::load(folder.write("words.gguf", bytes)), tokenizer = Tokenizer::load(model);
+    for (const std::string& text : texts)
+      EXPECT_EQ(words.encode(text, Specials::plain), tokenizer.encode(text, Specials::plain)) << name << ": " << text;
+  }
+}
+
+TEST(Quantize, RefusesWhatAGgufCannotSay) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const auto refused = [&](const ModelSpec& spec, const std::vector<std::string>& parts) {
+    const Model model = random_model(spec);
+    expect_error(ErrorCode::unsupported, parts, [&] { quantize(model, file); });
+    EXPECT_TRUE(fs::is_empty(folder.path()));
+  };
+  refused({.architecture = Architecture::qwen2, .window = 9}, {"no sliding window", "9"});
+  refused({.architecture = Architecture::mistral, .n_layers = 3, .window = 9}, {"same sliding window"});
+  const Model one = random_model({.architecture = Architecture::mistral, .n_layers = 1, .window = 9});
+  quantize(one, file, {.format = Format::f32});
+  expect_same(Model::load(file), one, random_tokens(1, one.config(), 60), 1e-5);
+}
+
+TEST(Quantize, RefusesNumbersThatAreNone) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const Model model = random_model({.architecture = Architecture::qwen2, .window = 0});
+  const auto with = [&](float value) {
+    Weights w = model.weights();
+    const auto cols = static_cast<std::size_t>(model.config().d_model), rows = w.layers[0].wv.weight.rows();
+    std::vector<float> values(rows * cols, 0.5f);
+    values[cols + 1] = value;
+    w.layers[0].wv.weight = Matrix::encode(Format::f32, {values.data(), rows, cols});
+    return Model::create(model.config(), std::move(w));
+  };
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()})
+    expect_error(ErrorCode::model, {"blk.0.attn_v.weight", "finite"}, [&] { quantize(with(value), file); });
+  expect_error(ErrorCode::model, {"blk.0.attn_v.weight", "f16", "70000"},
+               [&] { quantize(with(7e4f), file, {.format = Format::f16}); });
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  quantize(with(7e4f), file, {.format = Format::bf16});
+}
+
+TEST(Quantize, LeavesNothingBehindWhereItFails) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const fs::path model = fs::path(PITH_GOLDEN_DIR) / "gpt2-dense";
+  std::stop_source source;
+  const auto stop_late = [&](std::string_view tensor, double done) {
+    EXPECT_LE(done, 1);
+    if (tensor == "blk.0.ffn_up.weight") source.request_stop();
+  };
+  folder.write("m.gguf", "what was there");
+  expect_error(ErrorCode::cancelled, {"stopped"},
+               [&] { quantize(model, file, {.stop = source.get_token(), .progress = stop_late}); });
+  EXPECT_EQ(fs::file_size(file), 14u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+
+  quantize(model, file);
+  expect_error(ErrorCode::file, {"m.gguf", "another file", "the same"}, [&] { quantize(file, file); });
+  expect_error(ErrorCode::file, {"a directory"}, [&] { quantize(model, folder.path()); });
+  expect_error(ErrorCode::file, {"nowhere"}, [&] { quantize(model, folder.path() / "nowhere" / "m.gguf"); });
+  expect_error(ErrorCode::file, {"none.gguf"}, [&] { quantize(folder.path() / "none.gguf", folder.path() / "x"); });
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(Quantize, ReportsAFullDisk) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "needs /dev/full";
+  const TempFolder folder;
+  fs::create_symlink("/dev/full", folder.path() / "m.gguf.part");
+  expect_error(ErrorCode::file, {"m.gguf"},
+               [&] { quantize(fs::path(PITH_GOLDEN_DIR) / "gpt2-dense", folder.path() / "m.gguf"); });
+  EXPECT_FALSE(fs::exists(folder.path() / "m.gguf"));
+}
+
+}  // namespace
+}  // namespace pith::testing
