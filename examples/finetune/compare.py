@@ -20,6 +20,7 @@ import evaluate
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.5)    # of all pairs, kept by the plain windows of the curves
 POLICIES = {"h2o": lambda rows: f"h2o(rows={rows},recent={rows // 2})"}    # half of them recent, as in the paper
+COLOURS = {"dense": "grey", "gates": "C0", "window": "C1", **{name: f"C{i + 2}" for i, name in enumerate(POLICIES)}}
 CHUNK = 1                            # tokens a pass of those policies: the papers forget after every token
 
 
@@ -174,26 +175,29 @@ def draw(rows, path):
         panels["recall of facts, %"] = lambda row: (row["recall"]["kept_pairs"], 100 * row["recall"]["accuracy"])
     figure, axes = pyplot.subplots(1, len(panels), squeeze=False, figsize=(4.6 * len(panels), 3.8))
     for axis, (title, point) in zip(axes[0], panels.items()):
-        for number, (label, found) in enumerate(_lines(rows).items()):
+        for (family, kind), found in _lines(rows).items():
             points = sorted(map(point, found))
-            if label.endswith("dense"):
-                axis.axhline(points[0][1], color=f"C{number}", linewidth=1, linestyle=":", label=label)
+            marker = "o" if family == rows[0]["family"] else "s"
+            style = {"color": COLOURS[kind], "linewidth": 1, "label": f"{family}: {kind}"}
+            if kind == "dense":
+                axis.axhline(points[0][1], linestyle=":" if marker == "o" else "--", **style)
             else:
-                axis.plot(*zip(*points), "o-", markersize=4, linewidth=1, color=f"C{number}", label=label)
+                axis.plot(*zip(*points), marker=marker, markersize=4, **style)
         axis.set(xlabel="kept of all pairs of query and key", title=title, xscale="log")
         axis.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["2 %", "5 %", "10 %", "20 %", "50 %", "100 %"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize="small")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=len(labels), fontsize="small", frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
 def _lines(rows):
-    """What is drawn as one line: label -> its rows."""
+    """What is drawn as one line: (family, kind) -> its rows; run-time strengths lie on the line of the gates."""
     lines = {}
     for row in rows:
-        kind = row["name"].split()[0] if row["mode"] != "gate" else "gates, tau" if " tau " in row["name"] else "gates"
-        lines.setdefault(f"{row['family']}: {kind}", []).append(row)
+        kind = "gates" if row["mode"] == "gate" else row["name"].split()[0]
+        lines.setdefault((row["family"], kind), []).append(row)
     return lines
