@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 
 #include "tool.hpp"
@@ -20,14 +21,12 @@ void add_quantize(CLI::App& app, Tool& tool);
 void add_trace(CLI::App& app, Tool& tool);
 
 /// The flags that the program and all its subcommands have.
-inline void add_common_flags(CLI::App& app, Tool& tool) {
-  app.add_flag("--json", tool.json, "One JSON object on stdout");
-  app.add_option("--isa", tool.isa, "Force an instruction set: scalar, avx2, avx512, neon")->type_name("NAME");
-  app.add_flag_callback(
-      "-v,--verbose", [&tool] { tool.verbosity = Verbosity::verbose; }, "Say more on stderr");
-  app.add_flag_callback(
-      "-q,--quiet", [&tool] { tool.verbosity = Verbosity::quiet; }, "Only errors on stderr");
-}
+void add_common_flags(CLI::App& app, Tool& tool);
+
+/// A subcommand with those flags.
+CLI::App& add_subcommand(CLI::App& app, Tool& tool, const char* name, const char* description);
+/// Has tool.command set to this once the whole command line is read.
+void on_parsed(CLI::App& command, Tool& tool, std::function<Exit()> run);
 
 template <class Options>
 struct Command {
@@ -39,10 +38,9 @@ struct Command {
 template <class Options>
 Command<Options> add_command(CLI::App& app, Tool& tool, const char* name, const char* description,
                              Exit (*run)(const Options&, const Tool&)) {
-  CLI::App& command = *app.add_subcommand(name, description);
-  add_common_flags(command, tool);
+  CLI::App& command = add_subcommand(app, tool, name, description);
   auto options = std::make_shared<Options>();
-  command.callback([&tool, options, run] { tool.command = [&tool, options, run] { return run(*options, tool); }; });
+  on_parsed(command, tool, [&tool, options, run] { return run(*options, tool); });
   return {command, *options};
 }
 
