@@ -28,7 +28,7 @@ namespace {
 
 using F = __m256;
 using I = __m256i;
-using Quads = __m256i;  // four bytes of each of eight rows
+using Bytes = __m256i;
 constexpr std::size_t width = 8;
 // Vectors that a tile of floats multiplies with: 4 x 3 sums in 16 registers, of which clang 14 would spill one and
 // halve the speed.
@@ -40,7 +40,6 @@ constexpr std::size_t tile_tokens = 3;
 constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
 
-inline __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 
 inline F splat(float x) { return _mm256_set1_ps(x); }
@@ -93,48 +92,76 @@ inline void store_sums(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, sums_of_
 inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
 inline float largest(F v) { return largest_of_8(v); }
 
-template <class B>
-inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
-  return load_8_halves(rows, block, field);
+/// Lane r = the f16 at p + r * stride.
+inline F load_halves(const std::byte* p, std::size_t stride) { return load_8_halves(p, stride); }
+/// The f16 in the lower half of each lane.
+inline F lower_halves(I v) {
+  const I halves = _mm256_and_si256(v, splat(0xffff));
+  const I packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
+  return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 }
+
+template <class B>
+inline Bytes as_multiplied(Bytes quants) {
+  return quants;
+}
+
+/// Lane l of 128 bits = the 16 bytes at p + l * stride.
+inline Bytes load_lanes(const std::byte* p, std::size_t stride) { return load_2_lanes(p, stride); }
+inline Bytes splat_lanes(const std::int8_t* p) { return _mm256_broadcastsi128_si256(load_16(p)); }
+
+/// Bits [shift, shift + 4) of each byte; shift is 0 or 4.
+inline Bytes nibbles(Bytes v, std::size_t shift) {
+  return _mm256_and_si256(shift == 0 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+}
+/// Bits [shift, shift + 2) of each byte as bits 4 and 5; shift is 0, 2, 4 or 6.
+inline Bytes upper_bits(Bytes v, std::size_t shift) {
+  const Bytes moved = shift == 0   ? _mm256_slli_epi16(v, 4)
+                      : shift == 2 ? _mm256_slli_epi16(v, 2)
+                      : shift == 4 ? v
+                                   : _mm256_srli_epi16(v, 2);
+  return _mm256_and_si256(moved, _mm256_set1_epi8(0x30));
+}
+inline Bytes joined(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
 
 /// Sums of two products. Of signed bytes: |w| times x with w's sign.
 template <class B>
-inline __m256i pair_products(__m256i w, __m256i x) {
+inline I pair_products(Bytes w, Bytes x) {
   if constexpr (std::is_same_v<B, q8_0>) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return _mm256_maddubs_epi16(w, x);
 }
+inline I sums_of_pairs(I words) { return _mm256_madd_epi16(words, _mm256_set1_epi16(1)); }
 
-/// Lane r = rows[r] . x in a part.
 template <class B>
-inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const __m256i vector = load_32(x), ones = _mm256_set1_epi16(1);
-  const __m256i excess = _mm256_maddubs_epi16(_mm256_set1_epi8(offset<B>), vector);
-  __m256i products[8];
-#pragma GCC unroll 8
-  for (std::size_t r = 0; r < 8; ++r) {
-    const B& row = rows[r][block];
-    __m256i pairs = pair_products<B>(load_part(row, part), vector);
-    if constexpr (offset<B> != 0) pairs = _mm256_sub_epi16(pairs, excess);
-    if constexpr (has_halves<B>)
-      products[r] = _mm256_madd_epi16(pairs, half_scales(row, part));
-    else
-      products[r] = _mm256_madd_epi16(pairs, ones);
-  }
-  return sums_of_8(products);
+inline I dots_of_4(Bytes w, Bytes x) {
+  return sums_of_pairs(pair_products<B>(w, x));
 }
-
+/// The sums of two pairs fit 16 bits where quants have no more than six.
 template <class B>
-inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
-  __m256i quants[8];
-#pragma GCC unroll 8
-  for (std::size_t r = 0; r < 8; ++r) quants[r] = load_part(rows[r][block], part);
-  transpose_8(quants, out, 4 * width);
+inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
+  if constexpr (std::is_same_v<B, q8_0>) return _mm256_add_epi32(dots_of_4<B>(w, x), dots_of_4<B>(w_2, x_2));
+  return sums_of_pairs(_mm256_add_epi16(pair_products<B>(w, x), pair_products<B>(w_2, x_2)));
+}
+/// Of each 128 bits, {sum a, sum b, sum c, sum d}.
+inline I sums_of_4(I a, I b, I c, I d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
+/// words[k] = of each 128 bits, {a[k], b[k], c[k], d[k]}.
+inline void transpose_4(Bytes a, Bytes b, Bytes c, Bytes d, I (&words)[4]) {
+  const I ab = _mm256_unpacklo_epi32(a, b), cd = _mm256_unpacklo_epi32(c, d);
+  const I ab_high = _mm256_unpackhi_epi32(a, b), cd_high = _mm256_unpackhi_epi32(c, d);
+  words[0] = _mm256_unpacklo_epi64(ab, cd);
+  words[1] = _mm256_unpackhi_epi64(ab, cd);
+  words[2] = _mm256_unpacklo_epi64(ab_high, cd_high);
+  words[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
 }
 
 inline I load(const std::int32_t* p) { return load_32(p); }
 inline I add(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I multiply(I a, I b) { return _mm256_mullo_epi32(a, b); }
+/// Byte `index` of each lane, with its sign.
+inline I signed_byte(I v, std::size_t index) {
+  const I upper = _mm256_sll_epi32(v, _mm_cvtsi32_si128(static_cast<int>(24 - 8 * index)));
+  return _mm256_srai_epi32(upper, 24);
+}
 /// Bits [shift, ...) of each lane that are in the mask.
 inline I bits(I v, std::size_t shift, std::int32_t mask) {
   return _mm256_and_si256(_mm256_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
@@ -145,15 +172,17 @@ template <class B>
 constexpr std::int32_t start_of(std::int32_t sum) {
   return -offset<B> * sum;
 }
-inline Quads load_quads(const std::int8_t* p) { return load_32(p); }
-inline Quads splat_quad(const std::int8_t* p) {
+inline Bytes load_quads(const std::int8_t* p) { return load_32(p); }
+inline void store(std::int8_t* p, I quads) { store_32(p, quads); }
+inline void store(std::int32_t* p, I v) { store_32(p, v); }
+inline Bytes splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return splat(quad);
 }
 template <class B>
-inline I add_dot4(I sums, Quads w, Quads x) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(pair_products<B>(w, x), _mm256_set1_epi16(1)));
+inline I add_dot4(I sums, Bytes w, Bytes x) {
+  return _mm256_add_epi32(sums, dots_of_4<B>(w, x));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ namespace {
 
 using F = __m512;
 using I = __m512i;
-using Quads = __m512i;  // four bytes of each of sixteen rows
+using Bytes = __m512i;
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
@@ -91,71 +91,74 @@ inline float largest(F v) {
   return largest_of_8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 
-template <class B>
-inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_halves(rows, block, field)),
-                            load_8_halves(rows + 8, block, field), 1);
+/// Lane r = the f16 at p + r * stride.
+inline F load_halves(const std::byte* p, std::size_t stride) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_halves(p, stride)), load_8_halves(p + 8 * stride, stride), 1);
 }
+/// The f16 in the lower half of each lane.
+inline F lower_halves(I v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
 /// The dot product at hand is of unsigned with signed bytes: how much more than its value a quant is then.
 template <class B>
 constexpr int excess = std::is_same_v<B, q8_0> ? 128 : offset<B>;
-
 template <class B>
-inline __m256i load_unsigned(const B& block, std::size_t part) {
-  const __m256i quants = load_part(block, part);
-  if constexpr (std::is_same_v<B, q8_0>) return _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
-  return quants;
+inline Bytes as_multiplied(Bytes quants) {
+  return std::is_same_v<B, q8_0> ? _mm512_xor_si512(quants, _mm512_set1_epi8(-128)) : quants;
 }
 
-inline I joined(__m256i low, __m256i high) { return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1); }
+/// Lane l of 128 bits = the 16 bytes at p + l * stride.
+inline Bytes load_lanes(const std::byte* p, std::size_t stride) {
+  const __m256i low = load_2_lanes(p, stride), high = load_2_lanes(p + 2 * stride, stride);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+inline Bytes splat_lanes(const std::int8_t* p) { return _mm512_broadcast_i32x4(load_16(p)); }
 
+/// Bits [shift, shift + 4) of each byte; shift is 0 or 4.
+inline Bytes nibbles(Bytes v, std::size_t shift) {
+  return _mm512_and_si512(shift == 0 ? v : _mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+}
+/// Bits [shift, shift + 2) of each byte as bits 4 and 5; shift is 0, 2, 4 or 6.
+inline Bytes upper_bits(Bytes v, std::size_t shift) {
+  const Bytes moved = shift == 0   ? _mm512_slli_epi16(v, 4)
+                      : shift == 2 ? _mm512_slli_epi16(v, 2)
+                      : shift == 4 ? v
+                                   : _mm512_srli_epi16(v, 2);
+  return _mm512_and_si512(moved, _mm512_set1_epi8(0x30));
+}
+inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+
+template <class B>
+inline I dots_of_4(Bytes w, Bytes x) {
+  return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x);
+}
+template <class B>
+inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
+  return _mm512_dpbusd_epi32(dots_of_4<B>(w, x), w_2, x_2);
+}
 /// Of each 128 bits, {sum a, sum b, sum c, sum d}.
 inline I sums_of_4(I a, I b, I c, I d) {
   const I ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
   const I cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
   return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
 }
-
-/// Lane r = rows[r] . x in a part.
-template <class B>
-inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const __m256i once = load_32(x);
-  const I vector = joined(once, once), zero = _mm512_setzero_si512();
-  const I offsets = _mm512_set1_epi8(static_cast<char>(excess<B>));
-  I products[8];
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < 8; ++i) {  // rows r and r + 4 side by side
-    const std::size_t r = i < 4 ? i : i + 4;
-    const B &low = rows[r][block], &high = rows[r + 4][block];
-    const I quants = joined(load_unsigned(low, part), load_unsigned(high, part));
-    if constexpr (has_halves<B>) {
-      const I pairs = _mm512_sub_epi16(_mm512_maddubs_epi16(quants, vector), _mm512_maddubs_epi16(offsets, vector));
-      products[i] = _mm512_madd_epi16(pairs, joined(half_scales(low, part), half_scales(high, part)));
-    } else {
-      const I start = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, offsets, vector));
-      products[i] = _mm512_dpbusd_epi32(start, quants, vector);
-    }
-  }
-  const I first = sums_of_4(products[0], products[1], products[2], products[3]);
-  const I second = sums_of_4(products[4], products[5], products[6], products[7]);
-  return _mm512_add_epi32(_mm512_shuffle_i64x2(first, second, 0x88), _mm512_shuffle_i64x2(first, second, 0xdd));
-}
-
-template <class B>
-inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
-#pragma GCC unroll 2
-  for (std::size_t half = 0; half < width; half += 8) {
-    __m256i quants[8];
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < 8; ++r) quants[r] = load_unsigned(rows[half + r][block], part);
-    transpose_8(quants, out + 4 * half, 4 * width);
-  }
+/// words[k] = of each 128 bits, {a[k], b[k], c[k], d[k]}.
+inline void transpose_4(Bytes a, Bytes b, Bytes c, Bytes d, I (&words)[4]) {
+  const I ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
+  const I ab_high = _mm512_unpackhi_epi32(a, b), cd_high = _mm512_unpackhi_epi32(c, d);
+  words[0] = _mm512_unpacklo_epi64(ab, cd);
+  words[1] = _mm512_unpackhi_epi64(ab, cd);
+  words[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
+  words[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
 }
 
 inline I load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
 inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I multiply(I a, I b) { return _mm512_mullo_epi32(a, b); }
+/// Byte `index` of each lane, with its sign.
+inline I signed_byte(I v, std::size_t index) {
+  const I upper = _mm512_sll_epi32(v, _mm_cvtsi32_si128(static_cast<int>(24 - 8 * index)));
+  return _mm512_srai_epi32(upper, 24);
+}
 /// Bits [shift, ...) of each lane that are in the mask.
 inline I bits(I v, std::size_t shift, std::int32_t mask) {
   return _mm512_and_si512(_mm512_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
@@ -166,14 +169,16 @@ template <class B>
 constexpr std::int32_t start_of(std::int32_t sum) {
   return -excess<B> * sum;
 }
-inline Quads load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
-inline Quads splat_quad(const std::int8_t* p) {
+inline Bytes load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+inline void store(std::int8_t* p, I quads) { _mm512_storeu_si512(p, quads); }
+inline void store(std::int32_t* p, I v) { _mm512_storeu_si512(p, v); }
+inline Bytes splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return splat(quad);
 }
 template <class B>
-inline I add_dot4(I sums, Quads w, Quads x) {
+inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(sums, w, x);
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 using F = float32x4_t;
 using I = int32x4_t;
-using Quads = int8x16_t;  // four bytes of each of four rows
+using Bytes = int8x16_t;
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
@@ -73,87 +73,69 @@ inline void store_sums(float* p, F a, F b, F c, F d) { store(p, sums_of_4(a, b, 
 inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
 inline float largest(F v) { return vmaxvq_f32(v); }
 
+/// Lane r = the f16 at p + r * stride.
+inline F load_halves(const std::byte* p, std::size_t stride) {
+  f16 halves[4];
+  for (std::size_t r = 0; r < 4; ++r) std::memcpy(&halves[r], p + r * stride, sizeof(f16));
+  return load(halves);
+}
+/// The f16 in the lower half of each lane.
+inline F lower_halves(I v) { return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(v))); }
+
 template <class B>
-inline F load_halves(const B* const* rows, std::size_t block, f16 B::*field) {
-  uint16x4_t bits = vld1_dup_u16(&(rows[0][block].*field).bits);
-  bits = vld1_lane_u16(&(rows[1][block].*field).bits, bits, 1);
-  bits = vld1_lane_u16(&(rows[2][block].*field).bits, bits, 2);
-  bits = vld1_lane_u16(&(rows[3][block].*field).bits, bits, 3);
-  return vcvt_f32_f16(vreinterpret_f16_u16(bits));
+inline Bytes as_multiplied(Bytes quants) {
+  return quants;
 }
 
-// The 16 quants of each half of a part of a block, as they are stored: see offset.
+/// Lane l of 128 bits, of which there is one here = the 16 bytes at p + l * stride.
+inline Bytes load_lanes(const std::byte* p, std::size_t) {
+  return vld1q_s8(static_cast<const std::int8_t*>(static_cast<const void*>(p)));
+}
+inline Bytes splat_lanes(const std::int8_t* p) { return vld1q_s8(p); }
 
+/// v moved to the right, without its sign.
+inline uint8x16_t moved(Bytes v, int by) {
+  return vshlq_u8(vreinterpretq_u8_s8(v), vdupq_n_s8(static_cast<std::int8_t>(-by)));
+}
 /// Bits [shift, shift + 4) of each byte.
-inline uint8x16_t nibbles(uint8x16_t v, std::size_t shift) {
-  return vandq_u8(vshlq_u8(v, vdupq_n_s8(static_cast<std::int8_t>(-static_cast<int>(shift)))), vdupq_n_u8(15));
+inline Bytes nibbles(Bytes v, std::size_t shift) {
+  return vreinterpretq_s8_u8(vandq_u8(moved(v, static_cast<int>(shift)), vdupq_n_u8(15)));
 }
-
-inline int8x16_t load_half(const q8_0& block, std::size_t, std::size_t half) {
-  return vld1q_s8(block.quants + 16 * half);
+/// Bits [shift, shift + 2) of each byte as bits 4 and 5.
+inline Bytes upper_bits(Bytes v, std::size_t shift) {
+  return vreinterpretq_s8_u8(vandq_u8(moved(v, static_cast<int>(shift) - 4), vdupq_n_u8(0x30)));
 }
+inline Bytes joined(Bytes a, Bytes b) { return vorrq_s8(a, b); }
 
-inline int8x16_t load_half(const q4_0& block, std::size_t, std::size_t half) {
-  return vreinterpretq_s8_u8(nibbles(vld1q_u8(block.nibbles), 4 * half));
-}
-
-inline int8x16_t load_half(const q4_k& block, std::size_t part, std::size_t half) {
-  return vreinterpretq_s8_u8(nibbles(vld1q_u8(block.nibbles + part / 2 * 32 + 16 * half), part % 2 * 4));
-}
-
-inline int8x16_t load_half(const q6_k& block, std::size_t part, std::size_t half) {
-  const std::size_t quarter = part % 4;
-  const uint8x16_t low =
-      nibbles(vld1q_u8(block.nibbles + part / 4 * 64 + quarter % 2 * 32 + 16 * half), quarter / 2 * 4);
-  const uint8x16_t upper = nibbles(vld1q_u8(block.upper + part / 4 * 32 + 16 * half), quarter * 2);
-  return vreinterpretq_s8_u8(vorrq_u8(low, vshlq_n_u8(vandq_u8(upper, vdupq_n_u8(3)), 4)));
-}
-
-/// Four sums of four products of signed bytes; two fit 16 bits.
-inline I dots_of_4(int8x16_t w, int8x16_t x) {
+/// Two products of signed bytes fit 16 bits.
+template <class B>
+inline I dots_of_4(Bytes w, Bytes x) {
   return vpaddq_s32(vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))), vpaddlq_s16(vmull_high_s8(w, x)));
 }
-
-/// Lane r = rows[r] . x in a part.
 template <class B>
-inline I part_dots(const B* const* rows, std::size_t block, std::size_t part, const std::int8_t* x) {
-  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16), offsets = vdupq_n_s8(offset<B>);
-  const I low_excess = dots_of_4(offsets, first), high_excess = dots_of_4(offsets, second);
-  I products[4];
-#pragma GCC unroll 4
-  for (std::size_t r = 0; r < 4; ++r) {
-    const B& row = rows[r][block];
-    I low = vsubq_s32(dots_of_4(load_half(row, part, 0), first), low_excess);
-    I high = vsubq_s32(dots_of_4(load_half(row, part, 1), second), high_excess);
-    if constexpr (has_halves<B>) {
-      low = vmulq_n_s32(low, row.part_scales[2 * part]);
-      high = vmulq_n_s32(high, row.part_scales[2 * part + 1]);
-    }
-    products[r] = vaddq_s32(low, high);
-  }
-  return vpaddq_s32(vpaddq_s32(products[0], products[1]), vpaddq_s32(products[2], products[3]));
+inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
+  return vaddq_s32(dots_of_4<B>(w, x), dots_of_4<B>(w_2, x_2));
 }
-
-template <class B>
-inline void pack_quads(const B* const* rows, std::size_t block, std::size_t part, std::int8_t* out) {
-#pragma GCC unroll 2
-  for (std::size_t half = 0; half < 2; ++half) {  // four quads of four rows: a transposition of 4 x 4
-    I quads[4];
-#pragma GCC unroll 4
-    for (std::size_t r = 0; r < 4; ++r) quads[r] = vreinterpretq_s32_s8(load_half(rows[r][block], part, half));
-    const I a = vtrn1q_s32(quads[0], quads[1]), b = vtrn2q_s32(quads[0], quads[1]);
-    const I c = vtrn1q_s32(quads[2], quads[3]), d = vtrn2q_s32(quads[2], quads[3]);
-    const I columns[4] = {
-        vcombine_s32(vget_low_s32(a), vget_low_s32(c)), vcombine_s32(vget_low_s32(b), vget_low_s32(d)),
-        vcombine_s32(vget_high_s32(a), vget_high_s32(c)), vcombine_s32(vget_high_s32(b), vget_high_s32(d))};
-#pragma GCC unroll 4
-    for (std::size_t k = 0; k < 4; ++k) vst1q_s8(out + 64 * half + 16 * k, vreinterpretq_s8_s32(columns[k]));
-  }
+inline I sums_of_4(I a, I b, I c, I d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
+/// words[k] = {a[k], b[k], c[k], d[k]}
+inline void transpose_4(Bytes a, Bytes b, Bytes c, Bytes d, I (&words)[4]) {
+  const I ab = vtrn1q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+  const I ab_2 = vtrn2q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+  const I cd = vtrn1q_s32(vreinterpretq_s32_s8(c), vreinterpretq_s32_s8(d));
+  const I cd_2 = vtrn2q_s32(vreinterpretq_s32_s8(c), vreinterpretq_s32_s8(d));
+  words[0] = vcombine_s32(vget_low_s32(ab), vget_low_s32(cd));
+  words[1] = vcombine_s32(vget_low_s32(ab_2), vget_low_s32(cd_2));
+  words[2] = vcombine_s32(vget_high_s32(ab), vget_high_s32(cd));
+  words[3] = vcombine_s32(vget_high_s32(ab_2), vget_high_s32(cd_2));
 }
 
 inline I load(const std::int32_t* p) { return vld1q_s32(p); }
 inline I add(I a, I b) { return vaddq_s32(a, b); }
 inline I multiply(I a, I b) { return vmulq_s32(a, b); }
+/// Byte `index` of each lane, with its sign.
+inline I signed_byte(I v, std::size_t index) {
+  return vshrq_n_s32(vshlq_s32(v, vdupq_n_s32(24 - 8 * static_cast<std::int32_t>(index))), 24);
+}
 /// Bits [shift, ...) of each lane that are in the mask.
 inline I bits(I v, std::size_t shift, std::int32_t mask) {
   const int32x4_t down = vdupq_n_s32(-static_cast<std::int32_t>(shift));
@@ -165,15 +147,17 @@ template <class B>
 constexpr std::int32_t start_of(std::int32_t sum) {
   return -offset<B> * sum;
 }
-inline Quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
-inline Quads splat_quad(const std::int8_t* p) {
+inline Bytes load_quads(const std::int8_t* p) { return vld1q_s8(p); }
+inline void store(std::int8_t* p, I quads) { vst1q_s8(p, vreinterpretq_s8_s32(quads)); }
+inline void store(std::int32_t* p, I v) { vst1q_s32(p, v); }
+inline Bytes splat_quad(const std::int8_t* p) {
   std::int32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return vreinterpretq_s8_s32(splat(quad));
 }
 template <class B>
-inline I add_dot4(I sums, Quads w, Quads x) {
-  return vaddq_s32(sums, dots_of_4(w, x));
+inline I add_dot4(I sums, Bytes w, Bytes x) {
+  return vaddq_s32(sums, dots_of_4<B>(w, x));
 }
 
 }  // namespace

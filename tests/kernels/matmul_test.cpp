@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Products with weights, at every awkward shape; and bit for bit alone or in company.
 #include "kernels/fixture.hpp"
+#include "kernels/plain_rows.hpp"
 
 namespace pith::kernel {
 namespace {
@@ -94,6 +95,47 @@ TEST_P(Matmul, ExtremeQuantsDoNotOverflow) {
                     2 * sizeof(q8_activation), tokens, 64, y, 1);
         for (std::size_t t = 0; t < tokens; ++t) EXPECT_EQ(y[t], static_cast<float>(w_quant * x_quant * 32));
       }
+}
+
+/// Blocks of any bytes at all, but for their scales, which are small.
+template <Block B>
+Bytes any_blocks(std::size_t count, Random& random) {
+  Bytes bytes(count * sizeof(B));
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.bits());
+  for (std::size_t i = 0; i < count; ++i) {
+    B block = block_at<B>(bytes.data(), i);
+    block.scale = to_f16(random.floats(1, 0.1f)[0]);
+    if constexpr (std::is_same_v<B, q4_k>) block.min = to_f16(random.floats(1, 0.1f)[0]);
+    std::memcpy(&bytes[i * sizeof(B)], &block, sizeof(B));
+  }
+  return bytes;
+}
+
+TEST_P(Matmul, TakesWhateverBytesAFileHolds) {
+  const auto check = [&]<Block B>() {
+    const Format format = BlockTraits<B>::format;
+    const std::size_t cols = 512, rows = 37, w_stride = row_bytes(format, cols);
+    const Bytes w = any_blocks<B>(rows * cols / BlockTraits<B>::values, random_);
+    const auto ws = decoded(format, w, rows, cols, w_stride);
+    for (const std::size_t tokens : {std::size_t{1}, std::size_t{5}}) {
+      const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols, 10), cols);
+      std::vector<float> y(tokens * rows);
+      kernels(format).matmul(w.data(), w_stride, rows, x.data(), x_stride, tokens, cols, y.data(), rows);
+      for (std::size_t t = 0; t < tokens; ++t)
+        for (std::size_t r = 0; r < rows; ++r) {
+          double sum = 0, magnitude = 0;
+          for (std::size_t i = 0; i < cols; ++i) {
+            sum += ws[r * cols + i] * xs[t * cols + i];
+            magnitude += std::fabs(ws[r * cols + i] * xs[t * cols + i]);
+          }
+          ASSERT_NEAR(y[t * rows + r], sum, 4 * bound(magnitude, cols)) << name(format) << " row " << r;
+        }
+    }
+  };
+  check.operator()<q8_0>();
+  check.operator()<q4_0>();
+  check.operator()<q4_k>();
+  check.operator()<q6_k>();
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, Matmul, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
