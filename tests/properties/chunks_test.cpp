@@ -68,7 +68,8 @@ TEST(ChunksTest, ChangeNothingInRoundedCaches) {
 }
 
 TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {
-  check_random(3, {.n_layers = 1}, {.weights = Format::q8_0, .tolerance = 2e-2});
+  for (const Format weights : {Format::q8_0, Format::q4_0, Format::q4_k, Format::q6_k})
+    check_random(2, {.n_layers = 1}, {.weights = weights, .tolerance = 2e-2});
 }
 
 // A policy that judges once per pass says so; its pace is that of the passes, whoever makes them.

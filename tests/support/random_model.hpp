@@ -2,6 +2,7 @@
 // Small models of every architecture with random weights, whose attention is uneven and whose gates do drop.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -100,7 +101,7 @@ class ModelMaker {
     if (!gpt2() && random_.integer(0, 2) == 0)
       for (int i = 0; i < c.head_dim / 2; ++i)
         c.rope.divisors.push_back(1.0f + 7.0f * static_cast<float>(random_.uniform()));
-    if (format() == Format::q8_0) whole_blocks();
+    if (block_values(format()) > 1) whole_blocks();
 
     const int chosen = random_.integer(5, 40);
     const int window = spec_.window >= 0 ? spec_.window : c.architecture == Architecture::mistral ? chosen : 0;
@@ -114,12 +115,18 @@ class ModelMaker {
     }
   }
 
-  /// A block of q8_0 is 32 numbers of a row: every input of a projection is a multiple of that.
+  /// Every input of a projection is blocks of 32, or one of 256.
   void whole_blocks() {
-    config_.head_dim = (config_.head_dim + 31) / 32 * 32;
-    if (gpt2()) config_.d_model = config_.d_query();
-    if (!config_.rope.divisors.empty())
-      config_.rope.divisors.resize(static_cast<std::size_t>(config_.head_dim / 2), 2.0f);
+    Config& c = config_;
+    if (const int block = block_values(format()); block > 32) {
+      c.n_kv_heads = gpt2() ? 4 : std::min(c.n_kv_heads, 2);
+      c.n_heads = 4;
+      c.head_dim = block / 4;
+      c.d_model = c.d_ff = block;
+    }
+    c.head_dim = (c.head_dim + 31) / 32 * 32;
+    if (gpt2()) c.d_model = c.d_query();
+    if (!c.rope.divisors.empty()) c.rope.divisors.resize(static_cast<std::size_t>(c.head_dim / 2), 2.0f);
   }
 
   Format format() const { return spec_.format.value_or(Format::f32); }
