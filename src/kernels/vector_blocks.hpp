@@ -306,10 +306,12 @@ void matmul_blocks(const std::byte* w, size_t w_stride, size_t rows, const std::
                    size_t cols, float* y, size_t y_stride) {
   const size_t blocks = cols / BlockTraits<B>::values, n_parts = blocks * parts<B>;
   const auto* vectors = row_at<q8_activation>(x, 0);
-  if (tokens == 1)
+  if (tokens == 1) {
+    prefetch_first(w, rows * w_stride);
     return for_groups<B>(w, w_stride, rows, [&](const Group<B>& group, size_t first, size_t count) {
       store_rows(y + first, dots_of_group(group, vectors, blocks), count);
     });
+  }
 
   auto* packed = static_cast<PackedPart<B>*>(static_cast<void*>(scratch(n_parts * sizeof(PackedPart<B>))));
   for_groups<B>(w, w_stride, rows, [&](Group<B> group, size_t first, size_t count) {

@@ -46,13 +46,19 @@ inline F values(const q8_0* p, size_t v) {
 template <Block B>
 constexpr size_t chunk = BlockTraits<B>::values > width ? BlockTraits<B>::values : width;
 
-/// Asks for what is read `rows` rows (but at least 16 KB) after the bytes [begin, end) of these rows: several rows by
-/// turns are more streams than the hardware foresees, the more so the shorter they are. Inlined always, as g++ takes a
-/// function that only prefetches for one without effect.
+constexpr size_t least_ahead = size_t{16} << 10;  // bytes
+
+/// Asks for what is read first, which nothing before it has asked for.
+[[gnu::always_inline]] inline void prefetch_first(const std::byte* rows, size_t bytes) {
+  for (size_t i = 0; i < (bytes < least_ahead ? bytes : least_ahead); i += 64) __builtin_prefetch(rows + i, 0, 2);
+}
+
+/// Asks for what is read `rows` rows (but at least `least_ahead`) after the bytes [begin, end) of these rows: several
+/// rows by turns are more streams than the hardware foresees, the more so the shorter they are. Inlined always, as g++
+/// takes a function that only prefetches for one without effect.
 [[gnu::always_inline]] inline void prefetch_after(const void* row, size_t stride, size_t rows, size_t begin,
                                                   size_t end) {
-  constexpr size_t least = size_t{16} << 10;
-  const size_t distance = rows * stride > least ? rows * stride : least;
+  const size_t distance = rows * stride > least_ahead ? rows * stride : least_ahead;
   const std::byte* first = row_at<std::byte>(row, distance + rows * begin);
   for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(first + i, 0, 2);  // to the second level
 }
