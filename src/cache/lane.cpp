@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "pith/cache/lane.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <utility>
@@ -42,13 +43,13 @@ Lane::Lane(Lane&& other) noexcept
 std::size_t Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
     if (table_.size() == table_.capacity()) table_.reserve(2 * table_.size() + 1);  // before a page could be lost
-    table_.push_back(pool_->take());
+    table_.push_back({pool_->take(), never});
   }
   const std::size_t row = rows_++;
-  std::byte* const page = table_[row / capacity];
+  std::byte* const page = table_[row / capacity].memory;
   const std::size_t i = row % capacity;
   layout_->born(page)[i] = born;
-  layout_->until(page)[i] = until;
+  reopen(row, until);
   for (std::size_t e = 0; e < evidence_count; ++e)
     if (const auto kind = static_cast<Evidence>(e); layout_->shape().evidence.has(kind))
       layout_->evidence(page, kind)[i] = 0;
@@ -58,16 +59,27 @@ std::size_t Lane::append(Position born, Position until) {
 void Lane::erase(std::size_t row) {
   assert(row < rows_);
   const std::size_t last = rows_ - 1;
-  if (row != last) copy_row(*layout_, table_[row / capacity], row % capacity, table_[last / capacity], last % capacity);
+  if (row != last) {
+    const Entry& from = table_[last / capacity];
+    const Entry& to = table_[row / capacity];
+    copy_row(*layout_, to.memory, row % capacity, from.memory, last % capacity);
+    to.earliest_until = std::min(to.earliest_until, from.earliest_until);
+  }
   --rows_;
   if (rows_ % capacity == 0) {
-    pool_->give(table_.back());
+    pool_->give(table_.back().memory);
     table_.pop_back();
   }
 }
 
+void Lane::find_earliest_until(std::size_t page) const {
+  Position earliest = never;
+  for (const Position until : this->page(page).until()) earliest = std::min(earliest, until);
+  table_[page].earliest_until = earliest;
+}
+
 void Lane::clear() {
-  for (std::byte* page : table_) pool_->give(page);
+  for (const Entry& entry : table_) pool_->give(entry.memory);
   table_.clear();
   rows_ = 0;
 }
@@ -75,9 +87,9 @@ void Lane::clear() {
 void Lane::copy_from(const Lane& other) {
   assert(rows_ == 0 && layout_ == other.layout_);
   table_.reserve(other.table_.capacity());
-  for (std::byte* page : other.table_) {
-    table_.push_back(pool_->take());
-    std::memcpy(table_.back(), page, layout_->bytes());
+  for (const Entry& entry : other.table_) {
+    table_.push_back({pool_->take(), entry.earliest_until});
+    std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
   }
   rows_ = other.rows_;
 }

@@ -15,7 +15,7 @@ constexpr Position tile = 16;  // queries judged together
 void judge(const Page& page, const GateQueries& gate, Position first, Position next, float cut, float* evidence,
            const float* ahead) {
   const Position* const born = page.born().data();
-  Position* const until = page.until().data();
+  const Position* const until = page.until().data();
   const std::size_t rows = page.rows();
   float logits[static_cast<std::size_t>(tile) * PageLayout::capacity];  // [query][row]
   for (Position begin = first; begin < next; begin += tile) {
@@ -35,10 +35,14 @@ void judge(const Page& page, const GateQueries& gate, Position first, Position n
       if (evidence != nullptr)
         for (std::size_t i = 0; i < rows; ++i)
           if (born[i] + gate.recent <= n && until[i] > n) evidence[i] = scores[i] - cut;
+      int closes[PageLayout::capacity], some = 0;
       for (std::size_t i = 0; i < rows; ++i) {
-        const int closes = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
-        until[i] = closes != 0 ? n : until[i];
+        closes[i] = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+        some |= closes[i];
       }
+      if (some == 0) continue;
+      for (std::size_t i = 0; i < rows; ++i)
+        if (closes[i] != 0) page.set_until(i, n);
     }
   }
 }

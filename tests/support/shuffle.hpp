@@ -37,7 +37,9 @@ struct Shuffle {
     }
     swap_runs(x.gate() + i * shape.gate_dim, y.gate() + j * shape.gate_dim, shape.gate_dim);
     std::swap(x.born()[i], y.born()[j]);
-    std::swap(x.until()[i], y.until()[j]);
+    const Position until = x.until()[i];
+    x.set_until(i, y.until()[j]);
+    y.set_until(j, until);
     for (std::size_t e = 0; e < evidence_count; ++e)
       if (const auto kind = static_cast<Evidence>(e); shape.evidence.has(kind))
         std::swap(x.evidence(kind)[i], y.evidence(kind)[j]);

@@ -41,13 +41,12 @@ class KvLayer {
   void sweep(Position next) const {
     for (std::size_t l = 0; l < lanes_.size(); ++l)
       for (std::size_t page = lanes_[l].pages(); page-- > 0;) {
-        const std::span<const Position> until = lanes_[l].page(page).until();
-        bool any = false;
-        for (const Position row : until) any |= row <= next;
-        if (!any) continue;
+        if (lanes_[l].earliest_until(page) > next) continue;
         // From the back: the row that fills a hole has been looked at.
+        const std::span<const Position> until = lanes_[l].page(page).until();
         for (std::size_t i = until.size(); i-- > 0;)
           if (until[i] <= next) evict(l, page * PageLayout::capacity + i, until[i]);
+        if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
       }
   }
 

@@ -15,21 +15,29 @@ namespace pith {
 /// Up to PageLayout::capacity rows of a lane. A query at position n sees row j iff born[j] <= n < until[j].
 class Page {
  public:
-  Page(const PageLayout& layout, std::byte* memory, std::size_t rows)
-      : layout_(&layout), memory_(memory), rows_(rows) {}
+  /// `earliest_until`: the lane's note of a position before which none of the page's rows closes.
+  Page(const PageLayout& layout, std::byte* memory, std::size_t rows, Position& earliest_until)
+      : layout_(&layout), memory_(memory), rows_(rows), earliest_until_(&earliest_until) {}
 
   std::size_t rows() const { return rows_; }
   std::byte* k(std::size_t head) const { return layout_->k(memory_, head); }  // [rows][head_dim]
   std::byte* v(std::size_t head) const { return layout_->v(memory_, head); }
   float* gate() const { return layout_->gate(memory_); }  // [rows][gate_dim]
   std::span<Position> born() const { return {layout_->born(memory_), rows_}; }
-  std::span<Position> until() const { return {layout_->until(memory_), rows_}; }
+  std::span<const Position> until() const { return {layout_->until(memory_), rows_}; }
   std::span<float> evidence(Evidence e) const { return {layout_->evidence(memory_, e), rows_}; }
+
+  /// The row is seen up to `until`.
+  void set_until(std::size_t row, Position until) const {
+    layout_->until(memory_)[row] = until;
+    if (until < *earliest_until_) *earliest_until_ = until;
+  }
 
  private:
   const PageLayout* layout_;
   std::byte* memory_;
   std::size_t rows_;
+  Position* earliest_until_;
 };
 
 class Lane {
@@ -43,7 +51,8 @@ class Lane {
   std::size_t rows() const { return rows_; }
   std::size_t pages() const { return table_.size(); }
   Page page(std::size_t i) const {
-    return {*layout_, table_[i], i + 1 < table_.size() ? PageLayout::capacity : rows_ - i * PageLayout::capacity};
+    const std::size_t rows = i + 1 < table_.size() ? PageLayout::capacity : rows_ - i * PageLayout::capacity;
+    return {*layout_, table_[i].memory, rows, table_[i].earliest_until};
   }
   const PageLayout& layout() const { return *layout_; }
 
@@ -53,12 +62,17 @@ class Lane {
 
   /// The row will not be seen from position `until` on; closing again can only bring that forward.
   void close(std::size_t row, Position until) const {
-    Position& now = page_of(row).until()[row % PageLayout::capacity];
-    if (until < now) now = until;
+    if (until < this->until(row)) reopen(row, until);
   }
 
   /// The row is seen up to `until` again.
-  void reopen(std::size_t row, Position until) const { page_of(row).until()[row % PageLayout::capacity] = until; }
+  void reopen(std::size_t row, Position until) const { page_of(row).set_until(row % PageLayout::capacity, until); }
+
+  /// A position before which no row of the page closes: known without a look at the page.
+  Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
+
+  /// Looks at the page's rows to know that position exactly.
+  void find_earliest_until(std::size_t page) const;
 
   /// How many pages `count` more rows take from the pool.
   std::size_t pages_for(std::size_t count) const {
@@ -78,11 +92,16 @@ class Lane {
   void copy_from(const Lane& other);
 
  private:
+  struct Entry {
+    std::byte* memory;
+    mutable Position earliest_until;  // written along with the page's memory
+  };
+
   Page page_of(std::size_t row) const { return page(row / PageLayout::capacity); }
 
   const PageLayout* layout_;
   PagePool* pool_;
-  std::vector<std::byte*> table_;
+  std::vector<Entry> table_;
   std::size_t rows_ = 0;
 };
 
