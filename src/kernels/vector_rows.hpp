@@ -128,12 +128,12 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
   }
 }
 
-/// T vectors at a time over all rows, so that those vectors stay in the first-level cache; then what is left in halves.
+/// T vectors at a time over all rows, so that those vectors stay in the first-level cache; then what is left at once.
 /// `next`: what will be read after a page, asked for along with its rows.
 template <Source source, Block B, size_t T>
 void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_stride, size_t tokens, size_t n, float* y,
            size_t y_stride, const std::byte* next = nullptr) {
-  constexpr size_t R = T == 1 ? 8 : 4;
+  constexpr size_t R = T <= 2 ? 8 : 4;
   size_t t = 0;
   for (; t + T <= tokens; t += T) {
     const float* xs = row_at<float>(x, t * x_stride);
@@ -148,7 +148,7 @@ void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_st
     next = nullptr;
   }
   if constexpr (T > 1)
-    tiles<source, B, T / 2>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
+    tiles<source, B, T - 1>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
                             y + t * y_stride, y_stride, next);
 }
 
@@ -221,7 +221,7 @@ void weighs(const float* weights, size_t n_queries, size_t weight_stride, const 
     }
   }
   if constexpr (Q > 1)
-    weighs<B, Q / 2>(weights + q * weight_stride, n_queries - q, weight_stride, rows, n_rows, dim, out + q * out_stride,
+    weighs<B, Q - 1>(weights + q * weight_stride, n_queries - q, weight_stride, rows, n_rows, dim, out + q * out_stride,
                      out_stride, next);
 }
 

@@ -184,9 +184,10 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
     const Page page = lane.page(p);
     const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
     if (seen == Sight::nothing) continue;
-    const std::byte* const next = p + 1 < task.end_page ? lane.page(p + 1).k(head_in_lane) : nullptr;
-    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity,
-              page.v(head_in_lane));
+    const bool last = p + 1 == task.end_page;
+    const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head_in_lane);
+    const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head_in_lane);
+    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity, next_k);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
         for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
@@ -206,7 +207,8 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
       }
       sums.weight[i] += ops::exp_shifted(row, largest, page.rows());
     }
-    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums.values, dim, next);
+    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums.values, dim,
+                    next_v);
   }
 }
 

@@ -17,7 +17,7 @@ namespace pith {
 
 /// Limits of the buffers that live on a task's stack.
 inline constexpr std::size_t max_head_dim = 256;
-inline constexpr std::size_t max_queries = 48;  // (token, head) pairs worked on together
+inline constexpr std::size_t max_queries = 64;  // (token, head) pairs worked on together
 
 class Attention {
  public:
