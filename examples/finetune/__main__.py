@@ -4,6 +4,7 @@
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -33,6 +34,11 @@ def stage(text):
     """`LENGTH@BEGIN` -> (tokens, progress in [0, 1))."""
     length, _, begin = text.partition("@")
     return int(length), float(begin or 0)
+
+
+def strength(text):
+    """tau, of which `dense` is the weakest: nothing is dropped."""
+    return -math.inf if text == "dense" else float(text)
 
 
 def parse(arguments):
@@ -93,6 +99,8 @@ def parse(arguments):
     sub.add_argument("--bias", type=float, default=1.9, help="the gates' scalar at the start; > 0 starts almost dense")
     sub.add_argument("--alpha", type=float, nargs=2, default=[1.5, 8.0], metavar=("FIRST", "LAST"))
     sub.add_argument("--step-phase", type=float, default=0.2, help="part of the steps run at step gates (--train all)")
+    sub.add_argument("--step-taus", type=strength, nargs="+", default=[0.0], metavar="TAU",
+                     help="strengths that those steps take turns in, numbers or `dense`")
     sub.add_argument("--length", type=int, default=1024, help="tokens a window")
     sub.add_argument("--batch", type=int, default=4, help="windows a step")
     sub.add_argument("--gate-rate", type=float, default=4e-3, help="peak learning rate of the gates")
@@ -111,10 +119,11 @@ def parse(arguments):
     sub.add_argument("--device")
 
     sub = command("compare", run_compare, "gates, dense, windows and training-free policies: a table and a picture")
-    sub.add_argument("--model", required=True, help="directory with gates, which leave the model as it is")
+    sub.add_argument("--model", required=True, help="directory with gates")
     sub.add_argument("--gates", nargs="*", default=[], metavar="FILE", help="sidecars beside the model's own gates")
-    sub.add_argument("--whole", metavar="DIR", help="a model of `gates --train all` ...")
-    sub.add_argument("--control", metavar="DIR", help="... and of `gates --train dense`, which it is held against")
+    sub.add_argument("--control", metavar="DIR",
+                     help="the dense model that it is held against (default: itself without its gates)")
+    sub.add_argument("--frozen", metavar="DIR", help="a second one, whose gates left the model as it was")
     sub.add_argument("--tokens", required=True, help="a packed token file of `prepare`")
     sub.add_argument("--text", nargs="*", default=[], metavar="FILE", help="more texts, tokenised as they are")
     sub.add_argument("--pith", metavar="COMMAND", help="the pith command, which runs the training-free policies")
@@ -174,7 +183,8 @@ def run_gates(args):
     decoder = adapt.adapt(
         args.model, args.data, args.out, train=args.train, gate=gate, bias=args.bias, gamma=args.gamma, keep=args.keep,
         steps=args.steps, step_phase=args.step_phase, length=args.length, batch_size=args.batch, rate=args.rate,
-        gate_rate=args.gate_rate, alphas=tuple(args.alpha), recall_share=args.recall_share, seed=args.seed,
+        gate_rate=args.gate_rate, alphas=tuple(args.alpha),
+        step_taus=args.step_taus, recall_share=args.recall_share, seed=args.seed,
         device=args.device, bf16=args.bf16)
     save_run(decoder, args)
 
@@ -210,8 +220,6 @@ def gates_of(args):
 
 
 def run_compare(args):
-    if bool(args.whole) != bool(args.control):
-        sys.exit("compare: expected --whole and --control together")
     vocab = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE))
     texts = {"held-out books": data.open_tokens(args.tokens)}
     for path in args.text:
@@ -220,12 +228,13 @@ def run_compare(args):
     measures = compare.Measures(vocab, texts, args.length, args.windows, args.recall)
     comparison = compare.Comparison(measures, args.pith, trainer.pick_device(args.device),
                                     lambda row: print(row["name"], f"{row['nll']:.4f}", file=sys.stderr))
-    frozen = compare.Family("base", args.model, {name: (args.model, path) for name, path in gates_of(args).items()})
-    comparison.add_family(frozen)
-    comparison.add_strengths(frozen, args.taus)
-    comparison.add_windows(frozen)
-    if args.whole:
-        comparison.add_family(compare.Family("trained", args.control, {"gates": (args.whole, None)}))
+    family = compare.Family("trained" if args.control else "base", args.control or args.model,
+                            {name: (args.model, path) for name, path in gates_of(args).items()})
+    comparison.add_family(family)
+    comparison.add_strengths(family, args.taus)
+    comparison.add_windows(family)
+    if args.frozen:
+        comparison.add_family(compare.Family("frozen", args.frozen, {"gates": (args.frozen, None)}))
     compare.save(comparison.rows, args.out)
     print(compare.table(comparison.rows))
 

@@ -47,14 +47,15 @@ def sparsity_loss(masks, keep):
 
 
 def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phase, length, batch_size, rate, gate_rate,
-          alphas, recall_share, seed=1, device=None, bf16=None):
+          alphas, step_taus, recall_share, seed=1, device=None, bf16=None):
     """Train the gates of the directory `base` on the prepared `folder`; returns the model. Resumes from out/state.pt.
 
     gate: `gates.GateConfig` of new gates, their scalar at `bias`, or None to go on with those that `base` has, or for
     `dense`;
     gamma: weight of the sparsity loss; keep: the kept fraction below which it no longer presses, reached from 1 by new
     gates; step_phase: fraction of `steps` at the end that runs step gates, frozen (with `all`); rate, gate_rate: peak
-    learning rates of the model and of its gates; alphas: first and last alpha.
+    learning rates of the model and of its gates; alphas: first and last alpha; step_taus: run-time strengths that the step
+    phase takes turns in, so that one model stands several of them; -inf is the dense model.
     """
     if train not in TRAINED:
         raise ValueError(f"train: expected one of {', '.join(TRAINED)}, found {train!r}")
@@ -89,7 +90,7 @@ def adapt(base, folder, out, *, train, gate, bias, gamma, keep, steps, step_phas
         else:
             for parameter in own:
                 parameter.requires_grad_(False)
-            loss, extra = _step_loss(decoder, inputs, targets)
+            loss, extra = _step_loss(decoder, inputs, targets, step_taus[step % len(step_taus)])
         return loss, inputs.numel(), extra
 
     run.run(steps, loss_of)
@@ -110,9 +111,9 @@ def _soft_loss(decoder, inputs, targets, train, alpha, gamma, keep):
                                     "kept_per_layer": kept.tolist()}
 
 
-def _step_loss(decoder, inputs, targets):
-    """Loss at step gates, and what to log of it."""
-    logits, gone = decoder(inputs, model.Visibility(threshold=decoder.config.gate.threshold))
+def _step_loss(decoder, inputs, targets, tau):
+    """Loss at step gates of strength tau, and what to log of it."""
+    logits, gone = decoder(inputs, model.Visibility(threshold=decoder.config.gate.threshold + tau))
     loss = next_token_loss(logits, targets)
     kept = [gates.kept_fraction(layer).mean().item() for layer in gone]
     return loss, {"fit": loss.item(), "kept": sum(kept) / len(kept), "kept_per_layer": kept}

@@ -10,7 +10,7 @@ import trainer
 
 
 STARTS = ("planted", "random")
-ECHO_FALL = 0.4    # progress at which echoes have become rare
+ECHO_FALL = 0.15    # progress at which echoes have become rare
 
 
 def config_of(vocab_size, end, d_model, n_layers, n_heads, n_kv_heads, context):

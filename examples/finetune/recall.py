@@ -22,6 +22,7 @@ TRADE = ("baker barber brewer butcher captain clerk cook doctor driver farmer ga
          "mason merchant miller miner painter pilot poet printer sailor shepherd singer smith soldier tailor teacher weaver"
          ).split()
 WORDS = FIRST + LAST + PLACE + TRADE
+HASTE = (4.0, 1.0, 0.3)    # a question comes after this power of a uniform part of the rest: soon, at any time, late
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Recall:
         for fact, name in enumerate(people):
             kind = rng.choice(KINDS)
             value = self._value(rng, kind)
-            stated = rng.random() ** 1.5                                  # early facts are the far ones
+            stated = rng.random() ** 2                                    # early facts are the far ones
             events.append(self._statement(rng.choice(kind.plant), name, value, fact, stated))
             updated = rng.random() < 0.15
             if updated:
@@ -110,7 +111,7 @@ class Recall:
                 value = self._value(rng, kind)
                 events.append(self._statement(kind.change, name, value, fact, stated))
             for _ in range(rng.choice((1, 1, 2))):
-                share = rng.random() if rng.random() < 0.7 else rng.random() ** 4
+                share = rng.random() ** rng.choice(HASTE)
                 events.append({
                     "fact": fact, "updated": updated, "at": stated + (1.0 - stated) * share,
                     "text": self.vocab.encode(rng.choice(kind.ask).format(n=name) + kind.answer.format(n=name)),

@@ -72,6 +72,10 @@ class Program(unittest.TestCase):
                           "--steps", 10, "--dim", 8, "--recent", 4, "--length", 64, "--batch", 2, "--bias", 1)
                 with open(at(train, "log.jsonl"), encoding="utf-8") as file:
                     self.assertEqual(json.loads(file.readlines()[-1])["step"], 10)
+            self.call("gates", *common, "--model", at("all", "model"), "--out", at("steps"), "--train", "all", "--go-on",
+                      "--steps", 40, "--length", 64, "--batch", 1, "--step-phase", 1, "--step-taus", "dense", "1e9")
+            with open(at("steps", "log.jsonl"), encoding="utf-8") as file:
+                self.assertLess(json.loads(file.readline())["kept"], 0.3)    # of the twentieth step, a strong one
             before, after = (checkpoint.load(at(name, "model")).state_dict() for name in ("base", "gates"))
             self.assertTrue(all(torch.equal(tensor, after[name]) for name, tensor in before.items()))
             control = checkpoint.load(at("dense", "model"))
@@ -97,12 +101,11 @@ class Program(unittest.TestCase):
             self.assertAlmostEqual(window["kept"], 0.3, delta=0.05)
             compared = self.call("compare", "--model", at("out"), "--tokens", at("data", "heldout.bin"), "--out", at("table"),
                                  "--length", 64, "--windows", 4, "--recall", 2, "--taus", 0.1, "--text",
-                                 at("data", "heldout.txt"), "--whole", at("all", "model"), "--control",
+                                 at("data", "heldout.txt"), "--frozen", at("gates", "model"), "--control",
                                  at("dense", "model"))
             self.assertEqual(len(compared.splitlines()), 2 + 3 + 1 + 4 + 3)
-            with self.assertRaisesRegex(SystemExit, "expected --whole and --control together"):
-                self.call("compare", "--model", at("out"), "--tokens", at("data", "heldout.bin"), "--out", at("table"),
-                          "--whole", at("all", "model"))
+            self.assertIn("trained: gates", compared)
+            self.assertIn("frozen: gates", compared)
             with self.assertRaisesRegex(SystemExit, "finetune evaluate: .*no-such.config.json"):
                 self.call("evaluate", "--model", at("no-such"), "--tokens", at("data", "heldout.bin"))
 
