@@ -29,7 +29,7 @@ if [[ $1 == ci ]]; then
   need_command qemu-aarch64-static qemu-user-static
   need_command node nodejs
   need_command chromium chromium
-  need_package libomp-dev
+  need_package libomp-dev python3-numpy python3-torch
   python3 -c 'import jsonschema' 2>/dev/null || missing+=(python3-jsonschema)
 fi
 ((${#missing[@]})) || exit 0
