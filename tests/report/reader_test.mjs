@@ -74,6 +74,12 @@ await test('slider, buttons and the animation', async (open) => {
   const page = await open(json);
   const time = () => page.run(() => pith.state.time);
   assert.equal(await time(), 119);
+  assert.deepEqual(
+      await page.run(() => [...document.querySelectorAll('.transport button:not(#play)')].map((button) => {
+        const {width, height} = button.querySelector('path').getBoundingClientRect();
+        return [button.textContent, width > 5 && height > 5];
+      })),
+      Array(4).fill(['', true]), 'drawn, whatever fonts there are');
   await page.run(() => document.querySelector('#time').focus());
   await page.key('Home');
   assert.equal(await time(), 0);
