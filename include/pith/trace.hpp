@@ -90,14 +90,18 @@ std::vector<float> held(const Trace& trace, std::size_t now);
 /// How many rows of a layer each query sees, mean over its lanes: [position].
 std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at);
 
-/// Two pictures of the paper (arXiv 2305.15805) in one. The text, each token shaded by the fraction of layers that hold
-/// it at the end and struck through where none does, with arrows from the tokens that dropped most to what they
-/// dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of the rows that
-/// each query sees.
+/// Both pictures of the paper (arXiv 2305.15805), of all layers together. The text, each token shaded by the fraction
+/// of layers that hold it at the end and struck through where none does, with arrows from the tokens that dropped most
+/// to what they dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of
+/// the rows that each query sees.
 Drawing draw(const Trace& trace, const Tokenizer& tokenizer);
 
-/// The same when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a frame
-/// of an animation. All frames of a trace have one size.
+/// Both pictures of one layer, where a token is dropped by one other (in each lane): arrows from every token to all
+/// that it dropped, and the map of who sees whom. Throws Error (argument) for a layer that the trace has not.
+Drawing draw_layer(const Trace& trace, const Tokenizer& tokenizer, std::size_t layer);
+
+/// As draw(), when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a
+/// frame of an animation. All frames of a trace have one size.
 Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now);
 
 }  // namespace pith
