@@ -165,6 +165,22 @@ TEST_F(DrawingTest, EveryDropOfALayerIsReached) {
   }
 }
 
+TEST_F(DrawingTest, LegendsNameADropperWhereTheGateDropped) {
+  Trace trace = random_trace(5, 2, 1, 40, tokenizer.vocab_size());
+  const auto says = [](const Drawing& drawing, std::string_view words) {
+    return std::ranges::any_of(all<Label>(drawing), [&](const Label& l) { return l.text.ends_with(words); });
+  };
+  const std::string_view made_room = "went just before it, in its colour", decided = "it dropped, in its colour";
+  EXPECT_TRUE(says(draw_layer(trace, tokenizer, 1), made_room));
+  for (const auto& layer : trace.drop_at) trace.gate_score.emplace_back(layer.size(), std::vector<float>(40, -1));
+  EXPECT_TRUE(says(draw_layer(trace, tokenizer, 1), decided));
+  EXPECT_TRUE(says(draw(trace, tokenizer), "to what they dropped (up to 60)"));
+  EXPECT_TRUE(says(draw_moment(trace, tokenizer, 20), "to what it drops (up to 60)"));
+  trace.gate_score.clear();
+  EXPECT_TRUE(says(draw(trace, tokenizer), "went just before them (up to 60)"));
+  EXPECT_TRUE(says(draw_moment(trace, tokenizer, 20), "went just before it (up to 60)"));
+}
+
 TEST_F(DrawingTest, LayersOutsideTheTraceAreRefused) {
   const Trace trace = random_trace(3, 2, 1, 5, tokenizer.vocab_size());
   EXPECT_EQ(error_of([&] { draw_layer(trace, tokenizer, 2); }), ErrorCode::argument);

@@ -88,6 +88,29 @@ TEST(TraceTest, ScoresSayWhyTheGateDropped) {
   EXPECT_GT(dropped, 0u);
 }
 
+TEST(TraceTest, WhatAnotherPolicyEvictsHasNoScore) {
+  const Model model = random_model({.seed = 2});
+  const auto [evicted, tokens] = evaluate(model, prune::h2o({.rows = 20, .recent = 5}), 1, 80);
+  EXPECT_TRUE(evicted.gate_score.empty());
+  const Trace both =
+      evaluate(model, prune::chain(prune::learned_gate(), prune::h2o({.rows = 8, .recent = 4})), 1, 80).trace;
+  std::size_t gate = 0, budget = 0;
+  for (std::size_t l = 0; l < both.drop_at.size(); ++l)
+    for (std::size_t h = 0; h < both.drop_at[l].size(); ++h)
+      for (std::size_t j = 0; j < tokens.size(); ++j) {
+        const float score = both.gate_score[l][h][j];
+        if (both.drop_at[l][h][j] < 0 || std::isnan(score)) {
+          EXPECT_TRUE(std::isnan(score));
+          budget += both.drop_at[l][h][j] >= 0 ? 1u : 0u;
+        } else {
+          EXPECT_LT(score, 0.0f);
+          ++gate;
+        }
+      }
+  EXPECT_GT(gate, 0u);
+  EXPECT_GT(budget, 0u);
+}
+
 TEST(TraceTest, LogprobsAndEntropiesAreThoseOfTheLogits) {
   const Model model = random_model({.seed = 6});
   const auto [trace, tokens] = evaluate(model, prune::none(), 16, 40);

@@ -30,7 +30,7 @@ struct Trace {
 
   std::vector<Token> tokens;
   PerRow<std::int32_t> drop_at;  // the first position that did not see the token, -1 = none
-  PerRow<float> gate_score;      // the gate's s - threshold - tau at the drop; NaN: not dropped; empty: no gate
+  PerRow<float> gate_score;      // the gate's s - threshold - tau at the drop; NaN: not dropped by it; empty: no gate
   std::vector<float> logprob;    // of each token given those before it, in nats; NaN: not known
   std::vector<float> entropy;    // of the distribution it was drawn from, in nats; NaN: not known
   std::vector<Pass> passes;

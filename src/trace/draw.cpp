@@ -189,6 +189,18 @@ std::vector<Dropped> droppers(const Trace& trace) {
   return all;
 }
 
+/// Whether all that was dropped was so by the gate, that is by a token. A policy makes room, and the token that comes
+/// then is only the first not to see what went.
+bool tokens_decided(const Trace& trace) {
+  for (std::size_t l = 0; l < trace.drop_at.size(); ++l)
+    for (std::size_t h = 0; h < trace.drop_at[l].size(); ++h)
+      for (std::size_t j = 0; j < trace.tokens.size(); ++j)
+        if (trace.drop_at[l][h][j] >= 0 && static_cast<std::size_t>(trace.drop_at[l][h][j]) < trace.tokens.size() &&
+            (trace.gate_score.empty() || std::isnan(trace.gate_score[l][h][j])))
+          return false;
+  return true;
+}
+
 Arrow arrow(const Place& from, const Place& to, Colour colour, double share, double most_bow) {
   // Within a line it stays between the lines.
   const double bow = from.y == to.y ? std::min(most_bow, 6 + std::abs(from.middle() - to.middle()) / 40) : most_bow + 4;
@@ -396,14 +408,18 @@ void draw_below(Drawing& drawing, const Trace& trace, std::size_t first_layer, s
 Drawing page(const Trace& trace, const Tokenizer& tokenizer, std::size_t now, When when) {
   Drawing drawing{page_width, 0, {}};
   const Text text = set_text(groups_of(trace.tokens, tokenizer), margin + 36, all_layers.line);
+  const bool decided = tokens_decided(trace);
+  const std::string_view meaning =
+      when == When::end ? decided ? "from the tokens that dropped most to what they dropped (up to 60)"
+                                  : "from the tokens before which most went to what went just before them (up to 60)"
+      : decided         ? "from the last token to what it drops (up to 60)"
+                        : "from the last token to what went just before it (up to 60)";
   Legend(drawing, margin + 8)
       .words(when == When::end ? "held at the end by" : "held now by")
       .square(blend(white, seen, 0.85), "every layer")
       .square(blend(white, seen, 0.4), "some")
       .stroke(strike, "none")
-      .arrow(when == When::end ? arrow_colours[0] : self,
-             when == When::end ? "from the tokens that dropped most to what they dropped (up to 60)"
-                               : "from the last token to what it drops (up to 60)");
+      .arrow(when == When::end ? arrow_colours[0] : self, meaning);
   Drops drops;
   if (when == When::end)
     drops = greatest_drops(trace, text);
@@ -427,13 +443,16 @@ Drawing draw_layer(const Trace& trace, const Tokenizer& tokenizer, std::size_t l
   Trace one;
   one.tokens = trace.tokens;
   one.drop_at = {trace.drop_at[layer]};
+  if (!trace.gate_score.empty()) one.gate_score = {trace.gate_score[layer]};
   const std::size_t now = one.tokens.size();
   Drawing drawing{page_width, 0, {}};
   const Text text = set_text(groups_of(one.tokens, tokenizer), margin + 36, one_layer.line);
   Legend legend(drawing, margin + 8);
   legend.words("layer " + std::to_string(layer) + " at the end:").square(blend(white, seen, 0.85), "held");
   if (one.drop_at[0].size() > 1) legend.square(blend(white, seen, 0.4), "held by some of its heads");
-  legend.stroke(strike, "dropped").arrow(arrow_colours[0], "from a framed token to what it dropped, in its colour");
+  legend.stroke(strike, "dropped")
+      .arrow(arrow_colours[0], tokens_decided(one) ? "from a framed token to what it dropped, in its colour"
+                                                   : "from a framed token to what went just before it, in its colour");
   draw_text(drawing, text, held(one, now), now, every_drop(one, text));
   draw_below(drawing, one, layer, now, one_layer.map, text);
   return drawing;

@@ -91,6 +91,7 @@ struct Tracer::Impl {
     std::vector<float> logprob, entropy;
   };
   std::map<SequenceId, Record> records;
+  bool gate = false;  // the policy asks it, where the model has one
 };
 
 Tracer::Tracer() : impl_(std::make_unique<Impl>()) {}
@@ -101,6 +102,7 @@ Tracer& Tracer::operator=(Tracer&&) noexcept = default;
 SessionOptions Tracer::attach(SessionOptions options) {
   Impl* const impl = impl_.get();
   options.record_drops = true;
+  impl->gate = !options.policy || options.policy->needs().gate;
   options.on_drop = [impl, also = std::move(options.on_drop)](SequenceId id, const Drop& drop) {
     impl->records[id].drops.push_back(drop);
     if (also) also(id, drop);
@@ -142,12 +144,13 @@ Trace Tracer::trace(const Session& session, SequenceId sequence) const {
   trace.entropy = record.entropy;
   trace.logprob.resize(trace.tokens.size(), unknown);
   trace.entropy.resize(trace.tokens.size(), unknown);
-  if (session.model().config().gate) {
+  if (impl_->gate && session.model().config().gate) {
     for (const auto& layer : trace.drop_at)
       trace.gate_score.emplace_back(layer.size(), std::vector(trace.tokens.size(), unknown));
     const auto length = static_cast<Position>(trace.tokens.size());
+    // What another policy evicts, the gate wanted to keep (above 0), or was not asked about (0).
     for (const Drop& drop : record.drops)
-      if (drop.until < length)
+      if (drop.until < length && drop.gate_score < 0)
         trace.gate_score[drop.layer][drop.lane][static_cast<std::size_t>(drop.position)] = drop.gate_score;
   }
   return trace;

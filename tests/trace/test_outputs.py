@@ -87,6 +87,20 @@ class Json(Case):
                 self.check(trace)
                 self.assertEqual(trace["prompt_tokens"], len(trace["tokens"]))
 
+    def test_scores_are_those_of_the_gates_drops(self):
+        for policy in ["none", "h2o(rows=20,recent=5)", "streaming(sinks=2,recent=16)"]:
+            self.assertIsNone(self.trace("-p", TEXT, "--eval", "--policy", policy)["gate_score"])
+        trace = self.trace("-p", TEXT, "--eval", "-b", 1, "--policy", POLICIES[4])
+        drops = [
+            (score, until)
+            for scores, drop_at in zip(trace["gate_score"], trace["drop_at"])
+            for lane_scores, lane in zip(scores, drop_at)
+            for score, until in zip(lane_scores, lane)
+        ]
+        self.assertTrue(all(score is None or (score < 0 <= until) for score, until in drops))
+        self.assertTrue(any(score is not None for score, _ in drops))
+        self.assertTrue(any(score is None and until >= 0 for score, until in drops))
+
     def test_lanes_per_head_are_there(self):
         self.assertEqual(len(self.trace("-p", TEXT, "--eval", "--policy", POLICIES[2])["drop_at"][0]), 2)
 
