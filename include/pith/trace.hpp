@@ -75,7 +75,8 @@ struct TraceInfo {
   std::size_t prompt_tokens = 0;  // the first so many tokens were given
 };
 
-/// The text of each token: a special token as it is spelled, U+FFFD for bytes that are not whole characters.
+/// The text of each token, a special one as it is spelled. A character that several tokens spell is the first one's,
+/// and the others' is empty; U+FFFD for bytes that are no character.
 std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer);
 
 /// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).

@@ -50,15 +50,12 @@ struct Group {
 
 std::vector<Group> groups_of(std::span<const Token> tokens, const Tokenizer& tokenizer) {
   std::vector<Group> groups;
-  std::string bytes;  // of the group in the making
-  std::size_t first = 0;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::string_view piece = tokenizer.piece(tokens[i]);
-    bytes += piece.empty() ? tokenizer.decode(tokens.subspan(i, 1), Tokenizer::Show::with_specials) : piece;
-    if (i + 1 < tokens.size() && text::unfinished_bytes(bytes) > 0) continue;
-    groups.push_back({first, i + 1 - first, text::repair(bytes)});
-    bytes.clear();
-    first = i + 1;
+  std::vector<std::string> texts = pieces(tokens, tokenizer);
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (texts[i].empty() && !groups.empty())
+      ++groups.back().count;
+    else
+      groups.push_back({i, 1, std::move(texts[i])});
   }
   return groups;
 }

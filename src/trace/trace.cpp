@@ -49,12 +49,23 @@ double kept_fraction(std::span<const std::int32_t> drop_at) {
 }
 
 std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer) {
-  std::vector<std::string> all;
-  for (const Token token : tokens) {
-    const std::string_view piece = tokenizer.piece(token);
-    all.push_back(piece.empty() ? tokenizer.decode(std::span(&token, 1), Tokenizer::Show::with_specials)
-                                : text::repair(piece));
+  std::vector<std::string> all(tokens.size());
+  std::string bytes;      // of a character in the making,
+  std::size_t first = 0;  // from this token on
+  const auto close = [&] {
+    if (!bytes.empty()) all[first] = text::repair(bytes);
+    bytes.clear();
+  };
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view piece = tokenizer.piece(tokens[i]);
+    const bool goes_on = !piece.empty() && (static_cast<unsigned char>(piece[0]) & 0xc0) == 0x80;  // UTF-8
+    if (!goes_on) close();
+    if (bytes.empty()) first = i;
+    if (piece.empty()) all[i] = tokenizer.decode(tokens.subspan(i, 1), Tokenizer::Show::with_specials);
+    bytes += piece;
+    if (text::unfinished_bytes(bytes) == 0) close();
   }
+  close();
   return all;
 }
 

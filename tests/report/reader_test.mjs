@@ -31,7 +31,7 @@ await test('nasty text is shown, and does nothing', async (open) => {
     '\ufeff': '⟨U+FEFF⟩',
     '\u202e': '⟨U+202E⟩',
     '\u200d': '⟨U+200D⟩',
-    '': '∅',
+    '': '',
     ' שלום': ' שלום',
     '👨‍👩‍👧‍👦': '👨‍👩‍👧‍👦',
   };
@@ -50,7 +50,8 @@ await test('nasty text is shown, and does nothing', async (open) => {
 await test('words and sentences', async (open) => {
   const text = [
     'The', ' glac', 'ier', ',',   ' 17', '43',     ' m', '.',       ' "',     'No',  '!"', ' she', ' said',
-    '.\n', '\n',    ' ש',  'לום', ' e',  '\u0301', 'é',  ' \ufffd', '\ufffd', ' Dr', '.',  'No'
+    '.\n', '\n',    ' ש',  'לום', ' e',  '\u0301', 'é',  ' \ufffd', '\ufffd', ' Dr', '.',  'No',
+    ' na', 'ï',   '',     've',  ' 😀', '',   '',       '?'
   ];
   const json = trace({tokens: text.length, layers: 2, seed: 22, pieces: text});
   const page = await open(json);
@@ -62,11 +63,19 @@ await test('words and sentences', async (open) => {
   assert.deepEqual(await units('token'), text);
   assert.deepEqual(await units('word'), [
     'The', ' glacier', ',', ' 1743', ' m', '.', ' "', 'No', '!"', ' she', ' said', '.\n', '\n', ' שלום', ' e\u0301é',
-    ' \ufffd\ufffd', ' Dr', '.', 'No'
+    ' \ufffd\ufffd', ' Dr', '.', 'No', ' naïve', ' 😀', '?'
   ]);
   assert.deepEqual(
       await units('sentence'),
-      ['The glacier, 1743 m.', ' "No!"', ' she said.\n\n', ' שלום e\u0301é \ufffd\ufffd Dr.No']);
+      ['The glacier, 1743 m.', ' "No!"', ' she said.\n\n', ' שלום e\u0301é \ufffd\ufffd Dr.No naïve 😀?']);
+  // The rest of a character has a place of its own, and the name of the whole.
+  await page.run(() => pith.set({granularity: 'token'}));
+  const rest = text.indexOf('') + 4;
+  assert.equal(text[rest], '');
+  await page.run((j) => pith.select(j), rest);
+  await settle(page);
+  assert.equal(await page.run(() => document.querySelector('#card h3').textContent), '␣😀');
+  assert.ok(await page.run((j) => document.getElementById(`t${j}`).getBoundingClientRect().width > 3, rest));
 });
 
 await test('slider, buttons and the animation', async (open) => {

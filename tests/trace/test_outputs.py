@@ -79,6 +79,15 @@ class Json(Case):
                 self.check(self.trace("-p", TEXT, "--eval", "-b", 16, "--policy", policy))
         self.check(self.trace("-p", TEXT, "--eval", "--tau", "inf"))
 
+    def test_characters_are_whole(self):
+        text = "caf\u00e9 \U0001f600 \u05e9\u05dc\u05d5\u05dd \u0645\u0631 \u4f60\u597d."
+        trace = self.trace("-p", text, "--eval")
+        self.assertEqual("".join(trace["pieces"]), text)
+        self.assertIn("", trace["pieces"])  # a character of several tokens
+        for cut in [b"caf\xc3 x", b"caf\xc3", b"\xc3\xc3\xa9 \xe0\x80 \xa9\xff"]:
+            trace = self.trace("-f", "-", "--eval", stdin=cut)
+            self.assertEqual("".join(trace["pieces"]), cut.decode(errors="replace"))
+
     def test_any_bytes_obey_the_schema(self):
         source = random.Random(1)
         for text in [ODD, source.randbytes(200), b"a", b"\0"]:

@@ -19,7 +19,6 @@ const named = (text) =>
 
 /// As it stands in the running text: every character that is not ink is marked, and line breaks still break.
 function inText(piece) {
-  if (piece === '') return '∅';
   if (ONLY_JOINERS.test(piece)) return [...piece].map(codePoint).join('');
   return named(piece).replace(/\r/g, '␍').replace(/\n/g, '⏎\n').replace(/\t/g, '⇥\t');
 }
@@ -44,9 +43,12 @@ function unitStarts(pieces, granularity) {
     for (let j = 1; j < pieces.length; ++j) starts.push(j);
   } else if (granularity === 'word') {
     // A word goes on where letters meet letters with no space between them.
+    let before = pieces[0];
     for (let j = 1; j < pieces.length; ++j) {
-      const joined = LETTERS.test([...pieces[j - 1]].at(-1) ?? ' ') && LETTERS.test([...pieces[j]][0] ?? ' ');
+      if (pieces[j] === '') continue;  // the rest of a character
+      const joined = LETTERS.test([...before].at(-1) ?? ' ') && LETTERS.test([...pieces[j]][0]);
       if (!joined) starts.push(j);
+      before = pieces[j];
     }
   } else {
     // A sentence ends after its mark, if a space or line break follows, and at every line break.
