@@ -42,17 +42,36 @@ std::span<TokenLogprob> likeliest(std::span<const float> logits, std::span<Token
   return best;
 }
 
-Logprobs::Logprobs(std::span<const float> logits) : logits_(logits) {
+namespace {
+
+/// log sum e^logit
+double log_sum(std::span<const float> logits) {
   const double largest = largest_logit(logits);
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - largest);
-  log_sum_ = largest + std::log(sum);
+  return largest + std::log(sum);
 }
+
+}  // namespace
+
+Logprobs::Logprobs(std::span<const float> logits) : logits_(logits), log_sum_(log_sum(logits)) {}
 
 float Logprobs::operator[](Token token) const {
   if (token < 0 || static_cast<std::size_t>(token) >= logits_.size())
     fail(ErrorCode::argument, "token", "an id from 0 to " + std::to_string(logits_.size() - 1), std::to_string(token));
   return static_cast<float>(logits_[static_cast<std::size_t>(token)] - log_sum_);
+}
+
+double divergence(std::span<const float> was, std::span<const float> is) {
+  if (was.size() != is.size())
+    fail(ErrorCode::argument, "logits", std::to_string(was.size()) + " of them", std::to_string(is.size()));
+  const double p_sum = log_sum(was), q_sum = log_sum(is);
+  double sum = 0;
+  for (std::size_t i = 0; i < was.size(); ++i) {
+    const double p = was[i] - p_sum, q = is[i] - q_sum;  // logarithms
+    if (std::isfinite(p)) sum += std::exp(p) * (p - q);
+  }
+  return std::max(sum, 0.0);  // rounding can bring it below
 }
 
 std::span<TokenLogprob> Logprobs::top(std::span<TokenLogprob> out) const {

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -68,6 +70,8 @@ TEST_F(DrawingTest, StaysOnItsPageForEveryShapeOfTrace) {
         SCOPED_TRACE(::testing::Message() << layers << " layers, " << lanes << " lanes, " << n << " tokens");
         const Trace trace = random_trace(layers + lanes + n, layers, lanes, n, tokenizer.vocab_size());
         expect_on_page(draw(trace, tokenizer));
+        for (const std::size_t layer : {std::size_t{0}, layers - 1})
+          expect_on_page(draw_layer(trace, tokenizer, layer));
         for (const std::size_t now : {std::size_t{1}, (n + 1) / 2, n})
           expect_on_page(draw_moment(trace, tokenizer, now));
       }
@@ -103,6 +107,85 @@ TEST_F(DrawingTest, ArrowsOfAMomentAreWhatItsLastTokenDrops) {
   EXPECT_GT(most, 3u);
 }
 
+/// The x of the middles of the places of tokens that stand in one line.
+std::vector<double> middles(const std::vector<Token>& tokens, const Tokenizer& tokenizer) {
+  std::vector<double> xs;
+  double x = 20;
+  for (const Token token : tokens) {
+    const double width = 8.4 * static_cast<double>(columns(tokenizer.piece(token)));
+    xs.push_back(x + width / 2);
+    x += width;
+  }
+  return xs;
+}
+
+TEST_F(DrawingTest, ArrowsOfALayerGoFromEachTokenToAllThatItDropped) {
+  Trace trace;
+  trace.tokens = tokenizer.encode("The old house stood at the end of the lane");
+  const std::size_t n = trace.tokens.size();
+  ASSERT_GE(n, 9u);
+  const auto last = static_cast<std::int32_t>(n) - 1;
+  std::vector<std::int32_t> none(n, -1), some = none;
+  some[0] = 3, some[1] = some[2] = last, some[4] = last, some[5] = last - 1, some[6] = static_cast<std::int32_t>(n);
+  trace.drop_at = {{none}, {some}};
+  const auto x = middles(trace.tokens, tokenizer);
+  const double run = (x[1] + x[2]) / 2 + (x[2] - x[1]) / 2 -  // the middle of tokens 1 and 2 together
+                     8.4 * static_cast<double>(columns(tokenizer.piece(trace.tokens[1]))) / 2;
+
+  std::vector<std::pair<double, double>> found;
+  auto arrows = all<Arrow>(draw_layer(trace, tokenizer, 1));
+  for (const Arrow& a : std::span(arrows).subspan(1))
+    found.emplace_back(a.from.x, a.to.x);  // the first is the legend's
+  const auto end = n - 1;
+  const std::vector<std::pair<double, double>> expected = {
+      {x[3], x[0]}, {x[end - 1], x[5]}, {x[end], run}, {x[end], x[4]}};
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_NEAR(found[i].first, expected[i].first, 1e-6) << i;
+    EXPECT_NEAR(found[i].second, expected[i].second, 1e-6) << i;
+  }
+  EXPECT_NE(arrows[2].stroke, arrows[3].stroke);
+  EXPECT_EQ(arrows[3].stroke, arrows[4].stroke);
+  EXPECT_EQ(all<Arrow>(draw_layer(trace, tokenizer, 0)).size(), 1u);
+}
+
+TEST_F(DrawingTest, EveryDropOfALayerIsReached) {
+  for (const std::size_t lanes : {1u, 3u}) {
+    const Trace trace = random_trace(5, 2, lanes, 90, tokenizer.vocab_size());
+    const auto lane_drops = trace.drop_at[1];
+    std::size_t runs = 0;  // at least: a run has one dropper, and is broken where a line is
+    for (std::size_t q = 1; q < 90; ++q)
+      for (std::size_t j = 0, was = 0; j < q; ++j) {
+        const bool dropped =
+            std::ranges::any_of(lane_drops, [&](const auto& lane) { return lane[j] == static_cast<std::int32_t>(q); });
+        runs += dropped && was == 0 ? 1u : 0u;
+        was = dropped ? 1 : 0;
+      }
+    EXPECT_GE(all<Arrow>(draw_layer(trace, tokenizer, 1)).size(), runs + 1);
+  }
+}
+
+TEST_F(DrawingTest, LegendsNameADropperWhereTheGateDropped) {
+  Trace trace = random_trace(5, 2, 1, 40, tokenizer.vocab_size());
+  const auto says = [](const Drawing& drawing, std::string_view words) {
+    return std::ranges::any_of(all<Label>(drawing), [&](const Label& l) { return l.text.ends_with(words); });
+  };
+  const std::string_view made_room = "went just before it, in its colour", decided = "it dropped, in its colour";
+  EXPECT_TRUE(says(draw_layer(trace, tokenizer, 1), made_room));
+  for (const auto& layer : trace.drop_at) trace.gate_score.emplace_back(layer.size(), std::vector<float>(40, -1));
+  EXPECT_TRUE(says(draw_layer(trace, tokenizer, 1), decided));
+  EXPECT_TRUE(says(draw(trace, tokenizer), "to what they dropped (up to 60)"));
+  EXPECT_TRUE(says(draw_moment(trace, tokenizer, 20), "to what it drops (up to 60)"));
+  trace.gate_score.clear();
+  EXPECT_TRUE(says(draw(trace, tokenizer), "went just before them (up to 60)"));
+  EXPECT_TRUE(says(draw_moment(trace, tokenizer, 20), "went just before it (up to 60)"));
+}
+
+TEST_F(DrawingTest, LayersOutsideTheTraceAreRefused) {
+  const Trace trace = random_trace(3, 2, 1, 5, tokenizer.vocab_size());
+  EXPECT_EQ(error_of([&] { draw_layer(trace, tokenizer, 2); }), ErrorCode::argument);
+}
+
 TEST_F(DrawingTest, MomentsOutsideTheTraceAreRefused) {
   const Trace trace = random_trace(3, 1, 1, 5, tokenizer.vocab_size());
   EXPECT_EQ(error_of([&] { draw_moment(trace, tokenizer, 0); }), ErrorCode::argument);
@@ -113,6 +196,17 @@ TEST_F(DrawingTest, ATraceWithoutTokensIsAnEmptyPage) {
   Trace trace;
   trace.drop_at.assign(2, std::vector(1, std::vector<std::int32_t>{}));
   expect_on_page(draw(trace, tokenizer));
+  expect_on_page(draw_layer(trace, tokenizer, 1));
+}
+
+TEST_F(DrawingTest, LineFeedsAreSigns) {
+  Trace trace;
+  trace.tokens = tokenizer.encode("one\ntwo");
+  trace.drop_at.assign(1, std::vector(1, std::vector<std::int32_t>(trace.tokens.size(), -1)));
+  std::string words;
+  for (const Label& l : all<Label>(draw(trace, tokenizer)))
+    if (l.size == 14) words += l.text;
+  EXPECT_EQ(words, "one\u21b5two");
 }
 
 TEST_F(DrawingTest, CharactersOfSeveralTokensAreWhole) {

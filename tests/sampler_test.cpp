@@ -356,5 +356,22 @@ TEST(Logprobs, RefuseWhatIsNoRowOfLogitsAndNoToken) {
   expect_error(ErrorCode::model, {"logits"}, [] { Logprobs(std::vector<float>{not_a_number}); });
 }
 
+TEST(Divergence, IsTheMeanOfWhatLogprobsLost) {
+  const std::vector<double> p = {0.5, 0.2, 0.3}, q = {0.25, 0.7, 0.05};
+  double expected = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) expected += p[i] * std::log(p[i] / q[i]);
+  std::vector<float> was = logits_of(p);
+  for (float& logit : was) logit += 80;
+  EXPECT_NEAR(divergence(was, logits_of(q)), expected, 1e-5);
+  EXPECT_EQ(divergence(was, was), 0);
+}
+
+TEST(Divergence, CountsWhatIsImpossible) {
+  const std::vector<float> some = {1, -infinity, 1}, all = {1, 1, 1};
+  EXPECT_NEAR(divergence(some, all), std::log(1.5), 1e-6);
+  EXPECT_EQ(divergence(all, some), infinity);
+  expect_error(ErrorCode::argument, {"3", "2"}, [&] { divergence(all, std::span(all).first(2)); });
+}
+
 }  // namespace
 }  // namespace pith

@@ -13,6 +13,7 @@ trap 'rm -rf "$folder"' EXIT
 
 "$pith" trace -q -m $model -p "The old house stood at the end of the lane, and" -n 150 -s 3 --svg $pictures/forgetting.svg
 "$pith" trace -q -m $model -p "The old house stood at the end of the lane, and" -n 60 -s 3 --gif $pictures/forgetting.gif
+"$pith" trace -q -m $model -p "The old house stood at the end of the lane, and" -n 60 -s 3 --layer 4 --svg $pictures/arrows.svg
 
 # The same question to caches that forget differently.
 for policy in gate none "streaming(sinks=4,recent=48)"; do

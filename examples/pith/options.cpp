@@ -42,13 +42,13 @@ void add_options(CLI::App& app, CacheOptions& options) {
       ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
       ->type_name("FORMAT");
   app.add_option("-c,--ctx-size", options.context, "Longest sequence in tokens [the model's]")
-      ->check(CLI::NonNegativeNumber.description(""))
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
       ->type_name("N");
   app.add_option("-t,--threads", options.threads, "Threads [one per core]")
-      ->check(CLI::NonNegativeNumber.description(""))
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
       ->type_name("N");
   app.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
       ->type_name("N");
 }
 

@@ -3,6 +3,7 @@
 // --aggregate it reads a text of any length in windows, and says which kinds of tokens are kept, and how long.
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -25,6 +26,7 @@ struct TraceOptions {
   CacheOptions cache;
   SamplingOptions sampling;
   int tokens = 120;
+  std::optional<std::size_t> layer;  // of the picture
   bool evaluate = false, aggregate = false, show = false;
   std::optional<std::string> html, svg, png, gif, csv, compare;
 };
@@ -32,6 +34,15 @@ struct TraceOptions {
 void write_file(const std::string& path, const std::string& text) {
   std::ofstream out(path, std::ios::binary);
   if (!(out << text).flush()) fail(ErrorCode::file, path, "a file that can be written", "one that cannot");
+}
+
+/// The text of a trace file.
+std::string read_trace(const std::string& path) {
+  std::string text = read_file(path);
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || json.value("format", nlohmann::json()) != "pith-trace/1")
+    fail(ErrorCode::file, path, "a trace (pith-trace/1, as `pith trace --json` writes it)", "something else");
+  return text;
 }
 
 /// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
@@ -75,6 +86,10 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.path);
   const std::vector<Token> prompt = tokenizer.encode(options.text.read());
   if (prompt.empty()) fail(ErrorCode::argument, "prompt", "text (-p or -f)", "none");
+  const auto layers = static_cast<std::size_t>(model.config().n_layers);
+  if (options.layer.value_or(0) >= layers)
+    fail(ErrorCode::argument, "--layer", "a layer below " + std::to_string(layers), std::to_string(*options.layer));
+  const std::string other = options.compare ? read_trace(*options.compare) : "null";
   const Trace trace = record(options, model, tokenizer, tool, prompt, options.evaluate ? 0 : options.tokens);
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
@@ -82,10 +97,13 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
                        .kv = *format_named(options.cache.kv),
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
-  if (options.svg) write_file(*options.svg, to_svg(draw(trace, tokenizer)));
-  if (options.png) write_png(*options.png, draw(trace, tokenizer));
+  if (options.svg || options.png) {
+    const Drawing picture = options.layer ? draw_layer(trace, tokenizer, *options.layer) : draw(trace, tokenizer);
+    if (options.svg) write_file(*options.svg, to_svg(picture));
+    if (options.png) write_png(*options.png, picture);
+  }
   if (options.gif) write_animation(*options.gif, trace, tokenizer);
-  if (options.html) write_file(*options.html, to_html(json, options.compare ? read_file(*options.compare) : "null"));
+  if (options.html) write_file(*options.html, to_html(json, other));
   if (options.show) {
     Kept kept;
     kept.add(trace.drop_at);
@@ -151,6 +169,8 @@ Exit trace_corpus(const TraceOptions& options, const Tool& tool) {
 }
 
 Exit run(const TraceOptions& options, const Tool& tool) {
+  if (options.layer && !options.svg && !options.png)
+    fail(ErrorCode::argument, "--layer", "a picture to draw (--svg or --png)", "none");
   if (options.png || options.gif) require_raster();  // before the work, not after it
   return options.aggregate ? trace_corpus(options, tool) : trace_one(options, tool);
 }
@@ -164,7 +184,8 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_options(command, options.text, "The prompt, or with --eval the text");
   add_options(command, options.cache);
   add_options(command, options.sampling);
-  command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")->check(CLI::NonNegativeNumber);
+  command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""));
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
   auto* const html =
@@ -174,10 +195,17 @@ void add_trace(CLI::App& app, Tool& tool) {
                   "Write a picture: the text as it was kept, and each layer's map of who sees whom")
       ->type_name("FILE");
   command.add_option("--png", options.png, "Write the same picture as pixels")->type_name("FILE");
+  auto* const layer =
+      command
+          .add_option("--layer", options.layer,
+                      "With --svg or --png: one layer alone, with arrows from each token to all that it dropped")
+          ->type_name("N");
   auto* const gif =
       command.add_option("--gif", options.gif, "Write an animation: the picture, token by token")->type_name("FILE");
   auto* const compare =
-      command.add_option("--compare", options.compare, "A second trace (JSON) for the report")->type_name("FILE");
+      command.add_option("--compare", options.compare, "With --html: a second trace (JSON) for the report")
+          ->needs(html)
+          ->type_name("FILE");
   auto* const aggregate =
       command
           .add_flag("--aggregate", options.aggregate,
@@ -187,6 +215,7 @@ void add_trace(CLI::App& app, Tool& tool) {
           ->excludes("--show")
           ->excludes(html)
           ->excludes(gif)
+          ->excludes(layer)
           ->excludes(compare);
   command.add_option("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")
       ->needs(aggregate)

@@ -31,4 +31,9 @@ class Logprobs {
   double log_sum_ = 0;  // log sum e^logit
 };
 
+/// How far an answer went from what it was, the KL divergence sum p log(p / q) in nats, for p = softmax(was) and
+/// q = softmax(is): 0 where they are equal, infinity where what was possible no longer is. Throws Error as Logprobs,
+/// and Error (argument) for rows of different sizes.
+double divergence(std::span<const float> was, std::span<const float> is);
+
 }  // namespace pith

@@ -30,7 +30,7 @@ struct Trace {
 
   std::vector<Token> tokens;
   PerRow<std::int32_t> drop_at;  // the first position that did not see the token, -1 = none
-  PerRow<float> gate_score;      // the gate's s - threshold - tau at the drop; NaN: not dropped; empty: no gate
+  PerRow<float> gate_score;      // the gate's s - threshold - tau at the drop; NaN: not dropped by it; empty: no gate
   std::vector<float> logprob;    // of each token given those before it, in nats; NaN: not known
   std::vector<float> entropy;    // of the distribution it was drawn from, in nats; NaN: not known
   std::vector<Pass> passes;
@@ -75,7 +75,8 @@ struct TraceInfo {
   std::size_t prompt_tokens = 0;  // the first so many tokens were given
 };
 
-/// The text of each token: a special token as it is spelled, U+FFFD for bytes that are not whole characters.
+/// The text of each token, a special one as it is spelled. A character that several tokens spell is the first one's,
+/// and the others' is empty; U+FFFD for bytes that are no character.
 std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer);
 
 /// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).
@@ -90,14 +91,18 @@ std::vector<float> held(const Trace& trace, std::size_t now);
 /// How many rows of a layer each query sees, mean over its lanes: [position].
 std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at);
 
-/// Two pictures of the paper (arXiv 2305.15805) in one. The text, each token shaded by the fraction of layers that hold
-/// it at the end and struck through where none does, with arrows from the tokens that dropped most to what they
-/// dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of the rows that
-/// each query sees.
+/// Both pictures of the paper (arXiv 2305.15805), of all layers together. The text, each token shaded by the fraction
+/// of layers that hold it at the end and struck through where none does, with arrows from the tokens that dropped most
+/// to what they dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of
+/// the rows that each query sees.
 Drawing draw(const Trace& trace, const Tokenizer& tokenizer);
 
-/// The same when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a frame
-/// of an animation. All frames of a trace have one size.
+/// Both pictures of one layer, where a token is dropped by one other (in each lane): arrows from every token to all
+/// that it dropped, and the map of who sees whom. Throws Error (argument) for a layer that the trace has not.
+Drawing draw_layer(const Trace& trace, const Tokenizer& tokenizer, std::size_t layer);
+
+/// As draw(), when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a
+/// frame of an animation. All frames of a trace have one size.
 Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now);
 
 }  // namespace pith

@@ -49,12 +49,23 @@ double kept_fraction(std::span<const std::int32_t> drop_at) {
 }
 
 std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer) {
-  std::vector<std::string> all;
-  for (const Token token : tokens) {
-    const std::string_view piece = tokenizer.piece(token);
-    all.push_back(piece.empty() ? tokenizer.decode(std::span(&token, 1), Tokenizer::Show::with_specials)
-                                : text::repair(piece));
+  std::vector<std::string> all(tokens.size());
+  std::string bytes;      // of a character in the making,
+  std::size_t first = 0;  // from this token on
+  const auto close = [&] {
+    if (!bytes.empty()) all[first] = text::repair(bytes);
+    bytes.clear();
+  };
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view piece = tokenizer.piece(tokens[i]);
+    const bool goes_on = !piece.empty() && (static_cast<unsigned char>(piece[0]) & 0xc0) == 0x80;  // UTF-8
+    if (!goes_on) close();
+    if (bytes.empty()) first = i;
+    if (piece.empty()) all[i] = tokenizer.decode(tokens.subspan(i, 1), Tokenizer::Show::with_specials);
+    bytes += piece;
+    if (text::unfinished_bytes(bytes) == 0) close();
   }
+  close();
   return all;
 }
 
@@ -91,6 +102,7 @@ struct Tracer::Impl {
     std::vector<float> logprob, entropy;
   };
   std::map<SequenceId, Record> records;
+  bool gate = false;  // the policy asks it, where the model has one
 };
 
 Tracer::Tracer() : impl_(std::make_unique<Impl>()) {}
@@ -101,6 +113,7 @@ Tracer& Tracer::operator=(Tracer&&) noexcept = default;
 SessionOptions Tracer::attach(SessionOptions options) {
   Impl* const impl = impl_.get();
   options.record_drops = true;
+  impl->gate = !options.policy || options.policy->needs().gate;
   options.on_drop = [impl, also = std::move(options.on_drop)](SequenceId id, const Drop& drop) {
     impl->records[id].drops.push_back(drop);
     if (also) also(id, drop);
@@ -142,12 +155,13 @@ Trace Tracer::trace(const Session& session, SequenceId sequence) const {
   trace.entropy = record.entropy;
   trace.logprob.resize(trace.tokens.size(), unknown);
   trace.entropy.resize(trace.tokens.size(), unknown);
-  if (session.model().config().gate) {
+  if (impl_->gate && session.model().config().gate) {
     for (const auto& layer : trace.drop_at)
       trace.gate_score.emplace_back(layer.size(), std::vector(trace.tokens.size(), unknown));
     const auto length = static_cast<Position>(trace.tokens.size());
+    // What another policy evicts, the gate wanted to keep (above 0), or was not asked about (0).
     for (const Drop& drop : record.drops)
-      if (drop.until < length)
+      if (drop.until < length && drop.gate_score < 0)
         trace.gate_score[drop.layer][drop.lane][static_cast<std::size_t>(drop.position)] = drop.gate_score;
   }
   return trace;

@@ -23,15 +23,15 @@ await test('nasty text is shown, and does nothing', async (open) => {
     '/*{{js}}*/': '/*{{js}}*/',
     '$&': '$&',
     '\ufffd': '\ufffd',
-    '\n': '⏎\n',
-    '\r\n': '␍⏎\n',
+    '\n': '↵\n',
+    '\r\n': '⟨CR⟩↵\n',
     '\t': '⇥\t',
-    '\u0000': '␀',
-    '\u001b[31m': '␛[31m',
+    '\u0000': '⟨U+0000⟩',
+    '\u001b[31m': '⟨U+001B⟩[31m',
     '\ufeff': '⟨U+FEFF⟩',
     '\u202e': '⟨U+202E⟩',
     '\u200d': '⟨U+200D⟩',
-    '': '∅',
+    '': '',
     ' שלום': ' שלום',
     '👨‍👩‍👧‍👦': '👨‍👩‍👧‍👦',
   };
@@ -50,7 +50,8 @@ await test('nasty text is shown, and does nothing', async (open) => {
 await test('words and sentences', async (open) => {
   const text = [
     'The', ' glac', 'ier', ',',   ' 17', '43',     ' m', '.',       ' "',     'No',  '!"', ' she', ' said',
-    '.\n', '\n',    ' ש',  'לום', ' e',  '\u0301', 'é',  ' \ufffd', '\ufffd', ' Dr', '.',  'No'
+    '.\n', '\n',    ' ש',  'לום', ' e',  '\u0301', 'é',  ' \ufffd', '\ufffd', ' Dr', '.',  'No',
+    ' na', 'ï',   '',     've',  ' 😀', '',   '',       '?'
   ];
   const json = trace({tokens: text.length, layers: 2, seed: 22, pieces: text});
   const page = await open(json);
@@ -62,11 +63,19 @@ await test('words and sentences', async (open) => {
   assert.deepEqual(await units('token'), text);
   assert.deepEqual(await units('word'), [
     'The', ' glacier', ',', ' 1743', ' m', '.', ' "', 'No', '!"', ' she', ' said', '.\n', '\n', ' שלום', ' e\u0301é',
-    ' \ufffd\ufffd', ' Dr', '.', 'No'
+    ' \ufffd\ufffd', ' Dr', '.', 'No', ' naïve', ' 😀', '?'
   ]);
   assert.deepEqual(
       await units('sentence'),
-      ['The glacier, 1743 m.', ' "No!"', ' she said.\n\n', ' שלום e\u0301é \ufffd\ufffd Dr.No']);
+      ['The glacier, 1743 m.', ' "No!"', ' she said.\n\n', ' שלום e\u0301é \ufffd\ufffd Dr.No naïve 😀?']);
+  // The rest of a character has a place of its own, and the name of the whole.
+  await page.run(() => pith.set({granularity: 'token'}));
+  const rest = text.indexOf('') + 4;
+  assert.equal(text[rest], '');
+  await page.run((j) => pith.select(j), rest);
+  await settle(page);
+  assert.equal(await page.run(() => document.querySelector('#card h3').textContent), '␣😀');
+  assert.ok(await page.run((j) => document.getElementById(`t${j}`).getBoundingClientRect().width > 3, rest));
 });
 
 await test('slider, buttons and the animation', async (open) => {
@@ -74,6 +83,12 @@ await test('slider, buttons and the animation', async (open) => {
   const page = await open(json);
   const time = () => page.run(() => pith.state.time);
   assert.equal(await time(), 119);
+  assert.deepEqual(
+      await page.run(() => [...document.querySelectorAll('.transport button:not(#play)')].map((button) => {
+        const {width, height} = button.querySelector('path').getBoundingClientRect();
+        return [button.textContent, width > 5 && height > 5];
+      })),
+      Array(4).fill(['', true]), 'drawn, whatever fonts there are');
   await page.run(() => document.querySelector('#time').focus());
   await page.key('Home');
   assert.equal(await time(), 0);

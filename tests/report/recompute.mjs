@@ -64,6 +64,7 @@ export function strings(trace, layer, lane, units) {
   for (const tokens of units) {
     if (tokens.at(-1) + horizon > T - 1) continue;
     const text = tokens.map((j) => trace.pieces[j]).join('');
+    if (!text) continue;  // the rest of a character
     if (!found.has(text)) found.set(text, {text, count: 0, seen: 0, asked: 0, lives: []});
     const one = found.get(text);
     one.count += 1;

@@ -79,6 +79,15 @@ class Json(Case):
                 self.check(self.trace("-p", TEXT, "--eval", "-b", 16, "--policy", policy))
         self.check(self.trace("-p", TEXT, "--eval", "--tau", "inf"))
 
+    def test_characters_are_whole(self):
+        text = "caf\u00e9 \U0001f600 \u05e9\u05dc\u05d5\u05dd \u0645\u0631 \u4f60\u597d."
+        trace = self.trace("-p", text, "--eval")
+        self.assertEqual("".join(trace["pieces"]), text)
+        self.assertIn("", trace["pieces"])  # a character of several tokens
+        for cut in [b"caf\xc3 x", b"caf\xc3", b"\xc3\xc3\xa9 \xe0\x80 \xa9\xff"]:
+            trace = self.trace("-f", "-", "--eval", stdin=cut)
+            self.assertEqual("".join(trace["pieces"]), cut.decode(errors="replace"))
+
     def test_any_bytes_obey_the_schema(self):
         source = random.Random(1)
         for text in [ODD, source.randbytes(200), b"a", b"\0"]:
@@ -86,6 +95,20 @@ class Json(Case):
                 trace = self.trace("-f", "-", "--eval", stdin=text)
                 self.check(trace)
                 self.assertEqual(trace["prompt_tokens"], len(trace["tokens"]))
+
+    def test_scores_are_those_of_the_gates_drops(self):
+        for policy in ["none", "h2o(rows=20,recent=5)", "streaming(sinks=2,recent=16)"]:
+            self.assertIsNone(self.trace("-p", TEXT, "--eval", "--policy", policy)["gate_score"])
+        trace = self.trace("-p", TEXT, "--eval", "-b", 1, "--policy", POLICIES[4])
+        drops = [
+            (score, until)
+            for scores, drop_at in zip(trace["gate_score"], trace["drop_at"])
+            for lane_scores, lane in zip(scores, drop_at)
+            for score, until in zip(lane_scores, lane)
+        ]
+        self.assertTrue(all(score is None or (score < 0 <= until) for score, until in drops))
+        self.assertTrue(any(score is not None for score, _ in drops))
+        self.assertTrue(any(score is None and until >= 0 for score, until in drops))
 
     def test_lanes_per_head_are_there(self):
         self.assertEqual(len(self.trace("-p", TEXT, "--eval", "--policy", POLICIES[2])["drop_at"][0]), 2)
@@ -166,6 +189,21 @@ class Pictures(Case):
         ]
         self.assertGreater(forgotten, 0)
         self.assertEqual(len(strikes), forgotten)
+
+    def test_arrows_of_a_layer_come_from_those_that_dropped(self):
+        trace = self.trace("-p", TEXT, "--eval")
+        n = len(trace["tokens"])
+        for layer, (lane,) in enumerate(trace["drop_at"]):
+            svg = self.svg("-p", TEXT, "--eval", "--layer", layer)
+            strokes = [p for p in svg if p.get("fill") == "none"]
+            strikes = [p for p in strokes if p.get("stroke-width") == "1.2"]
+            self.assertEqual(len(strikes), sum(until >= 0 for until in lane))
+            arrows = [p for p in strokes if "C" in p.get("d")][1:]  # the first is the legend's
+            frames = [p for p in strokes if "C" not in p.get("d") and p.get("stroke-width") == "1.5"]
+            self.assertEqual(len(frames), len({until for until in lane if 0 <= until < n}))
+            runs = sum(0 <= until < n and until != before for until, before in zip(lane, [-1] + lane))
+            lines = len({t.get("y") for t in svg.iter("{http://www.w3.org/2000/svg}text") if t.get("font-size") == "14"})
+            self.assertTrue(runs <= len(arrows) < runs + lines, (runs, len(arrows)))
 
     @unittest.skipUnless(RASTER, "built without pictures")
     def test_png_is_the_svg_twice_as_large(self):
@@ -409,12 +447,29 @@ class BadInput(Case):
         self.fails(2, "prompt: expected text", "--eval")
         self.fails(2, "text: expected text", "--aggregate", "-f", "-")
         self.fails(3, "nowhere", "--aggregate", "-f", self.folder / "nowhere")
+        self.fails(2, "--tokens: Value -3 not in range 0 to 2147483647", "-p", "a", "-n", -3)
+        self.fails(2, "--ctx-size: Value -3 not in range 0 to 2147483647", "-p", "a", "-c", -3)
         self.fails(2, "at most the context's 16", "-p", TEXT, "--eval", "-c", 16)
 
+    def test_traces_to_compare_with_are_traces(self):
+        page, other = self.folder / "a.html", self.folder / "b.json"
+        for text in ["", "# no trace", "[1]", "{}", '{"format": 1}', '{"format": "pith-trace/2"}']:
+            other.write_text(text)
+            self.fails(3, re.escape(str(other)) + ": expected a trace", "-p", "a", "--html", page, "--compare", other)
+        self.fails(3, "nowhere", "-p", "a", "--html", page, "--compare", self.folder / "nowhere")
+        self.assertFalse(page.exists())
+        other.write_text(self.done("-p", "a b", "--eval", "--json"))
+        self.done("-p", "a b", "--eval", "--policy", "none", "--html", page, "--compare", other)
+
     def test_flags_that_do_not_go_together(self):
-        for flag in ["--eval", "--show", "--html=x", "--gif=x", "--compare=x"]:
-            self.fails(2, "excludes", "-p", "a", "--aggregate", flag)
+        for flag in [["--eval"], ["--show"], ["--html=x"], ["--gif=x"], ["--html=x", "--compare=x"]]:
+            self.fails(2, "excludes", "-p", "a", "--aggregate", *flag)
         self.fails(2, "--csv requires --aggregate", "-p", "a", "--csv", "x")
+        self.fails(2, "--compare requires --html", "-p", "a", "--compare", "x")
+        self.fails(2, "excludes", "-p", "a", "--aggregate", "--layer", 1)
+        self.fails(2, "--layer: expected a picture", "-p", "a", "--layer", 1)
+        self.fails(2, "--layer: expected a layer below 5, found 5", "-p", "a", "--svg", self.folder / "x", "--layer", 5)
+        self.assertFalse((self.folder / "x").exists())
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ function tellStory(trace, told) {
   else if (told.first >= trace.T)
     by.append(`${part}after the end`);
   else if (told.scored)
-    by.append(`${part}by `, quoted(trace.pieces[told.first], 14));
+    by.append(`${part}by `, quoted(trace.text(told.first), 14));
   else
-    by.append(`${part}from `, quoted(trace.pieces[told.first], 14), ' on');
+    by.append(`${part}from `, quoted(trace.text(told.first), 14), ' on');
   return {after, by, score};
 }
 
@@ -67,7 +67,7 @@ function cardView(app) {
     if (typeof entropy[q] === 'number') facts.push(`entropy ${scoreText(entropy[q])}`);
     const strip = element('canvas', {role: 'img', 'aria-label': `Rows visible to token ${q}, per layer`});
     card.replaceChildren(
-        element('h3', {}, label(trace.pieces.slice(begin, end).join(''), 120)),
+        element('h3', {}, label(trace.text(begin, end), 120)),
         element('p', {class: 'facts', text: facts.join(' · ')}), element('h4', {
           text: `What ${end - begin > 1 ? 'its last token' : 'it'} could see: tokens 0 to ${number(q)}, by layer`
         }),

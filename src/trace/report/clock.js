@@ -44,7 +44,7 @@ function clockView(app) {
     const {gone} = app;
     now.replaceChildren(
         app.whose(), 'Token ', element('b', {text: number(n)}), ` of ${number(trace.T)} `,
-        element('b', {}, quoted(trace.pieces[n], 24)), ' sees ', element('b', {text: percent(live)}),
+        element('b', {}, quoted(trace.text(n), 24)), ' sees ', element('b', {text: percent(live)}),
         ' of its context. ');
     if (!gone.length)
       now.append('Nothing let go here.');
@@ -52,7 +52,7 @@ function clockView(app) {
       const rows = gone.reduce((sum, one) => sum + one.rows, 0);
       now.append('Let go here: ');
       gone.slice(0, 6).forEach(({position, rows: count}, i) => {
-        now.append(i ? ', ' : '', quoted(trace.pieces[position], 14));
+        now.append(i ? ', ' : '', quoted(trace.text(position), 14));
         if (count > 1) now.append(` ×${count}`);
       });
       now.append(gone.length > 6 ? ` and ${number(gone.length - 6)} more (${number(rows)} rows).` : '.');

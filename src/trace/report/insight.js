@@ -22,6 +22,7 @@ function stringTable(trace, starts, rows) {
   for (let u = 0; u + 1 < starts.length; ++u) {
     if (starts[u + 1] - 1 + horizon >= trace.T) break;
     const text = trace.pieces.slice(starts[u], starts[u + 1]).join('');
+    if (text === '') continue;  // the rest of a character
     let entry = strings.get(text);
     if (!entry) strings.set(text, entry = {text, count: 0, seen: 0, asked: 0, lives: [], first: starts[u]});
     ++entry.count;

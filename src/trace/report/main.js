@@ -46,7 +46,7 @@ function start() {
         (!app.b                  ? '' :
              app.trace === app.b ? 'Trace B. ' :
                                    'Trace A. '),
-    unitText: (u) => app.trace.pieces.slice(app.starts[u], app.starts[u + 1]).join(''),
+    unitText: (u) => app.trace.text(app.starts[u], app.starts[u + 1]),
     scopeName: () => (state.layer < 0 ? 'of the layers' : `in layer ${state.layer}`) +
         (state.lane < 0 ? '' : `, head ${state.lane}`),
 

@@ -39,6 +39,12 @@ class Trace {
     this.meta = {...json, drop_at: null, gate_score: null};
   }
 
+  /// The text of tokens [begin, end). A character that several tokens spell is the first one's, and names them all.
+  text(begin, end = begin + 1) {
+    while (begin > 0 && this.pieces[begin] === '') --begin;
+    return this.pieces.slice(begin, end).join('');
+  }
+
   once(key, make) {
     if (!this.memo.has(key)) this.memo.set(key, make());
     return this.memo.get(key);

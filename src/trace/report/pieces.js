@@ -14,14 +14,13 @@ const UNSEEN = new RegExp(
     'g');
 const ONLY_JOINERS = /^[\u200c\u200d\ufe00-\ufe0f]+$/;
 
-const named = (text) =>
-    text.replace(UNSEEN, (c) => (c < ' ' ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : codePoint(c)));
+// Signs are of the blocks that text faces have: a missing one takes its neighbours with it.
+const named = (text) => text.replace(UNSEEN, codePoint).replace(/\r/g, '⟨CR⟩');
 
 /// As it stands in the running text: every character that is not ink is marked, and line breaks still break.
 function inText(piece) {
-  if (piece === '') return '∅';
   if (ONLY_JOINERS.test(piece)) return [...piece].map(codePoint).join('');
-  return named(piece).replace(/\r/g, '␍').replace(/\n/g, '⏎\n').replace(/\t/g, '⇥\t');
+  return named(piece).replace(/\n/g, '↵\n').replace(/\t/g, '⇥\t');
 }
 
 /// As a label: on one line, spaces visible, long ones cut.
@@ -30,7 +29,7 @@ function asLabel(text, most = 40) {
   if (ONLY_JOINERS.test(text)) return [...text].map(codePoint).join('');
   const all = [...text];
   const cut = all.length > most ? all.slice(0, most - 1).join('') + '…' : text;
-  return named(cut.replace(/\r/g, '␍').replace(/\n/g, '⏎').replace(/\t/g, '⇥'))
+  return named(cut.replace(/\n/g, '↵').replace(/\t/g, '⇥'))
       .replace(/^ +| +$/g, (s) => '␣'.repeat(s.length));
 }
 
@@ -44,9 +43,12 @@ function unitStarts(pieces, granularity) {
     for (let j = 1; j < pieces.length; ++j) starts.push(j);
   } else if (granularity === 'word') {
     // A word goes on where letters meet letters with no space between them.
+    let before = pieces[0];
     for (let j = 1; j < pieces.length; ++j) {
-      const joined = LETTERS.test([...pieces[j - 1]].at(-1) ?? ' ') && LETTERS.test([...pieces[j]][0] ?? ' ');
+      if (pieces[j] === '') continue;  // the rest of a character
+      const joined = LETTERS.test([...before].at(-1) ?? ' ') && LETTERS.test([...pieces[j]][0]);
       if (!joined) starts.push(j);
+      before = pieces[j];
     }
   } else {
     // A sentence ends after its mark, if a space or line break follows, and at every line break.

@@ -133,7 +133,7 @@ function textView(app) {
       now = `held: A ${percent(app.heldIn(app.a, j))}, B ${percent(app.heldIn(app.b, j))}`;
     if (j > state.time) now = 'not read yet';
     tip.replaceChildren(
-        element('strong', {}, label(trace.pieces.slice(begin, end).join(''), 90)),
+        element('strong', {}, label(trace.text(begin, end), 90)),
         element('p', {text: `${where} · ${now}`}));
     if (trace.L <= 48) {
       const layers = element('div', {class: 'layers'});

@@ -86,7 +86,7 @@ function triangleView(app) {
     if (cellX >= 40) {
       for (let j = xs.lo; j < xs.hi; ++j)
         context.fillText(
-            asLabel(trace.pieces[j], Math.floor(cellX / 7.5)), box.x + (j - xs.lo + 0.5) * cellX, box.h + 13,
+            asLabel(trace.text(j), Math.floor(cellX / 7.5)), box.x + (j - xs.lo + 0.5) * cellX, box.h + 13,
             cellX - 4);
     } else {
       for (const j of ticks(xs.lo, xs.hi - 1, box.w / 90))
@@ -97,7 +97,7 @@ function triangleView(app) {
     context.textAlign = 'right';
     if (cellY >= 18) {
       for (let n = ys.lo; n < ys.hi; ++n)
-        context.fillText(asLabel(trace.pieces[n], 6), box.x - 6, box.y + (n - ys.lo + 0.5) * cellY, gutter.left - 8);
+        context.fillText(asLabel(trace.text(n), 6), box.x - 6, box.y + (n - ys.lo + 0.5) * cellY, gutter.left - 8);
     } else {
       for (const n of ticks(ys.lo, ys.hi - 1, box.h / 60))
         context.fillText(number(n), box.x - 6, Math.max(8, Math.min(box.h - 8, box.y + (n - ys.lo + 0.5) * cellY)));
@@ -111,7 +111,7 @@ function triangleView(app) {
     }
     const {trace, state} = app;
     const {j, n} = cursor;
-    const name = (i) => element('b', {}, `${number(i)} `, quoted(trace.pieces[i], 20));
+    const name = (i) => element('b', {}, `${number(i)} `, quoted(trace.text(i), 20));
     if (j > n) return readout.replaceChildren('Token ', name(j), ' comes after ', name(n), '.');
     if (j === n) return readout.replaceChildren('Token ', name(n), ' itself.');
     const rows = trace.rows(layer(), state.lane);
