@@ -21,10 +21,7 @@ struct Effect {
 };
 
 int main(int argc, char** argv) try {
-  if (argc != 3) {
-    std::cerr << "usage: counterfactual MODEL FILE\n";
-    return 2;
-  }
+  if (argc != 3) return std::cerr << "usage: counterfactual MODEL FILE\n", 2;
   const auto model = pith::Model::load(argv[1]);
   const auto tokenizer = pith::Tokenizer::load(argv[1]);
   std::ifstream file(argv[2]);
