@@ -16,7 +16,7 @@ trap 'rm -rf "$folder"' EXIT
 "$pith" trace -q -m $model -p "The old house stood at the end of the lane, and" -n 60 -s 3 --layer 4 --svg $pictures/arrows.svg
 
 # The same question to caches that forget differently.
-for policy in gate none "streaming(sinks=4,recent=48)"; do
+for policy in gate none "streaming(sinks=4,recent=68)"; do
   printf '%-30s' "$policy"
   "$pith" run -q -m $model -f $pictures/story.txt -n 5 --temp 0 --policy "$policy"
 done
