@@ -183,9 +183,8 @@ def run_gates(args):
     decoder = adapt.adapt(
         args.model, args.data, args.out, train=args.train, gate=gate, bias=args.bias, gamma=args.gamma, keep=args.keep,
         steps=args.steps, step_phase=args.step_phase, length=args.length, batch_size=args.batch, rate=args.rate,
-        gate_rate=args.gate_rate, alphas=tuple(args.alpha),
-        step_taus=args.step_taus, recall_share=args.recall_share, seed=args.seed,
-        device=args.device, bf16=args.bf16)
+        gate_rate=args.gate_rate, alphas=tuple(args.alpha), step_taus=args.step_taus,
+        recall_share=args.recall_share, seed=args.seed, device=args.device, bf16=args.bf16)
     save_run(decoder, args)
 
 
