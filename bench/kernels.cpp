@@ -129,6 +129,16 @@ void accumulate(benchmark::State& state, const Table& table, Format format) {
   count_bytes(state, rows.rows() * bytes);
 }
 
+void quantise(benchmark::State& state, const Table& table) {
+  const Tensor<float> x = floats(1, 4096);
+  Tensor<q8_activation> out(1, x.cols() / 32);
+  for (auto _ : state) {
+    table.quantise(x.data(), x.cols(), out.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(x.cols()));
+}
+
 void exp_shifted(benchmark::State& state, const Table& table) {
   Tensor<float> x = floats(1, 4096);
   for (auto _ : state) {
@@ -144,6 +154,7 @@ const bool registered = [] {
     if (!table->runs_here()) continue;
     const std::string isa = table->name;
     benchmark::RegisterBenchmark(("exp/" + isa).c_str(), exp_shifted, *table);
+    benchmark::RegisterBenchmark(("quantise/" + isa).c_str(), quantise, *table);
     benchmark::RegisterBenchmark(("dot_peak/q8_0/" + isa).c_str(), dot_peak, *table);
     for (int i = 0; i < pith::format_count; ++i) {
       const auto format = static_cast<Format>(i);

@@ -53,6 +53,8 @@ inline void store_rounded(std::int8_t* p, F v) {
   std::memcpy(p, &four, sizeof four);
 }
 
+inline std::int16_t sum_of_16(const std::int8_t* p) { return vaddlvq_s8(vld1q_s8(p)); }
+
 inline F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
 inline F max(F a, F b) { return vmaxq_f32(a, b); }
 inline F min(F a, F b) { return vminq_f32(a, b); }

@@ -24,6 +24,12 @@ inline void store_32(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m25
 
 inline __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
+inline std::int16_t sum_of_16(const std::int8_t* p) {
+  const __m128i unsigned_bytes = _mm_xor_si128(load_16(p), _mm_set1_epi8(-128));
+  const __m128i sums_of_8 = _mm_sad_epu8(unsigned_bytes, _mm_setzero_si128());
+  return static_cast<std::int16_t>(_mm_extract_epi16(sums_of_8, 0) + _mm_extract_epi16(sums_of_8, 4) - 16 * 128);
+}
+
 /// The 16 bytes at p and at p + stride.
 inline __m256i load_2_lanes(const std::byte* p, std::size_t stride) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(load_16(p)), load_16(p + stride), 1);
