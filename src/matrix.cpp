@@ -22,7 +22,6 @@ std::string shape(Format format, std::size_t rows, std::size_t cols) {
 // while all tokens pass over them.
 constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes
 constexpr std::size_t largest_panel = std::size_t{1} << 18;   // bytes
-constexpr std::size_t numbers_per_task = 4096;                // to be quantised
 constexpr std::size_t row_tile = 16;                          // a multiple of what every kernel computes at once
 
 std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
@@ -100,12 +99,8 @@ View<const q8_activation> Activations::quantised(const Threads& threads) {
   if (!quantised_) {
     assert(values_.cols() % block == 0);
     blocks_.resize(values_.rows(), values_.cols() / block);
-    const std::size_t rows_per_task = std::max(numbers_per_task / std::max(values_.cols(), block), std::size_t{1});
-    const std::size_t tasks = (values_.rows() + rows_per_task - 1) / rows_per_task;
-    threads.run(tasks, 16 * values_.rows() * values_.cols(), [&](std::size_t task) {
-      const std::size_t end = std::min(values_.rows(), (task + 1) * rows_per_task);
-      for (std::size_t t = task * rows_per_task; t < end; ++t)
-        kernel::table().quantise(values_[t].data(), values_.cols(), blocks_[t].data());
+    threads.run_rows(values_.rows(), values_.cols(), 16, [&](std::size_t t) {
+      kernel::table().quantise(values_[t].data(), values_.cols(), blocks_[t].data());
     });
     quantised_ = true;
   }

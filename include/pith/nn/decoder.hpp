@@ -34,13 +34,17 @@ struct Workspace {
 /// Appends the new tokens' rows to the lanes of layer `layer`.
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
 
-/// RMSNorm of each head of every row, where there are such weights (Qwen3).
-inline void normalise_heads(const NormWeights& w, const Config& config, View<float> x) {
+/// RMSNorm of each head of a row, where there are such weights (Qwen3).
+inline void normalise_heads(const NormWeights& w, const Config& config, std::span<float> row) {
   if (w.weight.empty()) return;
   const auto dim = static_cast<std::size_t>(config.head_dim);
-  for (std::size_t t = 0; t < x.rows; ++t)
-    for (std::size_t i = 0; i < x.cols; i += dim)
-      RmsNorm::apply(w, config.norm_eps, x[t].data() + i, dim, x[t].data() + i);
+  for (float* head = row.data(); head != row.data() + row.size(); head += dim)
+    RmsNorm::apply(w, config.norm_eps, head, dim, head);
+}
+
+/// x += y
+inline void add(View<float> x, View<const float> y, const Threads& threads) {
+  threads.run_rows(x.rows, x.cols, 1, [&](std::size_t t) { ops::add(x[t].data(), y[t].data(), x.cols); });
 }
 
 /// Calls f(segment, threads) for the sequences still alive: side by side, or one with all threads to itself.
@@ -106,7 +110,7 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
     const LayerWeights& w = weights.layers[pass.layer];
 
     // Queries, keys, values, and the gate's own.
-    normalise<typename Arch::Norm>(w.attention_norm, config.norm_eps, ws.x.view(), ws.h.values());
+    normalise<typename Arch::Norm>(w.attention_norm, config.norm_eps, ws.x.view(), ws.h.values(), threads);
     ws.h.changed();
     const auto [gate_q, gate_k] = ws.gate.products(w.drop_gate, n);
     const Product products[] = {{w.wq.weight, ws.q.view(), w.wq.bias},
@@ -115,14 +119,14 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
                                 gate_q,
                                 gate_k};
     matmul(std::span(products, ws.needs.gate ? 5 : 3), ws.h, threads);
-    normalise_heads(w.q_norm, config, ws.q.view());
-    normalise_heads(w.k_norm, config, ws.k.view());
-    if constexpr (Arch::rotary) {
-      for (std::size_t t = 0; t < n; ++t) {
+    threads.run_rows(n, ws.q.cols() + ws.k.cols(), 4, [&](std::size_t t) {
+      normalise_heads(w.q_norm, config, ws.q[t]);
+      normalise_heads(w.k_norm, config, ws.k[t]);
+      if constexpr (Arch::rotary) {
         ws.rope.rotate(config.rope.pairs, t, ws.q[t]);
         ws.rope.rotate(config.rope.pairs, t, ws.k[t]);
       }
-    }
+    });
 
     // Remember, forget, attend, forget.
     const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
@@ -141,12 +145,12 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
       policy.after_attention(layer, moment(config, w, segment, ws, inner));
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
-    ops::add(ws.x.data(), ws.branch.data(), n * d);
+    add(ws.x.view(), ws.branch.view(), threads);
 
-    normalise<typename Arch::Norm>(w.mlp_norm, config.norm_eps, ws.x.view(), ws.h.values());
+    normalise<typename Arch::Norm>(w.mlp_norm, config.norm_eps, ws.x.view(), ws.h.values(), threads);
     ws.h.changed();
     Arch::Mlp::apply(w, ws.h, ws.mlp, ws.branch.view(), threads);
-    ops::add(ws.x.data(), ws.branch.data(), n * d);
+    add(ws.x.view(), ws.branch.view(), threads);
   }
   return true;
 }

@@ -18,6 +18,8 @@ struct Silu {
   static void apply_and_multiply(float* x, const float* up, std::size_t n) { ops::silu_multiply(x, up, n); }
 };
 
+constexpr std::size_t activation_cost = 16;  // as many multiply-adds as one takes
+
 struct MlpScratch {
   Activations hidden;  // [tokens, d_ff]
   Tensor<float> up;    // [tokens, d_ff], gated only
@@ -31,8 +33,9 @@ struct Plain {
                     const Threads& threads) {
     scratch.hidden.resize(out.rows, w.up.weight.rows());
     matmul(w.up.weight, h, scratch.hidden.values(), threads, w.up.bias);
-    for (std::size_t t = 0; t < out.rows; ++t)
-      Act::apply(scratch.hidden.values()[t].data(), scratch.hidden.values().cols);
+    const View<float> hidden = scratch.hidden.values();
+    threads.run_rows(hidden.rows, hidden.cols, activation_cost,
+                     [&](std::size_t t) { Act::apply(hidden[t].data(), hidden.cols); });
     scratch.hidden.changed();
     matmul(w.down.weight, scratch.hidden, out, threads, w.down.bias);
   }
@@ -48,8 +51,10 @@ struct Gated {
     scratch.up.resize(out.rows, w.up.weight.rows());
     matmul({{w.gate.weight, scratch.hidden.values(), w.gate.bias}, {w.up.weight, scratch.up.view(), w.up.bias}}, h,
            threads);
-    for (std::size_t t = 0; t < out.rows; ++t)
-      Act::apply_and_multiply(scratch.hidden.values()[t].data(), scratch.up[t].data(), scratch.up.cols());
+    const View<float> hidden = scratch.hidden.values();
+    threads.run_rows(hidden.rows, hidden.cols, activation_cost, [&](std::size_t t) {
+      Act::apply_and_multiply(hidden[t].data(), scratch.up[t].data(), hidden.cols);
+    });
     scratch.hidden.changed();
     matmul(w.down.weight, scratch.hidden, out, threads, w.down.bias);
   }

@@ -6,6 +6,7 @@
 
 #include "pith/nn/weights.hpp"
 #include "pith/tensor/ops.hpp"
+#include "pith/tensor/parallel.hpp"
 #include "pith/tensor/view.hpp"
 
 namespace pith {
@@ -28,8 +29,8 @@ struct LayerNorm {
 
 /// Every row of x [rows, d]; out may be x.
 template <class Norm>
-void normalise(const NormWeights& w, float eps, View<const float> x, View<float> out) {
-  for (std::size_t t = 0; t < x.rows; ++t) Norm::apply(w, eps, x[t].data(), x.cols, out[t].data());
+void normalise(const NormWeights& w, float eps, View<const float> x, View<float> out, const Threads& threads) {
+  threads.run_rows(x.rows, x.cols, 4, [&](std::size_t t) { Norm::apply(w, eps, x[t].data(), x.cols, out[t].data()); });
 }
 
 }  // namespace pith

@@ -7,6 +7,7 @@
 // programs on the cores, a 135M-parameter model decoded 4 times slower on two threads than on one.)
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <type_traits>
@@ -35,7 +36,18 @@ class Threads {
         tasks, work, [](void* f, std::size_t i) { (*static_cast<std::remove_reference_t<Task>*>(f))(i); }, erase(task));
   }
 
+  /// Calls task(row) for every row of a table [rows, cols], neighbouring rows mostly on the same thread. `cost`: about
+  /// how many multiply-adds a number is worth.
+  template <class Task>
+  void run_rows(std::size_t rows, std::size_t cols, std::size_t cost, Task&& task) const {
+    const std::size_t together = std::max(numbers_per_task / std::max(cols, std::size_t{1}), std::size_t{1});
+    run((rows + together - 1) / together, cost * rows * cols, [&](std::size_t i) {
+      for (std::size_t row = i * together; row < std::min(rows, (i + 1) * together); ++row) task(row);
+    });
+  }
+
  private:
+  static constexpr std::size_t numbers_per_task = 4096;  // of rows
   struct Crew;
 
   template <class F>
