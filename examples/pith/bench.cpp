@@ -399,7 +399,6 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
 void add_bench(CLI::App& app, Tool& tool) {
   auto [command, options] =
       add_command<BenchOptions>(app, tool, "bench", "Speed of prefill and decoding by depth", bench);
-  const auto at_least = [](int least) { return CLI::Range(least, std::numeric_limits<int>::max()).description(""); };
   std::string shapes, formats;
   for (const std::string_view shape : synthetic_shapes()) shapes.append(shapes.empty() ? "" : ", ").append(shape);
   std::vector<std::string> names;

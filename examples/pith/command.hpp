@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <limits>
 #include <memory>
 
 #include "tool.hpp"
@@ -27,6 +28,12 @@ void add_common_flags(CLI::App& app, Tool& tool);
 CLI::App& add_subcommand(CLI::App& app, Tool& tool, const char* name, const char* description);
 /// Has tool.command set to this once the whole command line is read.
 void on_parsed(CLI::App& command, Tool& tool, std::function<Exit()> run);
+
+/// A check for whole numbers; the help does not spell it out.
+template <class Number>
+CLI::Validator at_least(Number least) {
+  return CLI::Range(least, std::numeric_limits<Number>::max()).description("");
+}
 
 template <class Options>
 struct Command {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "command.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/prune/spec.hpp"
 
@@ -42,13 +42,13 @@ void add_options(CLI::App& app, CacheOptions& options) {
       ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
       ->type_name("FORMAT");
   app.add_option("-c,--ctx-size", options.context, "Longest sequence in tokens [the model's]")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(0))
       ->type_name("N");
   app.add_option("-t,--threads", options.threads, "Threads [one per core]")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(0))
       ->type_name("N");
   app.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")
-      ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(1))
       ->type_name("N");
 }
 
@@ -85,7 +85,7 @@ std::string TextOptions::read() const {
 void add_options(CLI::App& app, SamplingOptions& options) {
   SamplerOptions& o = options.sampler;
   app.add_option("-s,--seed", options.seed, "Seed of the random choices [-1: another one each time]")
-      ->check(CLI::Range(std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()).description(""))
+      ->check(at_least(std::int64_t{-1}))
       ->type_name("N");
   app.add_option("--temp", o.temperature, "Temperature; 0 takes the likeliest token [0.8]")->type_name("X");
   app.add_option("--top-k", o.top_k, "Choose among the K likeliest; 0 = all [40]")->type_name("K");

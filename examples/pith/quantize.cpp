@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // pith quantize: a model as one GGUF file, in any format of weights.
 #include <iostream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -81,14 +80,14 @@ void add_quantize(CLI::App& app, Tool& tool) {
   command.add_option("--synthetic", options.synthetic, "A shape with random weights instead: " + shapes)
       ->type_name("SHAPE");
   command.add_option("--gate-dim", options.gate_dim, "Width of its gates [0 = none]")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(0))
       ->type_name("R");
   command.add_option("-o,--output", options.out, "The file to write")->required()->type_name("FILE");
   command.add_option("--format", options.format, "Weights: " + formats + " [q8_0]")
       ->check(CLI::IsMember(names).description(""))
       ->type_name("FORMAT");
   command.add_option("-t,--threads", options.threads, "Threads [one per core]")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(0))
       ->type_name("N");
 }
 

@@ -235,7 +235,7 @@ void add_run(CLI::App& app, Tool& tool) {
   add_options(command, options.prompt, "The text to continue [none: begin a new one]");
   command
       .add_option("-n,--predict", options.tokens, "Tokens to generate [-1: until the text ends or the context is full]")
-      ->check(CLI::Range(-1, std::numeric_limits<int>::max()).description(""))
+      ->check(at_least(-1))
       ->type_name("N");
   command.add_option("--stop", options.stops, "Stop before this text; may be given again")
       ->allow_extra_args(false)

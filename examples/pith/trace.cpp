@@ -3,7 +3,6 @@
 // --aggregate it reads a text of any length in windows, and says which kinds of tokens are kept, and how long.
 #include <fstream>
 #include <iostream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -185,7 +184,7 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_options(command, options.cache);
   add_options(command, options.sampling);
   command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""));
+      ->check(at_least(0));
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
   auto* const html =

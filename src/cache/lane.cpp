@@ -49,7 +49,7 @@ std::size_t Lane::append(Position born, Position until) {
   std::byte* const page = table_[row / capacity].memory;
   const std::size_t i = row % capacity;
   layout_->born(page)[i] = born;
-  reopen(row, until);
+  set_until(row, until);
   for (std::size_t e = 0; e < evidence_count; ++e)
     if (const auto kind = static_cast<Evidence>(e); layout_->shape().evidence.has(kind))
       layout_->evidence(page, kind)[i] = 0;

@@ -62,11 +62,11 @@ class Lane {
 
   /// The row will not be seen from position `until` on; closing again can only bring that forward.
   void close(std::size_t row, Position until) const {
-    if (until < this->until(row)) reopen(row, until);
+    if (until < this->until(row)) set_until(row, until);
   }
 
   /// The row is seen up to `until` again.
-  void reopen(std::size_t row, Position until) const { page_of(row).set_until(row % PageLayout::capacity, until); }
+  void reopen(std::size_t row, Position until) const { set_until(row, until); }
 
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
@@ -98,6 +98,7 @@ class Lane {
   };
 
   Page page_of(std::size_t row) const { return page(row / PageLayout::capacity); }
+  void set_until(std::size_t row, Position until) const { page_of(row).set_until(row % PageLayout::capacity, until); }
 
   const PageLayout* layout_;
   PagePool* pool_;
