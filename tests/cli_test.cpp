@@ -570,6 +570,19 @@ TEST_F(CliTest, BenchThinsTheContextAndGoesOnJudgingIt) {
   EXPECT_NE(text.find("of bound"), std::string::npos) << text;
 }
 
+TEST_F(CliTest, BenchHoldsPrefillAgainstThePeakOfDotProducts) {
+  const std::string blocks = scratch("blocks.gguf").string();
+  done({"quantize", "-m", model("gpt2-gated"), "-o", blocks, "--format", "q8_0"});
+  const auto bench = [&](const std::string& path) {
+    return json_of({"bench", "-m", path, "-d", "0", "-p", "12", "-n", "0", "-r", "3", "-t", "1"});
+  };
+  const Json json = bench(blocks), row = json.at("rows").at(0);
+  EXPECT_GT(row.at("of_peak"), 0);
+  EXPECT_LT(row.at("of_peak"), 1);
+  EXPECT_GT(json.at("system").at("multiply_adds_per_s"), 0);
+  EXPECT_FALSE(bench(model("gpt2-gated")).at("rows").at(0).contains("of_peak")) << "weights in floats";
+}
+
 TEST_F(CliTest, BenchRefusesWhatItCannotMeasure) {
   const std::string path = testing::golden(gated).path.string();
   expect_failure(2, {"--model", "--synthetic"}, {"bench"});

@@ -22,7 +22,7 @@ TRADE = ("baker barber brewer butcher captain clerk cook doctor driver farmer ga
          "mason merchant miller miner painter pilot poet printer sailor shepherd singer smith soldier tailor teacher weaver"
          ).split()
 WORDS = FIRST + LAST + PLACE + TRADE
-HASTE = (4.0, 1.0, 0.3)    # a question comes after this power of a uniform part of the rest: soon, at any time, late
+HASTE = (4.0, 1.0, 0.3, 0.1)    # a question comes after this power of a uniform part of the rest: soon, at any time, late
 
 
 @dataclasses.dataclass(frozen=True)

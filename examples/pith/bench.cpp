@@ -16,6 +16,7 @@
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "options.hpp"
+#include "pith/dot_peak.hpp"
 #include "pith/plain_read.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/prune/spec.hpp"
@@ -67,6 +68,18 @@ double bytes_read(const Model& model, bool with_gate) {
     if (with_gate) bytes += static_cast<double>(layer.drop_gate.wq.bytes() + layer.drop_gate.wk.bytes());
   }
   return bytes;
+}
+
+/// Multiply-adds of a token with the weights of all blocks; nothing where some are not multiplied in 8-bit numbers.
+std::optional<double> multiply_adds(const Model& model) {
+  double products = 0;
+  for (const LayerWeights& layer : model.weights().layers)
+    for (const Linear* linear : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
+      if (!linear->weight) continue;
+      if (block_values(linear->weight.format()) == 1) return std::nullopt;
+      products += static_cast<double>(linear->weight.rows()) * static_cast<double>(linear->weight.cols());
+    }
+  return products;
 }
 
 /// Bytes of one row of one layer: its keys and values, and the gate's key.
@@ -213,10 +226,16 @@ std::string processor() {
   return "";
 }
 
+/// What the machine can do, measured between the repetitions.
+struct Yardsticks {
+  Samples bytes_read;     // per second
+  Samples multiply_adds;  // per second, of 8-bit numbers
+};
+
 class Report {
  public:
-  Report(const Model& model, const BenchOptions& options, const Samples& bandwidth)
-      : model_(model), options_(options), bandwidth_(bandwidth) {}
+  Report(const Model& model, const BenchOptions& options, const Yardsticks& machine)
+      : model_(model), options_(options), machine_(machine) {}
 
   nlohmann::ordered_json rows(const std::vector<std::unique_ptr<Stand>>& stands) const {
     auto rows = nlohmann::ordered_json::array();
@@ -245,6 +264,8 @@ class Report {
                                   {"live_rows", std::llround(static_cast<double>(live_rows(stats)) / layers())}};
     row.update(speed(stand.prefill, options_.prompt));
     row.update({{"kv_bytes", stats.bytes_used}, {"rss_peak", rss_peak()}});
+    if (const auto products = multiply_adds(model_); products)
+      row["of_peak"] = *products * options_.prompt / stand.prefill.median() / machine_.multiply_adds.median();
     return row;
   }
 
@@ -256,7 +277,7 @@ class Report {
         static_cast<double>(stand.bench.decoded_rows()) - layers() * sequences * (options_.tokens - 1) / 2.0;
     const double bytes =
         bytes_read(model_, gated) + rows * row_bytes(model_.config(), *format_named(options_.kv), gated);
-    const double bound = bytes / bandwidth_.median();
+    const double bound = bytes / machine_.bytes_read.median();
     nlohmann::ordered_json row = {{"test", "decode"},
                                   {"depth", stand.bench.depth()},
                                   {"keep", stand.bench.keep()},
@@ -276,7 +297,7 @@ class Report {
 
   const Model& model_;
   const BenchOptions& options_;
-  const Samples& bandwidth_;
+  const Yardsticks& machine_;
 };
 
 std::string name_of(const BenchOptions& options) {
@@ -299,6 +320,7 @@ void print_table(const BenchOptions& options, const nlohmann::ordered_json& repo
               << "(" + number("tokens_per_s_min", 1) + ", " + number("tokens_per_s_max", 1) + ")" << std::right
               << std::setw(10) << number("ms_per_token", 2) << "   " << std::left << std::setw(12)
               << bytes_text(row["kv_bytes"].get<double>());
+    if (row.contains("of_peak")) std::cout << percent_text(row["of_peak"].get<double>()) << " of the peak";
     if (row.contains("of_bound")) std::cout << percent_text(row["of_bound"].get<double>());
     if (row.contains("gate_share")) std::cout << ", gate " << percent_text(row["gate_share"].get<double>());
     std::cout << '\n';
@@ -347,25 +369,29 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
       stands.push_back(std::move(stand));
     }
 
-  Samples bandwidth;
+  Yardsticks machine;
   PlainRead plain(threads);
   plain.bytes_per_second();
+  DotPeak peak(threads);
   for (int r = 0; r < options.repetitions; ++r) {
     progress.show("repetition " + std::to_string(r + 1) + " of " + std::to_string(options.repetitions));
     for (const auto& stand : stands) {
-      if (options.prompt > 0) stand->prefill.add(stand->bench.prefill());
+      if (options.prompt > 0) {
+        machine.multiply_adds.add(peak.multiply_adds_per_second());
+        stand->prefill.add(stand->bench.prefill());
+      }
       if (options.tokens > 0) {
-        bandwidth.add(plain.bytes_per_second());
+        machine.bytes_read.add(plain.bytes_per_second());
         stand->decode.add(stand->bench.decode());
         if (stand->without_gate) stand->decode_without_gate.add(stand->without_gate->decode());
       }
     }
-    bandwidth.add(plain.bytes_per_second());
+    machine.bytes_read.add(plain.bytes_per_second());
   }
   progress.clear();
 
   nlohmann::ordered_json report = {
-      {"rows", Report(model, options, bandwidth).rows(stands)},
+      {"rows", Report(model, options, machine).rows(stands)},
       {"config",
        {{"model", options.model.empty() ? options.synthetic : options.model},
         {"synthetic", options.model.empty()},
@@ -387,9 +413,10 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
         {"threads", threads.count()},
         {"cores", Threads(0).count()},
         {"processor", processor()},
-        {"read_bytes_per_s", bandwidth.median()},
-        {"read_bytes_per_s_min", bandwidth.min()},
-        {"read_bytes_per_s_max", bandwidth.max()}}}};
+        {"read_bytes_per_s", machine.bytes_read.median()},
+        {"read_bytes_per_s_min", machine.bytes_read.min()},
+        {"read_bytes_per_s_max", machine.bytes_read.max()}}}};
+  if (!machine.multiply_adds.empty()) report["system"]["multiply_adds_per_s"] = machine.multiply_adds.median();
   tool.json ? print(report) : print_table(options, report);
   return Exit::ok;
 }
