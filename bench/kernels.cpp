@@ -101,9 +101,10 @@ void dots(benchmark::State& state, const Table& table, Format format) {
   const std::size_t bytes = pith::row_bytes(format, head_dim);
   const std::size_t pages = beyond_caches / bytes / page_rows;
   const Bytes rows = encoded(format, pages * page_rows, head_dim);
-  const Tensor<float> queries = floats(group, head_dim);
+  Tensor<float> queries = floats(group, head_dim);
   Tensor<float> scores(group, page_rows);
   const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  if (kernels.prepare != nullptr) kernels.prepare(queries.data(), group, head_dim, head_dim);
   for (auto _ : state)
     for (std::size_t page = 0; page < pages; ++page) {
       kernels.dots(queries.data(), group, head_dim, rows[page * page_rows].data(), page_rows, head_dim, scores.data(),

@@ -69,6 +69,11 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values) {
   kernels(format).decode(row, n, values);
 }
 
+void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) {
+  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  if (kernels(format).prepare != nullptr) kernels(format).prepare(queries, n_queries, query_stride, dim);
+}
+
 void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
   assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
@@ -29,6 +30,8 @@ namespace {
 using F = __m256;
 using I = __m256i;
 using Bytes = __m256i;
+using Pairs = __m256i;
+using PairSums = __m256i;
 constexpr std::size_t width = 8;
 // Vectors that a tile of floats multiplies with: 4 x 3 sums in 16 registers, of which clang 14 would spill one and
 // halve the speed.
@@ -39,6 +42,8 @@ constexpr std::size_t tile_tokens = 3;
 #endif
 constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
+constexpr std::size_t dot_queries = 6, weigh_queries = 3;   // that bytes are multiplied with together
+constexpr std::size_t strip = 4;                            // vectors of columns that they are weighed in
 
 inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 
@@ -185,6 +190,42 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm256_add_epi32(sums, dots_of_4<B>(w, x));
 }
 
+/// Signed words, rounded to nearest even.
+inline void store_rounded(std::int16_t* p, F v) {
+  const I integers = _mm256_cvtps_epi32(v);
+  store_16(p, _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1)));
+}
+/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
+inline Pairs even_bytes(I quads) { return _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8); }
+inline Pairs odd_bytes(I quads) { return _mm256_srai_epi16(quads, 8); }
+inline Pairs splat_pair(const std::int16_t* p) {
+  std::int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return splat(pair);
+}
+inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
+inline I total(PairSums sums) { return sums; }
+/// {a[i], c[i], b[i], d[i]} in each lane, for i = 4 v + l in lane l < 4 of vector v, for i = 16 + 4 v + l in lane 4 +
+/// l.
+inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
+                       I (&quads)[strip]) {
+  const I ac = _mm256_unpacklo_epi8(load_32(a), load_32(c)), ac_high = _mm256_unpackhi_epi8(load_32(a), load_32(c));
+  const I bd = _mm256_unpacklo_epi8(load_32(b), load_32(d)), bd_high = _mm256_unpackhi_epi8(load_32(b), load_32(d));
+  quads[0] = _mm256_unpacklo_epi16(ac, bd);
+  quads[1] = _mm256_unpackhi_epi16(ac, bd);
+  quads[2] = _mm256_unpacklo_epi16(ac_high, bd_high);
+  quads[3] = _mm256_unpackhi_epi16(ac_high, bd_high);
+}
+/// Puts the columns of interleave() in order.
+inline void straighten(I (&v)[strip]) {
+  const I low = _mm256_permute2x128_si256(v[0], v[1], 0x20), high = _mm256_permute2x128_si256(v[0], v[1], 0x31);
+  const I low_2 = _mm256_permute2x128_si256(v[2], v[3], 0x20), high_2 = _mm256_permute2x128_si256(v[2], v[3], 0x31);
+  v[0] = low;
+  v[1] = low_2;
+  v[2] = high;
+  v[3] = high_2;
+}
+
 }  // namespace
 }  // namespace pith::kernel
 
@@ -194,6 +235,8 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
 //
 #include "kernels/vector_attention.hpp"
 #include "kernels/vector_blocks.hpp"
+//
+#include "kernels/vector_quants.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
@@ -33,10 +34,14 @@ namespace {
 using F = __m512;
 using I = __m512i;
 using Bytes = __m512i;
+using Pairs = __m512i;
+using PairSums = __m512i;
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a tile of outer products
+constexpr std::size_t dot_queries = 6, weigh_queries = 6;   // that bytes are multiplied with together
+constexpr std::size_t strip = 2;                            // vectors of columns that they are weighed in
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -182,6 +187,36 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(sums, w, x);
 }
 
+/// Signed words, rounded to nearest even.
+inline void store_rounded(std::int16_t* p, F v) { store_256(p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))); }
+/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
+inline Pairs even_bytes(I quads) { return _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8); }
+inline Pairs odd_bytes(I quads) { return _mm512_srai_epi16(quads, 8); }
+inline Pairs splat_pair(const std::int16_t* p) {
+  std::int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return splat(pair);
+}
+inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm512_dpwssd_epi32(sums, a, b); }
+inline I total(PairSums sums) { return sums; }
+/// The 32 bytes at p and those at q.
+inline Bytes load_pair(const std::int8_t* p, const std::int8_t* q) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(load_256(p)), load_256(q), 1);
+}
+/// Lane l of vector v = {a[i], c[i], b[i], d[i]} with i = v * width + l.
+inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
+                       I (&quads)[strip]) {
+  const Bytes ab = load_pair(a, b), cd = load_pair(c, d);
+  const Bytes low = _mm512_unpacklo_epi8(ab, cd), high = _mm512_unpackhi_epi8(ab, cd);
+  // {a[i], c[i]} of columns 0 to 7 and 16 to 23 in `low`, then {b[i], d[i]}; of the others in `high`, from 32 on.
+  const I first = _mm512_set_epi16(55, 39, 54, 38, 53, 37, 52, 36, 51, 35, 50, 34, 49, 33, 48, 32,  //
+                                   23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  quads[0] = _mm512_permutex2var_epi16(low, first, high);
+  quads[1] = _mm512_permutex2var_epi16(low, _mm512_add_epi16(first, _mm512_set1_epi16(8)), high);
+}
+/// Puts the columns of interleave() in order: they are.
+inline void straighten(I (&)[strip]) {}
+
 }  // namespace
 }  // namespace pith::kernel
 
@@ -191,6 +226,8 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
 //
 #include "kernels/vector_attention.hpp"
 #include "kernels/vector_blocks.hpp"
+//
+#include "kernels/vector_quants.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

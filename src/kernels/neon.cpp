@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
@@ -19,10 +20,17 @@ namespace {
 using F = float32x4_t;
 using I = int32x4_t;
 using Bytes = int8x16_t;
+using Pairs = int16x8_t;
+/// Of each lane of four bytes, the products of its pairs: of two lanes each.
+struct PairSums {
+  I low = vdupq_n_s32(0), high = vdupq_n_s32(0);
+};
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a tile of outer products
+constexpr std::size_t dot_queries = 6, weigh_queries = 3;   // that bytes are multiplied with together
+constexpr std::size_t strip = 4;                            // vectors of columns that they are weighed in
 
 inline F splat(float x) { return vdupq_n_f32(x); }
 inline F splat(f16 x) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.bits))); }
@@ -162,6 +170,33 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return vaddq_s32(sums, dots_of_4<B>(w, x));
 }
 
+/// Signed words, rounded to nearest even.
+inline void store_rounded(std::int16_t* p, F v) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(v))); }
+/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
+inline Pairs even_bytes(I quads) { return vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_s32(quads), 8), 8); }
+inline Pairs odd_bytes(I quads) { return vshrq_n_s16(vreinterpretq_s16_s32(quads), 8); }
+inline Pairs splat_pair(const std::int16_t* p) {
+  std::int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return vreinterpretq_s16_s32(splat(pair));
+}
+inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) {
+  return {vmlal_s16(sums.low, vget_low_s16(a), vget_low_s16(b)), vmlal_high_s16(sums.high, a, b)};
+}
+inline I total(PairSums sums) { return vpaddq_s32(sums.low, sums.high); }
+/// Lane l of vector v = {a[i], c[i], b[i], d[i]} with i = v * width + l.
+inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
+                       I (&quads)[strip]) {
+  const int8x16x2_t ac = vzipq_s8(vld1q_s8(a), vld1q_s8(c)), bd = vzipq_s8(vld1q_s8(b), vld1q_s8(d));
+  for (std::size_t i = 0; i < 2; ++i) {
+    const int16x8x2_t both = vzipq_s16(vreinterpretq_s16_s8(ac.val[i]), vreinterpretq_s16_s8(bd.val[i]));
+    quads[2 * i] = vreinterpretq_s32_s16(both.val[0]);
+    quads[2 * i + 1] = vreinterpretq_s32_s16(both.val[1]);
+  }
+}
+/// Puts the columns of interleave() in order: they are.
+inline void straighten(I (&)[strip]) {}
+
 }  // namespace
 }  // namespace pith::kernel
 
@@ -171,6 +206,9 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
 //
 #include "kernels/vector_attention.hpp"
 #include "kernels/vector_blocks.hpp"
+//
+#include "kernels/vector_quants.hpp"
+//
 #include "kernels/vector_table.hpp"
 
 namespace pith::kernel {

@@ -196,9 +196,9 @@ void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t que
 bool runs_here() { return true; }
 
 template <Block B>
-constexpr FormatKernels cached = {matmul<B>, dots<B>, accumulate<B>, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels cached = {matmul<B>, nullptr, dots<B>, accumulate<B>, plain_encode<B>, plain_decode<B>};
 template <Block B>
-constexpr FormatKernels weights = {matmul<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels weights = {matmul<B>, nullptr, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
 std::size_t dot_rounds(std::size_t rounds) {
   static const q8_activation x = {1, {}, {}};

@@ -17,7 +17,8 @@ struct FormatKernels {
   /// in bytes, cols in numbers.
   void (*matmul)(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
-  /// See ops::dots and ops::accumulate.
+  /// See ops::prepare, dots and accumulate. No prepare: nothing to do.
+  void (*prepare)(float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
   void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
                std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next);
   void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,

@@ -63,10 +63,10 @@ constexpr size_t least_ahead = size_t{16} << 10;  // bytes
   for (size_t i = 0; i < rows * (end - begin); i += 64) __builtin_prefetch(first + i, 0, 2);  // to the second level
 }
 
-/// Asks for bytes [begin, end) from `next` on; nothing where that is null.
+/// Asks for the lines that begin within bytes [begin, end) from `next` on; nothing where that is null.
 [[gnu::always_inline]] inline void prefetch_next(const std::byte* next, size_t begin, size_t end) {
   if (next == nullptr) return;
-  for (size_t i = begin; i < end; i += 64) __builtin_prefetch(next + i, 0, 2);
+  for (size_t i = (begin + 63) / 64 * 64; i < end; i += 64) __builtin_prefetch(next + i, 0, 2);
 }
 
 /// Where rows lie: a weight's go on after those at hand, a cache page ends with them.

@@ -6,10 +6,11 @@ namespace pith::kernel {
 namespace {
 
 template <Block B>
-constexpr FormatKernels floats = {matmul<B>, dots<B>, accumulate<B>, encode<B>, decode<B>};
-constexpr FormatKernels q8_0_kernels = {matmul_blocks<q8_0>, dots<q8_0>, accumulate<q8_0>, encode<q8_0>, decode<q8_0>};
+constexpr FormatKernels floats = {matmul<B>, nullptr, dots<B>, accumulate<B>, encode<B>, decode<B>};
+constexpr FormatKernels q8_0_kernels = {matmul_blocks<q8_0>, prepare,      dots_q8_0,
+                                        accumulate_q8_0,     encode<q8_0>, decode<q8_0>};
 template <Block B>
-constexpr FormatKernels weights = {matmul_blocks<B>, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels weights = {matmul_blocks<B>, nullptr, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
 
 constexpr Table vector_table(const char* name, bool (*runs_here)()) {
   return {

@@ -24,17 +24,18 @@ constexpr std::size_t block_queries = 12;
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
-/// The queries of a tile, scaled: [token][head][head_dim].
+/// The queries of a tile, scaled and prepared: [token][head][head_dim].
 struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
 
   Queries(View<const float> q, std::size_t token, std::size_t tokens, std::size_t first_head, std::size_t heads,
-          std::size_t head_dim, float scale) {
+          std::size_t head_dim, float scale, Format format) {
     float* out = values;
     for (std::size_t t = 0; t < tokens; ++t) {
       const float* from = q[token + t].data() + first_head * head_dim;
       for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
     }
+    ops::prepare(format, values, tokens * heads, head_dim, head_dim);
   }
 };
 
@@ -178,7 +179,7 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
-  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, dim, scale_);
+  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, dim, scale_, format);
   alignas(64) float scores[block_queries * capacity];  // [query][row]
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
@@ -333,7 +334,7 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
       const std::size_t query_head = lane_index * shape.heads * group + head;
-      const Queries queries(q, token, tokens, query_head, count, dim, scale_);
+      const Queries queries(q, token, tokens, query_head, count, dim, scale_, shape.format);
       ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
                 capacity);
       for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Many queries at once: products of matrices and turns of the online softmax.
+// Many queries at once: products of matrices and turns of the online softmax. A few with rows of q8_0, in integers.
 #include "kernels/fixture.hpp"
 
 namespace pith::kernel {
@@ -67,6 +67,141 @@ TEST_P(AttentionKernels, AbsorbIsATurnOfASoftmax) {
     }
     for (std::size_t j = 0; j < rows; ++j)
       for (std::size_t q = queries; q < stride; ++q) ASSERT_EQ(scores[j * stride + q], given[j * stride + q]);
+  }
+}
+
+/// A page of q8_0 rows with queries and weights, as a trial wants them.
+struct Page {
+  std::size_t n_queries, n_rows, dim, stride;
+  std::vector<q8_0> blocks;             // [row][dim / 32]
+  std::vector<float> queries, weights;  // [query][dim], [query][row]
+
+  Page(Random& random, int kind, std::size_t queries_, std::size_t rows, std::size_t dim_)
+      : n_queries(queries_),
+        n_rows(rows),
+        dim(dim_),
+        stride(row_bytes(Format::q8_0, dim)),
+        blocks(rows * dim / 32),
+        queries(random.floats(n_queries * dim)),
+        weights(random.floats(n_queries * rows)) {
+    for (q8_0& block : blocks) {
+      block.scale = to_f16(std::ldexp(1.0f, static_cast<int>(random.below(12)) - 8));
+      for (std::int8_t& quant : block.quants)
+        quant = static_cast<std::int8_t>(kind == 1 ? (random.below(2) == 0 ? -128 : 127)
+                                                   : static_cast<int>(random.below(256)) - 128);
+      if (kind == 2 && random.below(3) == 0) block.scale = to_f16(0);
+    }
+    for (float& weight : weights) weight = std::fabs(weight);
+    if (kind == 3)
+      for (std::size_t q = 0; q < n_queries; ++q) weights[q * rows + random.below(rows)] = 1e6f;
+    if (kind == 4) {
+      for (float& query : queries) query = random.below(2) == 0 ? 1.0f : -1.0f;
+      for (float& weight : weights) weight = random.below(2) == 0 ? 0.0f : 1e-39f;  // no normal number
+    }
+    if (kind == 5)
+      for (float& weight : weights) weight = -weight;
+  }
+  const q8_0& block(std::size_t row, std::size_t i) const { return blocks[(row * dim + i) / 32]; }
+  double value(std::size_t row, std::size_t i) const {
+    return static_cast<double>(to_float(block(row, i).scale)) * block(row, i).quants[i % 32];
+  }
+  const std::byte* rows() const { return reinterpret_cast<const std::byte*>(blocks.data()); }
+};
+
+constexpr double half_step = 0.501 / 32767;  // of the largest in a block
+
+template <class Function>
+void for_each_page(Random& random, Function f) {
+  for (int kind = 0; kind < 6; ++kind)
+    for (const std::size_t dim : {32u, 64u, 96u, 128u, 160u})
+      for (std::size_t n_queries = 1; n_queries < 12; ++n_queries)
+        for (std::size_t n_rows = 1 + random.below(4); n_rows <= 32; n_rows += 1 + random.below(14))
+          f(Page(random, kind, n_queries, n_rows, dim));
+  f(Page(random, 1, 2, 200, 64));  // more rows than a page has
+}
+
+TEST_P(AttentionKernels, DotsWithBytesAreOfQueriesInSixteenBits) {
+  for_each_page(random_, [&](const Page& page) {
+    const FormatKernels& q8 = kernels(Format::q8_0);
+    auto queries = page.queries;
+    if (q8.prepare != nullptr) q8.prepare(queries.data(), page.n_queries, page.dim, page.dim);
+    const std::size_t score_stride = page.n_rows + 3;
+    std::vector<float> scores(page.n_queries * score_stride, -7);
+    q8.dots(queries.data(), page.n_queries, page.dim, page.rows(), page.n_rows, page.dim, scores.data(), score_stride,
+            page.rows());
+    for (std::size_t q = 0; q < page.n_queries; ++q) {
+      const float* const query = &page.queries[q * page.dim];
+      for (std::size_t j = 0; j < page.n_rows; ++j) {
+        double sum = 0, magnitude = 0, rounding = 0;
+        for (std::size_t b = 0; b < page.dim; b += 32) {
+          double largest = 0, values = 0;
+          for (std::size_t i = b; i < b + 32; ++i) {
+            const double value = page.value(j, i);
+            sum += query[i] * value;
+            magnitude += std::fabs(query[i] * value);
+            largest = std::fmax(largest, std::fabs(static_cast<double>(query[i])));
+            values += std::fabs(value);
+          }
+          rounding += half_step * largest * values;
+        }
+        ASSERT_NEAR(scores[q * score_stride + j], sum, rounding + bound(magnitude, page.dim)) << "dim " << page.dim;
+        float alone = 0;
+        q8.dots(&queries[q * page.dim], 1, page.dim, page.rows() + j * page.stride, 1, page.dim, &alone, 1, nullptr);
+        ASSERT_EQ(scores[q * score_stride + j], alone) << "dim " << page.dim;
+      }
+      for (std::size_t j = page.n_rows; j < score_stride; ++j) ASSERT_EQ(scores[q * score_stride + j], -7);
+    }
+  });
+}
+
+TEST_P(AttentionKernels, BytesAreWeighedInSixteenBits) {
+  for_each_page(random_, [&](const Page& page) {
+    const std::size_t out_stride = page.dim + 3;
+    const auto start = random_.floats(page.n_queries * out_stride, 1e-3f);
+    auto out = start;
+    const auto add = [&](std::size_t q, std::size_t n_queries, std::vector<float>& to) {
+      kernels(Format::q8_0)
+          .accumulate(&page.weights[q * page.n_rows], n_queries, page.n_rows, page.rows(), page.n_rows, page.dim,
+                      to.data() + q * out_stride, out_stride, page.rows());
+    };
+    add(0, page.n_queries, out);
+    auto alone = start;
+    for (std::size_t q = 0; q < page.n_queries; ++q) add(q, 1, alone);
+    ASSERT_EQ(out, alone);
+    for (std::size_t q = 0; q < page.n_queries; ++q) {
+      const float* const weights = &page.weights[q * page.n_rows];
+      for (std::size_t i = 0; i < page.dim; ++i) {
+        double sum = static_cast<double>(start[q * out_stride + i]), magnitude = std::fabs(sum);
+        double largest = 0, quants = 0;
+        for (std::size_t j = 0; j < page.n_rows; ++j) {
+          sum += weights[j] * page.value(j, i);
+          magnitude += std::fabs(weights[j] * page.value(j, i));
+          largest = std::fmax(largest, std::fabs(static_cast<double>(weights[j] * to_float(page.block(j, i).scale))));
+          quants += std::abs(page.block(j, i).quants[i % 32]);
+        }
+        ASSERT_NEAR(out[q * out_stride + i], sum,
+                    (half_step * largest + 1e-30) * quants + bound(magnitude, page.n_rows))
+            << "dim " << page.dim;
+      }
+      for (std::size_t i = page.dim; i < out_stride; ++i) ASSERT_EQ(out[q * out_stride + i], start[q * out_stride + i]);
+    }
+  });
+}
+
+/// No claim but that nothing is written beside its place.
+TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
+  const Page page(random_, 0, 3, 7, 64);
+  for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max()}) {
+    auto queries = page.queries, weights = page.weights;
+    queries[70] = weights[9] = strange;
+    const FormatKernels& q8 = kernels(Format::q8_0);
+    if (q8.prepare != nullptr) q8.prepare(queries.data(), 3, 64, 64);
+    std::vector<float> scores(3 * 7 + 1, -7), out(3 * 64 + 1, -7);
+    q8.dots(queries.data(), 3, 64, page.rows(), 7, 64, scores.data(), 7, nullptr);
+    q8.accumulate(weights.data(), 3, 7, page.rows(), 7, 64, out.data(), 64, nullptr);
+    ASSERT_EQ(scores.back(), -7);
+    ASSERT_EQ(out.back(), -7);
   }
 }
 

@@ -66,7 +66,7 @@ inline double bound(double magnitude, std::size_t n) {
 
 inline constexpr Format formats[] = {Format::f32,  Format::f16,  Format::bf16, Format::q8_0,
                                      Format::q4_0, Format::q4_k, Format::q6_k};
-inline constexpr Format kv_formats[] = {Format::f32, Format::f16, Format::bf16, Format::q8_0};
+inline constexpr Format float_formats[] = {Format::f32, Format::f16, Format::bf16};
 
 /// Vectors as the weights of a format want them, and the numbers that they then are.
 struct Vectors {

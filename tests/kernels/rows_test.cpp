@@ -8,7 +8,7 @@ namespace {
 class Rows : public Kernels {};
 
 TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
-  for (const Format format : kv_formats)
+  for (const Format format : float_formats)
     for (const std::size_t dim : lengths(format)) {
       const std::size_t n_rows = random_.below(23), n_queries = 1 + random_.below(9);
       const std::size_t query_stride = dim + random_.below(5), score_stride = n_rows + random_.below(5);
@@ -40,7 +40,7 @@ TEST_P(Rows, DotsAreProductsOfFloatsWithStoredRows) {
 }
 
 TEST_P(Rows, AccumulateAddsWeightedRows) {
-  for (const Format format : kv_formats)
+  for (const Format format : float_formats)
     for (const std::size_t dim : lengths(format)) {
       const std::size_t n_rows = random_.below(23), n_queries = 1 + random_.below(9);
       const std::size_t weight_stride = n_rows + random_.below(5), out_stride = dim + random_.below(5);

@@ -55,9 +55,13 @@ void scale(float* x, float factor, std::size_t n);
 void encode(Format format, const float* values, std::size_t n, std::byte* row);
 void decode(Format format, const std::byte* row, std::size_t n, float* values);
 
+/// Makes queries ready for dots() with rows of a format, in place: what is no longer floats (q8_0) only dots() can
+/// read.
+void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
+
 /// scores[q * score_stride + j] = queries[q] . rows[j]: each stored row is loaded once for a few queries.
-/// queries: [n_queries] rows of `dim` floats, query_stride apart; rows: [n_rows] of row_bytes(format, dim); next: as
-/// many bytes that will be read soon, asked of memory meanwhile, or null.
+/// queries: [n_queries] rows of `dim` prepared numbers, query_stride apart; rows: [n_rows] of row_bytes(format, dim);
+/// next: as many bytes that will be read soon, asked of memory meanwhile, or null.
 void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
           const std::byte* next = nullptr);
