@@ -93,8 +93,12 @@ void dots_of_page(const float* queries, size_t n_queries, size_t query_stride, c
       dots_of_rows<T>({rows + r * stride, stride}, width, xs, query_stride, blocks, scores + q * score_stride + r,
                       score_stride);
     }
-    for (; r < n_rows; ++r)
-      dots_of_rows<T>({rows + r * stride, 0}, 1, xs, query_stride, blocks, scores + q * score_stride + r, score_stride);
+    if (r < n_rows) {
+      std::byte* const rest = scratch(width * stride);  // so that all of a group can be loaded
+      std::memcpy(rest, rows + r * stride, (n_rows - r) * stride);
+      dots_of_rows<T>({rest, stride}, n_rows - r, xs, query_stride, blocks, scores + q * score_stride + r,
+                      score_stride);
+    }
     next = nullptr;
   }
   if constexpr (T > 1)
