@@ -44,9 +44,7 @@ void add_options(CLI::App& app, CacheOptions& options) {
   app.add_option("-c,--ctx-size", options.context, "Longest sequence in tokens [the model's]")
       ->check(at_least(0))
       ->type_name("N");
-  app.add_option("-t,--threads", options.threads, "Threads [one per core]")
-      ->check(at_least(0))
-      ->type_name("N");
+  app.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
   app.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")
       ->check(at_least(1))
       ->type_name("N");

@@ -86,9 +86,7 @@ void add_quantize(CLI::App& app, Tool& tool) {
   command.add_option("--format", options.format, "Weights: " + formats + " [q8_0]")
       ->check(CLI::IsMember(names).description(""))
       ->type_name("FORMAT");
-  command.add_option("-t,--threads", options.threads, "Threads [one per core]")
-      ->check(at_least(0))
-      ->type_name("N");
+  command.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
 }
 
 }  // namespace pith::tool

@@ -183,8 +183,7 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_options(command, options.text, "The prompt, or with --eval the text");
   add_options(command, options.cache);
   add_options(command, options.sampling);
-  command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")
-      ->check(at_least(0));
+  command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")->check(at_least(0));
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
   auto* const html =
