@@ -185,7 +185,7 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
     const Page page = lane.page(p);
     const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
     if (seen == Sight::nothing) continue;
-    const bool last = p + 1 == task.end_page;
+    const bool last = p + 1 == lane.pages();  // of the lane: the next task mostly goes on where this one ends
     const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head_in_lane);
     const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head_in_lane);
     ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity, next_k);
