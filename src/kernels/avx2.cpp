@@ -180,11 +180,7 @@ constexpr std::int32_t start_of(std::int32_t sum) {
 inline Bytes load_quads(const std::int8_t* p) { return load_32(p); }
 inline void store(std::int8_t* p, I quads) { store_32(p, quads); }
 inline void store(std::int32_t* p, I v) { store_32(p, v); }
-inline Bytes splat_quad(const std::int8_t* p) {
-  std::int32_t quad;
-  std::memcpy(&quad, p, sizeof quad);
-  return splat(quad);
-}
+inline Bytes splat_quad(const std::int8_t* p) { return splat(word_at(p)); }
 template <class B>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm256_add_epi32(sums, dots_of_4<B>(w, x));
@@ -198,11 +194,7 @@ inline void store_rounded(std::int16_t* p, F v) {
 /// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
 inline Pairs even_bytes(I quads) { return _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8); }
 inline Pairs odd_bytes(I quads) { return _mm256_srai_epi16(quads, 8); }
-inline Pairs splat_pair(const std::int16_t* p) {
-  std::int32_t pair;
-  std::memcpy(&pair, p, sizeof pair);
-  return splat(pair);
-}
+inline Pairs splat_pair(const std::int16_t* p) { return splat(word_at(p)); }
 inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
 inline I total(PairSums sums) { return sums; }
 /// {a[i], c[i], b[i], d[i]} in each lane, for i = 4 v + l in lane l < 4 of vector v, for i = 16 + 4 v + l in lane 4 +

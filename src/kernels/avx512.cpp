@@ -177,11 +177,7 @@ constexpr std::int32_t start_of(std::int32_t sum) {
 inline Bytes load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
 inline void store(std::int8_t* p, I quads) { _mm512_storeu_si512(p, quads); }
 inline void store(std::int32_t* p, I v) { _mm512_storeu_si512(p, v); }
-inline Bytes splat_quad(const std::int8_t* p) {
-  std::int32_t quad;
-  std::memcpy(&quad, p, sizeof quad);
-  return splat(quad);
-}
+inline Bytes splat_quad(const std::int8_t* p) { return splat(word_at(p)); }
 template <class B>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(sums, w, x);
@@ -192,11 +188,7 @@ inline void store_rounded(std::int16_t* p, F v) { store_256(p, _mm512_cvtsepi32_
 /// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
 inline Pairs even_bytes(I quads) { return _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8); }
 inline Pairs odd_bytes(I quads) { return _mm512_srai_epi16(quads, 8); }
-inline Pairs splat_pair(const std::int16_t* p) {
-  std::int32_t pair;
-  std::memcpy(&pair, p, sizeof pair);
-  return splat(pair);
-}
+inline Pairs splat_pair(const std::int16_t* p) { return splat(word_at(p)); }
 inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm512_dpwssd_epi32(sums, a, b); }
 inline I total(PairSums sums) { return sums; }
 /// The 32 bytes at p and those at q.

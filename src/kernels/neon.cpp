@@ -160,11 +160,7 @@ constexpr std::int32_t start_of(std::int32_t sum) {
 inline Bytes load_quads(const std::int8_t* p) { return vld1q_s8(p); }
 inline void store(std::int8_t* p, I quads) { vst1q_s8(p, vreinterpretq_s8_s32(quads)); }
 inline void store(std::int32_t* p, I v) { vst1q_s32(p, v); }
-inline Bytes splat_quad(const std::int8_t* p) {
-  std::int32_t quad;
-  std::memcpy(&quad, p, sizeof quad);
-  return vreinterpretq_s8_s32(splat(quad));
-}
+inline Bytes splat_quad(const std::int8_t* p) { return vreinterpretq_s8_s32(splat(word_at(p))); }
 template <class B>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
   return vaddq_s32(sums, dots_of_4<B>(w, x));
@@ -175,11 +171,7 @@ inline void store_rounded(std::int16_t* p, F v) { vst1_s16(p, vqmovn_s32(vcvtnq_
 /// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
 inline Pairs even_bytes(I quads) { return vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_s32(quads), 8), 8); }
 inline Pairs odd_bytes(I quads) { return vshrq_n_s16(vreinterpretq_s16_s32(quads), 8); }
-inline Pairs splat_pair(const std::int16_t* p) {
-  std::int32_t pair;
-  std::memcpy(&pair, p, sizeof pair);
-  return vreinterpretq_s16_s32(splat(pair));
-}
+inline Pairs splat_pair(const std::int16_t* p) { return vreinterpretq_s16_s32(splat(word_at(p))); }
 inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) {
   return {vmlal_s16(sums.low, vget_low_s16(a), vget_low_s16(b)), vmlal_high_s16(sums.high, a, b)};
 }

@@ -2,11 +2,18 @@
 // Rows of blocks, block by block by their traits; at any address.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 
 #include "pith/tensor/format.hpp"
 
 namespace pith::kernel {
+
+inline std::int32_t word_at(const void* p) {
+  std::int32_t word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
 
 template <Block B>
 B block_at(const std::byte* row, std::size_t index) {
