@@ -42,9 +42,10 @@ class Context {
         Lane& lane = cache_.layer(l).lanes()[0];
         const std::size_t row = lane.append(position, never), i = row % PageLayout::capacity;
         const Page page = lane.page(row / PageLayout::capacity);
-        for (std::size_t h = 0; h < heads.kv; ++h)
-          for (std::byte* to : {page.k(h), page.v(h)})
-            ops::encode(format, some(), head_dim, to + i * layout_.head_bytes());
+        for (std::size_t h = 0; h < heads.kv; ++h) {
+          store_row(format, Side::keys, some(), head_dim, page.k(h), i);
+          store_row(format, Side::values, some(), head_dim, page.v(h), i);
+        }
         std::copy_n(some(), gate_dim, page.gate() + i * gate_dim);
       }
     const auto first = static_cast<Position>(rows);
@@ -63,7 +64,9 @@ class Context {
   View<const float> queries() const { return queries_.view(); }
   prune::GateQueries gate_queries() const { return {gate_queries_.view(), 0.125f, 0, 0, 1}; }
   KvLayer layer(std::size_t i) { return cache_.layer(i); }
-  std::size_t row_bytes() const { return 2 * layout_.shape().heads * layout_.head_bytes(); }
+  std::size_t row_bytes() const {
+    return 2 * layout_.shape().heads * pith::row_bytes(layout_.shape().format, head_dim);
+  }
 
   Pass pass;
   Config config;

@@ -94,40 +94,46 @@ void dot_peak(benchmark::State& state, const Table& table) {
   count_products(state, products);
 }
 
-constexpr std::size_t page_rows = 64, head_dim = 64, group = 3;  // queries per stored row
+constexpr std::size_t head_dim = 64, group = 3;  // queries per stored row
 
-/// A cache of many pages, each visited once.
+/// Tiles of a cache beyond the machine's, all alike, each visited once.
+Bytes tiles(Format format, pith::Side side) {
+  const Tensor<float> values = floats(pith::tile_rows, head_dim);
+  Bytes bytes;
+  bytes.resize(beyond_caches / pith::tile_bytes(format, head_dim), pith::tile_bytes(format, head_dim));
+  for (std::size_t r = 0; r < pith::tile_rows; ++r)
+    pith::store_row(format, side, values[r].data(), head_dim, bytes[0].data(), r);
+  for (std::size_t t = 1; t < bytes.rows(); ++t) std::memcpy(bytes[t].data(), bytes[0].data(), bytes.cols());
+  return bytes;
+}
+
 void dots(benchmark::State& state, const Table& table, Format format) {
-  const std::size_t bytes = pith::row_bytes(format, head_dim);
-  const std::size_t pages = beyond_caches / bytes / page_rows;
-  const Bytes rows = encoded(format, pages * page_rows, head_dim);
+  const Bytes keys = tiles(format, pith::Side::keys);
   Tensor<float> queries = floats(group, head_dim);
-  Tensor<float> scores(group, page_rows);
+  Tensor<float> scores(group, pith::tile_rows);
   const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
   if (kernels.prepare != nullptr) kernels.prepare(queries.data(), group, head_dim, head_dim);
   for (auto _ : state)
-    for (std::size_t page = 0; page < pages; ++page) {
-      kernels.dots(queries.data(), group, head_dim, rows[page * page_rows].data(), page_rows, head_dim, scores.data(),
-                   page_rows, nullptr);
+    for (std::size_t t = 0; t < keys.rows(); ++t) {
+      kernels.dots(queries.data(), group, head_dim, keys[t].data(), pith::tile_rows, head_dim, scores.data(),
+                   pith::tile_rows, nullptr);
       benchmark::ClobberMemory();
     }
-  count_bytes(state, rows.rows() * bytes);
+  count_bytes(state, keys.rows() * keys.cols());
 }
 
 void accumulate(benchmark::State& state, const Table& table, Format format) {
-  const std::size_t bytes = pith::row_bytes(format, head_dim);
-  const std::size_t pages = beyond_caches / bytes / page_rows;
-  const Bytes rows = encoded(format, pages * page_rows, head_dim);
-  const Tensor<float> weights = floats(group, page_rows);
+  const Bytes values = tiles(format, pith::Side::values);
+  const Tensor<float> weights = floats(group, pith::tile_rows);
   Tensor<float> out(group, head_dim);
   const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
   for (auto _ : state)
-    for (std::size_t page = 0; page < pages; ++page) {
-      kernels.accumulate(weights.data(), group, page_rows, rows[page * page_rows].data(), page_rows, head_dim,
+    for (std::size_t t = 0; t < values.rows(); ++t) {
+      kernels.accumulate(weights.data(), group, pith::tile_rows, values[t].data(), pith::tile_rows, head_dim,
                          out.data(), head_dim, nullptr);
       benchmark::ClobberMemory();
     }
-  count_bytes(state, rows.rows() * bytes);
+  count_bytes(state, values.rows() * values.cols());
 }
 
 void quantise(benchmark::State& state, const Table& table) {

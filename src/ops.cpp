@@ -74,17 +74,30 @@ void prepare(Format format, float* queries, std::size_t n_queries, std::size_t q
   if (kernels(format).prepare != nullptr) kernels(format).prepare(queries, n_queries, query_stride, dim);
 }
 
-void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
-  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
-  kernels(format).dots(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride, next);
+  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).dots(queries, n_queries, query_stride, keys, n_rows, dim, scores, score_stride, next);
 }
 
 void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
-                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next) {
-  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
-  kernels(format).accumulate(weights, n_queries, weight_stride, rows, n_rows, dim, out, out_stride, next);
+  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).accumulate(weights, n_queries, weight_stride, values, n_rows, dim, out, out_stride, next);
+}
+
+Strided decode_keys(Format format, const std::byte* keys, std::size_t n_rows, std::size_t dim, float* room) {
+  if (kernels(format).decode_keys == nullptr) return {decode_values(format, keys, n_rows, dim, room), dim, 1};
+  kernels(format).decode_keys(keys, n_rows, dim, room);
+  return {room, 1, tile_rows};
+}
+
+const float* decode_values(Format format, const std::byte* values, std::size_t n_rows, std::size_t dim, float* room) {
+  if (format == Format::f32) return static_cast<const float*>(static_cast<const void*>(values));
+  kernels(format).decode_values != nullptr ? kernels(format).decode_values(values, n_rows, dim, room)
+                                           : kernels(format).decode(values, n_rows * dim, room);
+  return room;
 }
 
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
@@ -95,6 +108,11 @@ void add_product(const float* a, std::size_t a_row, std::size_t a_col, const flo
 void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
             float* shrink) {
   kernel::table().absorb(scores, stride, rows, queries, maximum, weight, shrink);
+}
+
+void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink) {
+  assert(rows <= tile_rows);
+  kernel::table().absorb_rows(scores, rows, queries, maximum, weight, shrink);
 }
 
 }  // namespace ops

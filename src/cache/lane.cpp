@@ -12,12 +12,11 @@ namespace {
 
 constexpr std::size_t capacity = PageLayout::capacity;
 
-void copy_row(const PageLayout& layout, std::byte* to, std::size_t i, std::byte* from, std::size_t j) {
+void copy_all(const PageLayout& layout, std::byte* to, std::size_t i, std::byte* from, std::size_t j) {
   const auto& shape = layout.shape();
-  const std::size_t bytes = layout.head_bytes();
   for (std::size_t h = 0; h < shape.heads; ++h) {
-    std::memcpy(layout.k(to, h) + i * bytes, layout.k(from, h) + j * bytes, bytes);
-    std::memcpy(layout.v(to, h) + i * bytes, layout.v(from, h) + j * bytes, bytes);
+    copy_row(shape.format, Side::keys, shape.head_dim, layout.k(to, h), i, layout.k(from, h), j);
+    copy_row(shape.format, Side::values, shape.head_dim, layout.v(to, h), i, layout.v(from, h), j);
   }
   std::memcpy(layout.gate(to) + i * shape.gate_dim, layout.gate(from) + j * shape.gate_dim,
               shape.gate_dim * sizeof(float));
@@ -62,7 +61,7 @@ void Lane::erase(std::size_t row) {
   if (row != last) {
     const Entry& from = table_[last / capacity];
     const Entry& to = table_[row / capacity];
-    copy_row(*layout_, to.memory, row % capacity, from.memory, last % capacity);
+    copy_all(*layout_, to.memory, row % capacity, from.memory, last % capacity);
     to.earliest_until = std::min(to.earliest_until, from.earliest_until);
   }
   --rows_;

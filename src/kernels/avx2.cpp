@@ -30,8 +30,6 @@ namespace {
 using F = __m256;
 using I = __m256i;
 using Bytes = __m256i;
-using Pairs = __m256i;
-using PairSums = __m256i;
 constexpr std::size_t width = 8;
 // Vectors that a tile of floats multiplies with: 4 x 3 sums in 16 registers, of which clang 14 would spill one and
 // halve the speed.
@@ -42,8 +40,8 @@ constexpr std::size_t tile_tokens = 3;
 #endif
 constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
-constexpr std::size_t dot_queries = 6, weigh_queries = 3;   // that bytes are multiplied with together
-constexpr std::size_t strip = 4;                            // vectors of columns that they are weighed in
+constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
+constexpr std::size_t square_unroll = 1;
 
 inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 
@@ -96,6 +94,7 @@ inline F times_power_of_2(F v, F n) {
 inline void store_sums(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, sums_of_8(a, b, c, d)); }
 inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
 inline float largest(F v) { return largest_of_8(v); }
+inline void store_largest(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, largest_of_8(a, b, c, d)); }
 
 /// Lane r = the f16 at p + r * stride.
 inline F load_halves(const std::byte* p, std::size_t stride) { return load_8_halves(p, stride); }
@@ -186,37 +185,38 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm256_add_epi32(sums, dots_of_4<B>(w, x));
 }
 
-/// Signed words, rounded to nearest even.
-inline void store_rounded(std::int16_t* p, F v) {
-  const I integers = _mm256_cvtps_epi32(v);
-  store_16(p, _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1)));
+/// Four numbers of 16 bits, those in the middle swapped, as the bytes they are multiplied with lie apart by twos.
+struct Quad {
+  std::int16_t numbers[4];
+};
+struct QuadFactors {
+  I even, odd;
+};
+/// Bytes 0 and 2, and 1 and 3, of each lane as words.
+struct Quants {
+  I even, odd;
+};
+inline I rounded(F v) { return _mm256_cvtps_epi32(v); }
+/// 32 numbers of 16 bits.
+inline void store_quads(Quad* p, const I (&numbers)[4]) {
+#pragma GCC unroll 2
+  for (std::size_t i = 0; i < 2; ++i) {
+    const I words = _mm256_permute4x64_epi64(_mm256_packs_epi32(numbers[2 * i], numbers[2 * i + 1]), 0xd8);
+    store_32(p + 4 * i, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8));
+  }
 }
-/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
-inline Pairs even_bytes(I quads) { return _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8); }
-inline Pairs odd_bytes(I quads) { return _mm256_srai_epi16(quads, 8); }
-inline Pairs splat_pair(const std::int16_t* p) { return splat(word_at(p)); }
-inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
-inline I total(PairSums sums) { return sums; }
-/// {a[i], c[i], b[i], d[i]} in each lane, for i = 4 v + l in lane l < 4 of vector v, for i = 16 + 4 v + l in lane 4 +
-/// l.
-inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
-                       I (&quads)[strip]) {
-  const I ac = _mm256_unpacklo_epi8(load_32(a), load_32(c)), ac_high = _mm256_unpackhi_epi8(load_32(a), load_32(c));
-  const I bd = _mm256_unpacklo_epi8(load_32(b), load_32(d)), bd_high = _mm256_unpackhi_epi8(load_32(b), load_32(d));
-  quads[0] = _mm256_unpacklo_epi16(ac, bd);
-  quads[1] = _mm256_unpackhi_epi16(ac, bd);
-  quads[2] = _mm256_unpacklo_epi16(ac_high, bd_high);
-  quads[3] = _mm256_unpackhi_epi16(ac_high, bd_high);
+inline QuadFactors splat(const Quad& quad) { return {splat(word_at(quad.numbers)), splat(word_at(quad.numbers + 2))}; }
+inline Quants load_quants(const std::uint8_t* p) {
+  return {_mm256_and_si256(load_32(p), _mm256_set1_epi16(255)), _mm256_srli_epi16(load_32(p), 8)};
 }
-/// Puts the columns of interleave() in order.
-inline void straighten(I (&v)[strip]) {
-  const I low = _mm256_permute2x128_si256(v[0], v[1], 0x20), high = _mm256_permute2x128_si256(v[0], v[1], 0x31);
-  const I low_2 = _mm256_permute2x128_si256(v[2], v[3], 0x20), high_2 = _mm256_permute2x128_si256(v[2], v[3], 0x31);
-  v[0] = low;
-  v[1] = low_2;
-  v[2] = high;
-  v[3] = high_2;
+/// The sum of a product in two parts, of which there is one here: registers are few.
+inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
+  const I pairs = _mm256_add_epi32(_mm256_madd_epi16(quants.even, x.even), _mm256_madd_epi16(quants.odd, x.odd));
+  return _mm256_add_epi32(sums, pairs);
 }
+inline I add_second(I sums, const Quants&, const QuadFactors&) { return sums; }
+inline I total(I sums, I) { return sums; }
+inline I load_words(const std::uint8_t* p) { return load_32(p); }
 
 }  // namespace
 }  // namespace pith::kernel

@@ -34,14 +34,12 @@ namespace {
 using F = __m512;
 using I = __m512i;
 using Bytes = __m512i;
-using Pairs = __m512i;
-using PairSums = __m512i;
 constexpr std::size_t width = 16;
 constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multiplies with: 4 x 6 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a tile of outer products
-constexpr std::size_t dot_queries = 6, weigh_queries = 6;   // that bytes are multiplied with together
-constexpr std::size_t strip = 2;                            // vectors of columns that they are weighed in
+constexpr std::size_t square_queries = 6, strip = 2;  // that a square is multiplied with together; vectors of its lanes
+constexpr std::size_t square_unroll = 8;              // as g++ 12 would keep sums in memory
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -92,9 +90,11 @@ inline void store_sums(float* p, F a, F b, F c, F d) {
   _mm_storeu_ps(p, sums_of_8(folded(a), folded(b), folded(c), folded(d)));
 }
 inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(folded(v), folded(v), folded(v), folded(v))); }
-inline float largest(F v) {
-  return largest_of_8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+inline __m256 folded_largest(F v) { return _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
+inline void store_largest(float* p, F a, F b, F c, F d) {
+  _mm_storeu_ps(p, largest_of_8(folded_largest(a), folded_largest(b), folded_largest(c), folded_largest(d)));
 }
+inline float largest(F v) { return largest_of_8(folded_largest(v)); }
 
 /// Lane r = the f16 at p + r * stride.
 inline F load_halves(const std::byte* p, std::size_t stride) {
@@ -183,31 +183,32 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(sums, w, x);
 }
 
-/// Signed words, rounded to nearest even.
-inline void store_rounded(std::int16_t* p, F v) { store_256(p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))); }
-/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
-inline Pairs even_bytes(I quads) { return _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8); }
-inline Pairs odd_bytes(I quads) { return _mm512_srai_epi16(quads, 8); }
-inline Pairs splat_pair(const std::int16_t* p) { return splat(word_at(p)); }
-inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) { return _mm512_dpwssd_epi32(sums, a, b); }
-inline I total(PairSums sums) { return sums; }
-/// The 32 bytes at p and those at q.
-inline Bytes load_pair(const std::int8_t* p, const std::int8_t* q) {
-  return _mm512_inserti64x4(_mm512_castsi256_si512(load_256(p)), load_256(q), 1);
+/// Four numbers of 16 bits, 256 high + low, beside four bytes that they are multiplied with.
+struct Quad {
+  std::int8_t high[4], low[4];
+};
+struct QuadFactors {
+  Bytes high, low;
+};
+using Quants = Bytes;
+inline I rounded(F v) { return _mm512_cvtps_epi32(v); }
+/// 32 numbers of at most 127 * 256.
+inline void store_quads(Quad* p, const I (&numbers)[2]) {
+  const I low =
+      _mm512_packs_epi32(numbers[0], numbers[1]);  // words; those of `numbers[1]` in the upper halves of lanes
+  const I high = _mm512_add_epi16(low, _mm512_set1_epi16(128));
+  const I bytes = _mm512_mask_mov_epi8(low, 0xaaaaaaaaaaaaaaaau, high);                                    // by turns
+  const I apart = _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_setr_epi8(1, 3, 5, 7, 0, 2, 4, 6,  //
+                                                                                  9, 11, 13, 15, 8, 10, 12, 14)));
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), apart));
 }
-/// Lane l of vector v = {a[i], c[i], b[i], d[i]} with i = v * width + l.
-inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
-                       I (&quads)[strip]) {
-  const Bytes ab = load_pair(a, b), cd = load_pair(c, d);
-  const Bytes low = _mm512_unpacklo_epi8(ab, cd), high = _mm512_unpackhi_epi8(ab, cd);
-  // {a[i], c[i]} of columns 0 to 7 and 16 to 23 in `low`, then {b[i], d[i]}; of the others in `high`, from 32 on.
-  const I first = _mm512_set_epi16(55, 39, 54, 38, 53, 37, 52, 36, 51, 35, 50, 34, 49, 33, 48, 32,  //
-                                   23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  quads[0] = _mm512_permutex2var_epi16(low, first, high);
-  quads[1] = _mm512_permutex2var_epi16(low, _mm512_add_epi16(first, _mm512_set1_epi16(8)), high);
-}
-/// Puts the columns of interleave() in order: they are.
-inline void straighten(I (&)[strip]) {}
+inline QuadFactors splat(const Quad& quad) { return {splat(word_at(quad.high)), splat(word_at(quad.low))}; }
+inline Quants load_quants(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+/// The sum of a product in two parts.
+inline I add_first(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.low); }
+inline I add_second(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.high); }
+inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low); }
+inline I load_words(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
 
 }  // namespace
 }  // namespace pith::kernel

@@ -20,17 +20,12 @@ namespace {
 using F = float32x4_t;
 using I = int32x4_t;
 using Bytes = int8x16_t;
-using Pairs = int16x8_t;
-/// Of each lane of four bytes, the products of its pairs: of two lanes each.
-struct PairSums {
-  I low = vdupq_n_s32(0), high = vdupq_n_s32(0);
-};
 constexpr std::size_t width = 4;
 constexpr std::size_t tile_tokens = 5;   // vectors that a tile of floats multiplies with: 4 x 5 sums in 32 registers
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a tile of outer products
-constexpr std::size_t dot_queries = 6, weigh_queries = 3;   // that bytes are multiplied with together
-constexpr std::size_t strip = 4;                            // vectors of columns that they are weighed in
+constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
+constexpr std::size_t square_unroll = 1;
 
 inline F splat(float x) { return vdupq_n_f32(x); }
 inline F splat(f16 x) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.bits))); }
@@ -70,6 +65,8 @@ inline F abs(F v) { return vabsq_f32(v); }
 inline F copy_sign(F magnitude, F sign) { return vbslq_f32(vdupq_n_u32(0x80000000u), sign, magnitude); }
 inline F round(F v) { return vrndnq_f32(v); }
 inline F to_floats(I v) { return vcvtq_f32_s32(v); }
+/// Rounded to nearest even; of what is no such number, any.
+inline std::int32_t integer(float x) { return vcvtns_s32_f32(x); }
 
 inline F power_of_2(F n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), splat(127)), 23)); }
 /// v 2^n for whole n; in two steps, as 2^n alone leaves the range before the product does.
@@ -82,6 +79,7 @@ inline F sums_of_4(F a, F b, F c, F d) { return vpaddq_f32(vpaddq_f32(a, b), vpa
 inline void store_sums(float* p, F a, F b, F c, F d) { store(p, sums_of_4(a, b, c, d)); }
 inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
 inline float largest(F v) { return vmaxvq_f32(v); }
+inline void store_largest(float* p, F a, F b, F c, F d) { store(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
 
 /// Lane r = the f16 at p + r * stride.
 inline F load_halves(const std::byte* p, std::size_t stride) {
@@ -166,28 +164,44 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
   return vaddq_s32(sums, dots_of_4<B>(w, x));
 }
 
-/// Signed words, rounded to nearest even.
-inline void store_rounded(std::int16_t* p, F v) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(v))); }
-/// Bytes 0 and 2, or 1 and 3, of each lane as signed words.
-inline Pairs even_bytes(I quads) { return vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_s32(quads), 8), 8); }
-inline Pairs odd_bytes(I quads) { return vshrq_n_s16(vreinterpretq_s16_s32(quads), 8); }
-inline Pairs splat_pair(const std::int16_t* p) { return vreinterpretq_s16_s32(splat(word_at(p))); }
-inline PairSums add_pairs(PairSums sums, Pairs a, Pairs b) {
-  return {vmlal_s16(sums.low, vget_low_s16(a), vget_low_s16(b)), vmlal_high_s16(sums.high, a, b)};
-}
-inline I total(PairSums sums) { return vpaddq_s32(sums.low, sums.high); }
-/// Lane l of vector v = {a[i], c[i], b[i], d[i]} with i = v * width + l.
-inline void interleave(const std::int8_t* a, const std::int8_t* b, const std::int8_t* c, const std::int8_t* d,
-                       I (&quads)[strip]) {
-  const int8x16x2_t ac = vzipq_s8(vld1q_s8(a), vld1q_s8(c)), bd = vzipq_s8(vld1q_s8(b), vld1q_s8(d));
-  for (std::size_t i = 0; i < 2; ++i) {
-    const int16x8x2_t both = vzipq_s16(vreinterpretq_s16_s8(ac.val[i]), vreinterpretq_s16_s8(bd.val[i]));
-    quads[2 * i] = vreinterpretq_s32_s16(both.val[0]);
-    quads[2 * i + 1] = vreinterpretq_s32_s16(both.val[1]);
+/// Four numbers of 16 bits, those in the middle swapped, as the bytes they are multiplied with lie apart by twos.
+struct Quad {
+  std::int16_t numbers[4];
+};
+struct QuadFactors {
+  int16x8_t even, odd;
+};
+/// Bytes 0 and 2, and 1 and 3, of each lane as words.
+struct Quants {
+  int16x8_t even, odd;
+};
+inline I rounded(F v) { return vcvtnq_s32_f32(v); }
+/// 32 numbers of 16 bits.
+inline void store_quads(Quad* p, const I (&numbers)[8]) {
+  for (std::size_t i = 0; i < 8; ++i) {
+    const int16x4_t words = vqmovn_s32(numbers[i]);
+    const int32x2_t even = vreinterpret_s32_s16(vuzp1_s16(words, words));
+    const int32x2_t odd = vreinterpret_s32_s16(vuzp2_s16(words, words));
+    vst1_s16(p[i].numbers, vreinterpret_s16_s32(vzip1_s32(even, odd)));
   }
 }
-/// Puts the columns of interleave() in order: they are.
-inline void straighten(I (&)[strip]) {}
+inline QuadFactors splat(const Quad& quad) {
+  return {vreinterpretq_s16_s32(splat(word_at(quad.numbers))), vreinterpretq_s16_s32(splat(word_at(quad.numbers + 2)))};
+}
+inline Quants load_quants(const std::uint8_t* p) {
+  const uint16x8_t pairs = vreinterpretq_u16_u8(vld1q_u8(p));
+  return {vreinterpretq_s16_u16(vandq_u16(pairs, vdupq_n_u16(255))), vreinterpretq_s16_u16(vshrq_n_u16(pairs, 8))};
+}
+/// The sum of a product in two parts: of the first two lanes, each in two pairs, and of the others.
+inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
+  return vmlal_s16(vmlal_s16(sums, vget_low_s16(quants.even), vget_low_s16(x.even)), vget_low_s16(quants.odd),
+                   vget_low_s16(x.odd));
+}
+inline I add_second(I sums, const Quants& quants, const QuadFactors& x) {
+  return vmlal_high_s16(vmlal_high_s16(sums, quants.even, x.even), quants.odd, x.odd);
+}
+inline I total(I first, I second) { return vpaddq_s32(first, second); }
+inline I load_words(const std::uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
 
 }  // namespace
 }  // namespace pith::kernel

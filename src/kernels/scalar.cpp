@@ -83,36 +83,54 @@ void quantise(const float* values, std::size_t n, q8_activation* out) {
   for (std::size_t i = 0; i < n / 32; ++i) BlockTraits<q8_activation>::encode(values + i * 32, out[i]);
 }
 
+/// Number `column` of a row of a tile: of numbers, of keys and of values of q8_0.
 template <Block B>
-void dots(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+float number_at(const std::byte* tile, std::size_t dim, std::size_t row, std::size_t column) {
+  return to_float(block_at<B>(tile, row * dim + column));
+}
+
+const q8_0_square& square_at(const std::byte* tile, std::size_t column) {
+  return static_cast<const q8_0_square*>(static_cast<const void*>(tile))[column / 32];
+}
+
+float key_at(const std::byte* tile, std::size_t, std::size_t row, std::size_t column) {
+  const q8_0_square& square = square_at(tile, column);
+  return to_float(square.scales[row]) * static_cast<float>(square.quant(column % 32, row));
+}
+
+float value_at(const std::byte* tile, std::size_t, std::size_t row, std::size_t column) {
+  const q8_0_square& square = square_at(tile, column);
+  return to_float(square.scales[row]) * static_cast<float>(square.quant(row, column % 32));
+}
+
+template <auto at>
+void dots(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* tile,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte*) {
-  constexpr std::size_t step = BlockTraits<B>::values;
-  const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
   for (std::size_t q = 0; q < n_queries; ++q)
     for (std::size_t j = 0; j < n_rows; ++j) {
       float sum = 0;
-      for (std::size_t b = 0; b < dim / step; ++b) {
-        float values[step];
-        BlockTraits<B>::decode(block_at<B>(rows + j * stride, b), values);
-        for (std::size_t i = 0; i < step; ++i) sum += queries[q * query_stride + b * step + i] * values[i];
-      }
+      for (std::size_t i = 0; i < dim; ++i) sum += queries[q * query_stride + i] * at(tile, dim, j, i);
       scores[q * score_stride + j] = sum;
     }
 }
 
-template <Block B>
-void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
+template <auto at>
+void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* tile,
                 std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride, const std::byte*) {
-  constexpr std::size_t step = BlockTraits<B>::values;
-  const std::size_t stride = row_bytes(BlockTraits<B>::format, dim);
   for (std::size_t q = 0; q < n_queries; ++q)
     for (std::size_t j = 0; j < n_rows; ++j)
-      for (std::size_t b = 0; b < dim / step; ++b) {
-        float values[step];
-        BlockTraits<B>::decode(block_at<B>(rows + j * stride, b), values);
-        for (std::size_t i = 0; i < step; ++i)
-          out[q * out_stride + b * step + i] += weights[q * weight_stride + j] * values[i];
-      }
+      for (std::size_t i = 0; i < dim; ++i)
+        out[q * out_stride + i] += weights[q * weight_stride + j] * at(tile, dim, j, i);
+}
+
+void decode_keys_q8_0(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) {
+  for (std::size_t i = 0; i < dim; ++i)
+    for (std::size_t j = 0; j < n_rows; ++j) out[i * tile_rows + j] = key_at(tile, dim, j, i);
+}
+
+void decode_values_q8_0(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) {
+  for (std::size_t j = 0; j < n_rows; ++j)
+    for (std::size_t i = 0; i < dim; ++i) out[j * dim + i] = value_at(tile, dim, j, i);
 }
 
 float dot(const float* a, const float* b, std::size_t n) {
@@ -177,28 +195,47 @@ void add_product(const float* a, std::size_t a_row, std::size_t a_col, const flo
       for (std::size_t j = 0; j < cols; ++j) c[i * c_stride + j] += a[i * a_row + k * a_col] * b[k * b_stride + j];
 }
 
+/// A turn of the online softmax of one query, whose scores lie `stride` apart.
+void absorb_query(float* scores, std::size_t stride, std::size_t rows, float& maximum, float& weight, float& shrink) {
+  const float before = maximum;
+  for (std::size_t j = 0; j < rows; ++j) maximum = std::max(maximum, scores[j * stride]);
+  // Not -infinity, where nothing is seen yet: -infinity less itself is no number.
+  const float shift = std::max(maximum, std::numeric_limits<float>::lowest());
+  shrink = std::exp(before - shift);
+  weight *= shrink;
+  for (std::size_t j = 0; j < rows; ++j) weight += scores[j * stride] = std::exp(scores[j * stride] - shift);
+}
+
 void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
             float* shrink) {
+  for (std::size_t q = 0; q < queries; ++q) absorb_query(scores + q, stride, rows, maximum[q], weight[q], shrink[q]);
+}
+
+void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink) {
   for (std::size_t q = 0; q < queries; ++q) {
-    const float before = maximum[q];
-    for (std::size_t j = 0; j < rows; ++j) maximum[q] = std::max(maximum[q], scores[j * stride + q]);
-    // Not -infinity, where nothing is seen yet: -infinity less itself is no number.
-    const float shift = std::max(maximum[q], std::numeric_limits<float>::lowest());
-    shrink[q] = std::exp(before - shift);
-    weight[q] *= shrink[q];
-    for (std::size_t j = 0; j < rows; ++j) {
-      float& score = scores[j * stride + q];
-      weight[q] += score = std::exp(score - shift);
-    }
+    float* const row = scores + q * tile_rows;
+    absorb_query(row, 1, rows, maximum[q], weight[q], shrink[q]);
+    std::fill(row + rows, row + tile_rows, 0.0f);
   }
 }
 
 bool runs_here() { return true; }
 
 template <Block B>
-constexpr FormatKernels cached = {matmul<B>, nullptr, dots<B>, accumulate<B>, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels numbers = {.matmul = matmul<B>,
+                                   .dots = dots<number_at<B>>,
+                                   .accumulate = accumulate<number_at<B>>,
+                                   .encode = plain_encode<B>,
+                                   .decode = plain_decode<B>};
+constexpr FormatKernels q8_0_kernels = {.matmul = matmul<q8_0>,
+                                        .dots = dots<key_at>,
+                                        .accumulate = accumulate<value_at>,
+                                        .decode_keys = decode_keys_q8_0,
+                                        .decode_values = decode_values_q8_0,
+                                        .encode = plain_encode<q8_0>,
+                                        .decode = plain_decode<q8_0>};
 template <Block B>
-constexpr FormatKernels weights = {matmul<B>, nullptr, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels weights = {.matmul = matmul<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
 
 std::size_t dot_rounds(std::size_t rounds) {
   static const q8_activation x = {1, {}, {}};
@@ -218,7 +255,7 @@ extern const Table scalar;
 const Table scalar = {
     .name = "scalar",
     .runs_here = runs_here,
-    .formats = {cached<float>, cached<f16>, cached<bf16>, cached<q8_0>, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+    .formats = {numbers<float>, numbers<f16>, numbers<bf16>, q8_0_kernels, weights<q4_0>, weights<q4_k>, weights<q6_k>},
     .quantise = quantise,
     .dot_rounds = dot_rounds,
     .dot = dot,
@@ -233,6 +270,7 @@ const Table scalar = {
     .scale = scale,
     .add_product = add_product,
     .absorb = absorb,
+    .absorb_rows = absorb_rows,
 };
 
 }  // namespace pith::kernel

@@ -6,10 +6,11 @@
 #include <span>
 
 #include "pith/tensor/format.hpp"
+#include "pith/tensor/tile.hpp"
 
 namespace pith::kernel {
 
-/// The kernels of one storage format, of which dots and accumulate are for those of the cache alone, else null. Every
+/// The kernels of one storage format, of which those of tiles are for formats of the cache alone, else null. Every
 /// output is summed in an order that depends on its length alone, so that a result does not change with the rows,
 /// tokens or queries computed beside it.
 struct FormatKernels {
@@ -17,12 +18,17 @@ struct FormatKernels {
   /// in bytes, cols in numbers.
   void (*matmul)(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
-  /// See ops::prepare, dots and accumulate. No prepare: nothing to do.
-  void (*prepare)(float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
-  void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
-               std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next);
-  void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* rows,
-                     std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride, const std::byte* next);
+  /// See ops::prepare, dots, accumulate, decode_keys and decode_values. No prepare: nothing to do; no decode_keys and
+  /// decode_values: a tile is its rows.
+  void (*prepare)(float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) = nullptr;
+  void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* tile,
+               std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
+               const std::byte* next) = nullptr;
+  void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* tile,
+                     std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                     const std::byte* next) = nullptr;
+  void (*decode_keys)(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) = nullptr;
+  void (*decode_values)(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) = nullptr;
   void (*encode)(const float* values, std::size_t n, std::byte* row);
   void (*decode)(const std::byte* row, std::size_t n, float* values);
 };
@@ -46,11 +52,13 @@ struct Table {
   float (*max)(const float* x, std::size_t n);
   float (*exp_shifted)(float* x, float shift, std::size_t n);
   void (*scale)(float* x, float factor, std::size_t n);
-  /// See ops::add_product and ops::absorb.
+  /// See ops::add_product, ops::absorb and ops::absorb_rows.
   void (*add_product)(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                       std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);
   void (*absorb)(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum,
                  float* weight, float* shrink);
+  void (*absorb_rows)(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight,
+                      float* shrink);
 };
 
 /// Those compiled into this binary, best first; scalar is always there, last.

@@ -98,5 +98,56 @@ void absorb(float* scores, size_t stride, size_t rows, size_t queries, float* ma
   if (q < queries) absorb_columns(scores + q, stride, rows, maximum + q, weight + q, shrink + q, Some{queries - q});
 }
 
+/// absorb_rows() of n queries, four or fewer.
+template <size_t n>
+inline void absorb_some_rows(float* scores, float* maximum, float* weight, float* shrink) {
+  constexpr size_t vectors = tile_rows / width;
+  F values[n][vectors], most[n], totals[n];
+#pragma GCC unroll 4
+  for (size_t q = 0; q < n; ++q) {
+#pragma GCC unroll 16
+    for (size_t v = 0; v < vectors; ++v) {
+      values[q][v] = load(scores + q * tile_rows + v * width);
+      most[q] = v == 0 ? values[q][v] : max(most[q], values[q][v]);
+    }
+  }
+  float tops[4], sums[4], shifts[4];
+  store_largest(tops, most[0], most[1 % n], most[2 % n], most[3 % n]);
+  alignas(64) float factors[width < 4 ? 4 : width] = {};
+  for (size_t q = 0; q < n; ++q) {
+    const float before = maximum[q];
+    maximum[q] = before < tops[q] ? tops[q] : before;
+    // Not -infinity, where nothing is seen yet: -infinity less itself is no number.
+    constexpr float lowest = std::numeric_limits<float>::lowest();
+    shifts[q] = maximum[q] < lowest ? lowest : maximum[q];
+    factors[q] = before - shifts[q];
+  }
+  store(factors, exp(load(factors)));
+#pragma GCC unroll 4
+  for (size_t q = 0; q < n; ++q) {
+#pragma GCC unroll 16
+    for (size_t v = 0; v < vectors; ++v) {
+      const F e = exp(values[q][v] - splat(shifts[q]));
+      store(scores + q * tile_rows + v * width, e);
+      totals[q] = v == 0 ? e : totals[q] + e;
+    }
+  }
+  store_sums(sums, totals[0], totals[1 % n], totals[2 % n], totals[3 % n]);
+  for (size_t q = 0; q < n; ++q) {
+    shrink[q] = factors[q];
+    weight[q] = weight[q] * factors[q] + sums[q];
+  }
+}
+
+void absorb_rows(float* scores, size_t rows, size_t queries, float* maximum, float* weight, float* shrink) {
+  for (size_t q = 0; q < queries; ++q)
+    for (size_t j = rows; j < tile_rows; ++j) scores[q * tile_rows + j] = -std::numeric_limits<float>::infinity();
+  for (; queries >= 4; queries -= 4, scores += 4 * tile_rows, maximum += 4, weight += 4, shrink += 4)
+    absorb_some_rows<4>(scores, maximum, weight, shrink);
+  if (queries == 3) absorb_some_rows<3>(scores, maximum, weight, shrink);
+  if (queries == 2) absorb_some_rows<2>(scores, maximum, weight, shrink);
+  if (queries == 1) absorb_some_rows<1>(scores, maximum, weight, shrink);
+}
+
 }  // namespace
 }  // namespace pith::kernel

@@ -1,231 +1,254 @@
 // SPDX-License-Identifier: MIT
-// Attention over cached rows of q8_0 in integers, for any vector vocabulary. Included inside a target region, after
+// Attention over tiles of q8_0 in integers, for any vector vocabulary. Included inside a target region, after
 // vector_blocks.hpp.
 //
 // Bytes are multiplied with numbers of 16 bits: queries, and weights times the scales of the rows they weigh, are
 // rounded to 2^-16 of the largest in their block. Sums of products of integers are exact, so nothing depends on their
-// order.
+// order. Keys with queries and values with weights are the same product of a square, whose lanes are rows or columns.
 #pragma once
 
 namespace pith::kernel {
 namespace {
 
 constexpr size_t block_size = BlockTraits<q8_0>::values;
+constexpr size_t block_vectors = block_size / width;
+constexpr float largest_factor = 127 * 256;  // what two signed bytes hold
 
-/// 32 numbers of a query, in the place of its floats: value[i] = scale * quants[i]. Of every four quants the two in the
-/// middle are swapped, as even_bytes and odd_bytes want their factors side by side.
-struct QueryBlock {
-  float scale;
-  std::int16_t quants[block_size];
-  float unused[block_size / 2 - 1];
+/// 32 numbers that quants are multiplied with: step times whole numbers.
+struct Factors {
+  float step;
+  std::int32_t offset;  // of a sum of products, as quants lie 128 too high
+  Quad quads[block_size / 4];
 };
-static_assert(sizeof(QueryBlock) == block_size * sizeof(float));
+static_assert(sizeof(Factors) <= block_size * sizeof(float));
 
-/// From one number of 16 bits to the next, where 32767 of them are `largest`; its inverse, or 0 where that may
-/// overflow.
-struct Step {
-  float size, inverse;
-  explicit Step(float largest)
-      : size(largest * (1 / 32767.0f)), inverse(largest > 1e-30f ? 32767.0f / largest : 0.0f) {}
-};
+/// factors[i] = the numbers that get(i, numbers) gives, for i in [first, N). Four at a time, as the largest of one
+/// vector, and its sum, cost almost what those of four do.
+template <size_t first, size_t N, class Get>
+[[gnu::always_inline]] inline void make_factors(Get get, Factors* factors) {
+  constexpr size_t n = N - first < 4 ? N - first : 4;
+  F numbers[n][block_vectors], most[n], totals[n];
+  float tops[4], sums[4];
+#pragma GCC unroll 4
+  for (size_t k = 0; k < n; ++k) {
+    get(first + k, numbers[k]);
+    most[k] = abs(numbers[k][0]);
+#pragma GCC unroll 16
+    for (size_t v = 1; v < block_vectors; ++v) most[k] = max(most[k], abs(numbers[k][v]));
+  }
+  store_largest(tops, most[0], most[1 % n], most[2 % n], most[3 % n]);
+#pragma GCC unroll 4
+  for (size_t k = 0; k < n; ++k) {
+    factors[first + k].step = tops[k] * (1 / largest_factor);
+    const F inverse = splat(tops[k] > 1e-30f ? largest_factor / tops[k] : 0.0f);  // which may overflow below
+    I whole[block_vectors];
+#pragma GCC unroll 16
+    for (size_t v = 0; v < block_vectors; ++v) whole[v] = rounded(numbers[k][v] * inverse);
+    store_quads(factors[first + k].quads, whole);
+#pragma GCC unroll 16
+    for (size_t v = 1; v < block_vectors; ++v) whole[0] = add(whole[0], whole[v]);
+    totals[k] = to_floats(whole[0]);
+  }
+  store_sums(sums, totals[0], totals[1 % n], totals[2 % n], totals[3 % n]);
+#pragma GCC unroll 4
+  for (size_t k = 0; k < n; ++k) factors[first + k].offset = -128 * integer(sums[k]);
+  if constexpr (first + n < N) make_factors<first + n, N>(get, factors);
+}
 
 void prepare(float* queries, size_t n_queries, size_t query_stride, size_t dim) {
   for (size_t q = 0; q < n_queries; ++q)
-    for (size_t b = 0; b < dim / block_size; ++b) {
-      float* const values = queries + q * query_stride + b * block_size;
-      F most = splat(0.0f);
-      for (size_t i = 0; i < block_size; i += width) most = max(most, abs(load(values + i)));
-      const Step step(largest(most));
-      QueryBlock block = {.scale = step.size, .quants = {}, .unused = {}};
-      for (size_t i = 0; i < block_size; i += width)
-        store_rounded(block.quants + i, load(values + i) * splat(step.inverse));
-      for (size_t i = 0; i < block_size; i += 4) std::swap(block.quants[i + 1], block.quants[i + 2]);
-      std::memcpy(values, &block, sizeof block);
+    for (size_t i = 0; i < dim; i += block_size) {
+      float* const block = queries + q * query_stride + i;
+      Factors factors;
+      make_factors<0, 1>(
+          [&](size_t, F(&numbers)[block_vectors]) {
+#pragma GCC unroll 16
+            for (size_t v = 0; v < block_vectors; ++v) numbers[v] = load(block + v * width);
+          },
+          &factors);
+      std::memcpy(block, &factors, sizeof factors);
     }
 }
 
-/// scores[t * score_stride + r] of `width` rows, of which the first `count` are stored, and T queries.
+/// products[t][v], lane l = sum_i quant(i, first + v * width + l) factors[t][i]
 template <size_t T>
-void dots_of_rows(Group<q8_0> group, size_t count, const float* queries, size_t query_stride, size_t blocks,
-                  float* scores, size_t score_stride) {
-  F sums[T];
+[[gnu::always_inline]] inline void multiply(const q8_0_square& square, size_t first, const Factors* const (&factors)[T],
+                                            I (&products)[T][strip]) {
+  I first_sums[T][strip], second_sums[T][strip];
 #pragma GCC unroll 16
-  for (size_t t = 0; t < T; ++t) sums[t] = splat(0.0f);
-  for (size_t b = 0; b < blocks; ++b, group.first += sizeof(q8_0), queries += block_size) {
-    PairSums evens[T], odds[T];  // apart, as what is added to one has to wait for it
+  for (size_t t = 0; t < T; ++t) {
 #pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t) evens[t] = odds[t] = PairSums();
-#pragma GCC unroll 2
-    for (size_t half = 0; half < 2; ++half) {
-      I quads[4];
-      transpose(load_sixteen(group.first + offsetof(q8_0, quants) + 16 * half, group.stride), quads);
-#pragma GCC unroll 4
-      for (size_t k = 0; k < 4; ++k) {
-        const Pairs even = even_bytes(quads[k]), odd = odd_bytes(quads[k]);
+    for (size_t v = 0; v < strip; ++v) {
+      first_sums[t][v] = second_sums[t][v] = splat(std::int32_t{0});
+    }
+  }
+#pragma GCC unroll square_unroll
+  for (size_t k = 0; k < block_size / 4; ++k) {
+    Quants quants[strip];
 #pragma GCC unroll 16
-        for (size_t t = 0; t < T; ++t) {
-          const std::int16_t* x = row_at<QueryBlock>(queries + t * query_stride, 0)->quants + 16 * half + 4 * k;
-          evens[t] = add_pairs(evens[t], even, splat_pair(x));
-          odds[t] = add_pairs(odds[t], odd, splat_pair(x + 2));
-        }
+    for (size_t v = 0; v < strip; ++v) quants[v] = load_quants(square.quants[k][first + v * width]);
+#pragma GCC unroll 16
+    for (size_t t = 0; t < T; ++t) {
+      const QuadFactors x = splat(factors[t]->quads[k]);
+#pragma GCC unroll 16
+      for (size_t v = 0; v < strip; ++v) {
+        first_sums[t][v] = add_first(first_sums[t][v], quants[v], x);
+        second_sums[t][v] = add_second(second_sums[t][v], quants[v], x);
       }
     }
-    const F scales = load_halves(group.first + offsetof(q8_0, scale), group.stride);
-#pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t)
-      sums[t] =
-          fma(to_floats(add(total(evens[t]), total(odds[t]))), scales * splat(queries[t * query_stride]), sums[t]);
   }
 #pragma GCC unroll 16
-  for (size_t t = 0; t < T; ++t) store_rows(scores + t * score_stride, sums[t], count);
+  for (size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+    for (size_t v = 0; v < strip; ++v)
+      products[t][v] = add(total(first_sums[t][v], second_sums[t][v]), splat(factors[t]->offset));
+  }
 }
 
 template <size_t T>
-void dots_of_page(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows,
-                  size_t dim, float* scores, size_t score_stride, const std::byte* next) {
-  const size_t stride = row_bytes(Format::q8_0, dim), blocks = dim / block_size;
+void dots_of_tile(const float* queries, size_t n_queries, size_t query_stride, const q8_0_square* squares,
+                  size_t n_rows, size_t blocks, float* scores, size_t score_stride, const std::byte* next) {
   size_t q = 0;
-  for (; q + T <= n_queries; q += T) {
-    const float* xs = queries + q * query_stride;
-    size_t r = 0;
-    for (; r + width <= n_rows; r += width) {
-      prefetch_next(next, r * stride, (r + width) * stride);
-      dots_of_rows<T>({rows + r * stride, stride}, width, xs, query_stride, blocks, scores + q * score_stride + r,
-                      score_stride);
+  for (; q + T <= n_queries; q += T, next = nullptr)
+    for (size_t first = 0; first < n_rows; first += strip * width, next = nullptr) {
+      F sums[T][strip];
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+        for (size_t v = 0; v < strip; ++v) sums[t][v] = splat(0.0f);
+      }
+      for (size_t b = 0; b < blocks; ++b) {
+        prefetch_next(next, b * sizeof(q8_0_square), (b + 1) * sizeof(q8_0_square));
+        const Factors* factors[T];
+#pragma GCC unroll 16
+        for (size_t t = 0; t < T; ++t)
+          factors[t] = row_at<Factors>(queries + (q + t) * query_stride, b * block_size * sizeof(float));
+        I products[T][strip];
+        multiply(squares[b], first, factors, products);
+#pragma GCC unroll 16
+        for (size_t v = 0; v < strip; ++v) {
+          const F scales = load(squares[b].scales + first + v * width);
+#pragma GCC unroll 16
+          for (size_t t = 0; t < T; ++t)
+            sums[t][v] = fma(to_floats(products[t][v]), scales * splat(factors[t]->step), sums[t][v]);
+        }
+      }
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+        for (size_t v = 0; v < strip; ++v)
+          if (const size_t r = first + v * width; r < n_rows)
+            store_rows(scores + (q + t) * score_stride + r, sums[t][v], n_rows - r);
+      }
     }
-    if (r < n_rows) {
-      std::byte* const rest = scratch(width * stride);  // so that all of a group can be loaded
-      std::memcpy(rest, rows + r * stride, (n_rows - r) * stride);
-      dots_of_rows<T>({rest, stride}, n_rows - r, xs, query_stride, blocks, scores + q * score_stride + r,
-                      score_stride);
-    }
-    next = nullptr;
-  }
   if constexpr (T > 1)
-    dots_of_page<T - 1>(queries + q * query_stride, n_queries - q, query_stride, rows, n_rows, dim,
+    dots_of_tile<T - 1>(queries + q * query_stride, n_queries - q, query_stride, squares, n_rows, blocks,
                         scores + q * score_stride, score_stride, next);
 }
 
-void dots_q8_0(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows,
+void dots_q8_0(const float* queries, size_t n_queries, size_t query_stride, const std::byte* tile, size_t n_rows,
                size_t dim, float* scores, size_t score_stride, const std::byte* next) {
-  dots_of_page<dot_queries>(queries, n_queries, query_stride, rows, n_rows, dim, scores, score_stride, next);
+  dots_of_tile<square_queries>(queries, n_queries, query_stride, row_at<q8_0_square>(tile, 0), n_rows, dim / block_size,
+                               scores, score_stride, next);
 }
 
-constexpr size_t rows_together = 32;  // whose products with 16 bits fit a sum of 32
 constexpr size_t blocks_together = 4;
 
-/// A block of columns of rows_together rows or fewer.
-struct Column {
-  const std::byte* first;
-  size_t stride, count;
-  const std::int8_t* quants(size_t j) const {
-    return row_at<q8_0>(first, (j < count ? j : count - 1) * stride)->quants;
-  }
-};
-
-inline void load_scales(const Column& column, float* scales) {
-  size_t j = 0;
-  for (; j + width <= column.count; j += width)
-    store(scales + j, load_halves(column.first + j * column.stride, column.stride));
-  for (; j < column.count; ++j) scales[j] = to_float(row_at<q8_0>(column.first, j * column.stride)->scale);
-  for (; j < rows_together; ++j) scales[j] = 0;
-}
-
-/// weights[j] * scales[j] of one query as quants; returns their step.
-inline float quantise_weights(const float* weights, const float* scales, size_t count, std::int16_t* quants) {
-  F products[rows_together / width], most = splat(0.0f);
-#pragma GCC unroll 16
-  for (size_t v = 0; v < rows_together / width; ++v) {
-    const size_t j = v * width;
-    const F w = j + width <= count ? load(weights + j) : load_some(weights + j, j < count ? count - j : 0);
-    products[v] = w * load(scales + j);
-    most = max(most, abs(products[v]));
-  }
-  const Step step(largest(most));
-#pragma GCC unroll 16
-  for (size_t v = 0; v < rows_together / width; ++v)
-    store_rounded(quants + v * width, products[v] * splat(step.inverse));
-  return step.size;
-}
-
-/// out[q][0 .. 32) += steps[q] sum_j factors[q][j] quants[j] for Q queries.
-template <size_t Q>
-void weigh_column(const Column& column, const std::int16_t (&factors)[Q][rows_together], const float (&steps)[Q],
-                  float* out, size_t out_stride, const std::byte* next, size_t next_bytes) {
-  for (size_t s = 0; s < block_size; s += strip * width) {
-    PairSums sums[Q][strip];
-#pragma GCC unroll 16
-    for (size_t q = 0; q < Q; ++q) {
-#pragma GCC unroll 16
-      for (size_t v = 0; v < strip; ++v) sums[q][v] = PairSums();
-    }
-    for (size_t j = 0; j < column.count; j += 4) {
-      I quads[strip];
-      interleave(column.quants(j) + s, column.quants(j + 1) + s, column.quants(j + 2) + s, column.quants(j + 3) + s,
-                 quads);
-      prefetch_next(next, j * next_bytes / rows_together, (j + 4) * next_bytes / rows_together);
-#pragma GCC unroll 16
-      for (size_t v = 0; v < strip; ++v) {
-        const Pairs even = even_bytes(quads[v]), odd = odd_bytes(quads[v]);
-#pragma GCC unroll 16
-        for (size_t q = 0; q < Q; ++q)
-          sums[q][v] =
-              add_pairs(add_pairs(sums[q][v], even, splat_pair(factors[q] + j)), odd, splat_pair(factors[q] + j + 2));
-      }
-    }
-#pragma GCC unroll 16
-    for (size_t q = 0; q < Q; ++q) {
-      I totals[strip];
-#pragma GCC unroll 16
-      for (size_t v = 0; v < strip; ++v) totals[v] = total(sums[q][v]);
-      straighten(totals);
-#pragma GCC unroll 16
-      for (size_t v = 0; v < strip; ++v) {
-        float* const to = out + q * out_stride + s + v * width;
-        store(to, fma(to_floats(totals[v]), splat(steps[q]), load(to)));
-      }
-    }
-    next = nullptr;
-  }
-}
-
-template <size_t Q>
-void weigh_columns(const Column& first, size_t blocks, const float (*scales)[rows_together], const float* weights,
-                   size_t n_queries, size_t weight_stride, float* out, size_t out_stride, const std::byte* next) {
-  const size_t bytes = first.count * sizeof(q8_0);
+/// weights: [query][tile_rows], zero beyond the rows there are, as are scales.
+template <size_t T>
+void weigh_squares(const float* weights, size_t n_queries, size_t weight_stride, const q8_0_square* squares,
+                   size_t blocks, const float (*scales)[tile_rows], float* out, size_t out_stride,
+                   const std::byte* next) {
   size_t q = 0;
-  for (; q + Q <= n_queries; q += Q) {
-    alignas(64) std::int16_t factors[blocks_together][Q][rows_together];
-    float steps[blocks_together][Q];
+  for (; q + T <= n_queries; q += T, next = nullptr) {
+    Factors factors[blocks_together][T];
     for (size_t b = 0; b < blocks; ++b)
+      make_factors<0, T>(
+          [&](size_t t, F(&numbers)[block_vectors]) {
 #pragma GCC unroll 16
-      for (size_t i = 0; i < Q; ++i)
-        steps[b][i] = quantise_weights(weights + (q + i) * weight_stride, scales[b], first.count, factors[b][i]);
-    for (size_t b = 0; b < blocks; ++b)
-      weigh_column<Q>({first.first + b * sizeof(q8_0), first.stride, first.count}, factors[b], steps[b],
-                      out + q * out_stride + b * block_size, out_stride, next == nullptr ? nullptr : next + b * bytes,
-                      bytes);
-    next = nullptr;
+            for (size_t v = 0; v < block_vectors; ++v)
+              numbers[v] = load(weights + (q + t) * weight_stride + v * width) * load(scales[b] + v * width);
+          },
+          factors[b]);
+    for (size_t b = 0; b < blocks; ++b) {
+      prefetch_next(next, b * sizeof(q8_0_square), (b + 1) * sizeof(q8_0_square));
+      const Factors* each[T];
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t) each[t] = factors[b] + t;
+      for (size_t first = 0; first < block_size; first += strip * width) {
+        I products[T][strip];
+        multiply(squares[b], first, each, products);
+#pragma GCC unroll 16
+        for (size_t t = 0; t < T; ++t) {
+#pragma GCC unroll 16
+          for (size_t v = 0; v < strip; ++v) {
+            float* const to = out + (q + t) * out_stride + b * block_size + first + v * width;
+            store(to, fma(to_floats(products[t][v]), splat(each[t]->step), load(to)));
+          }
+        }
+      }
+    }
   }
-  if constexpr (Q > 1)
-    weigh_columns<Q - 1>(first, blocks, scales, weights + q * weight_stride, n_queries - q, weight_stride,
+  if constexpr (T > 1)
+    weigh_squares<T - 1>(weights + q * weight_stride, n_queries - q, weight_stride, squares, blocks, scales,
                          out + q * out_stride, out_stride, next);
 }
 
-void accumulate_q8_0(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* rows, size_t n_rows,
+void accumulate_q8_0(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* tile, size_t n_rows,
                      size_t dim, float* out, size_t out_stride, const std::byte* next) {
-  const size_t stride = row_bytes(Format::q8_0, dim), all = dim / block_size;
-  for (size_t r = 0; r < n_rows; r += rows_together) {
-    const size_t count = n_rows - r < rows_together ? n_rows - r : rows_together;
-    for (size_t b = 0; b < all; b += blocks_together) {
-      const size_t blocks = all - b < blocks_together ? all - b : blocks_together;
-      const Column first{rows + r * stride + b * sizeof(q8_0), stride, count};
-      alignas(64) float scales[blocks_together][rows_together];
-      for (size_t i = 0; i < blocks; ++i) load_scales({first.first + i * sizeof(q8_0), stride, count}, scales[i]);
-      weigh_columns<weigh_queries>(first, blocks, scales, weights + r, n_queries, weight_stride, out + b * block_size,
-                                   out_stride,
-                                   next == nullptr ? nullptr : next + r * stride + b * count * sizeof(q8_0));
+  const q8_0_square* squares = row_at<q8_0_square>(tile, 0);
+  for (size_t begin = 0, all = dim / block_size; begin < all; begin += blocks_together) {
+    const size_t blocks = all - begin < blocks_together ? all - begin : blocks_together;
+    alignas(64) float scales[blocks_together][tile_rows];
+    for (size_t b = 0; b < blocks; ++b) {
+      for (size_t r = 0; r < tile_rows; r += width) store(scales[b] + r, load(squares[begin + b].scales + r));
+      for (size_t r = n_rows; r < tile_rows; ++r) scales[b][r] = 0;
     }
+    const auto weigh = [&](const float* rows, size_t count, size_t stride, float* to, const std::byte* soon) {
+      weigh_squares<square_queries>(rows, count, stride, squares + begin, blocks, scales, to + begin * block_size,
+                                    out_stride, soon == nullptr ? nullptr : soon + begin * sizeof(q8_0_square));
+    };
+    if (n_rows == tile_rows) {
+      weigh(weights, n_queries, weight_stride, out, next);
+      continue;
+    }
+    for (size_t q = 0; q < n_queries; ++q) {
+      alignas(64) float padded[tile_rows] = {};
+      std::memcpy(padded, weights + q * weight_stride, n_rows * sizeof(float));
+      weigh(padded, 1, tile_rows, out + q * out_stride, nullptr);
+    }
+  }
+}
+
+/// Lane l = byte `index` of lane l, as a quant.
+inline F quants_at(I quads, size_t index) { return to_floats(add(bits(quads, 8 * index, 255), splat(-128))); }
+
+void decode_keys_q8_0(const std::byte* tile, size_t n_rows, size_t dim, float* out) {
+  for (size_t b = 0; b < dim / block_size; ++b) {
+    const q8_0_square& square = row_at<q8_0_square>(tile, 0)[b];
+    for (size_t r = 0; r < n_rows; r += width) {
+      const F scales = load(square.scales + r);
+      for (size_t k = 0; k < block_size / 4; ++k) {
+        const I quads = load_words(square.quants[k][r]);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < 4; ++i)
+          store(out + (b * block_size + 4 * k + i) * tile_rows + r, scales * quants_at(quads, i));
+      }
+    }
+  }
+}
+
+void decode_values_q8_0(const std::byte* tile, size_t n_rows, size_t dim, float* out) {
+  for (size_t b = 0; b < dim / block_size; ++b) {
+    const q8_0_square& square = row_at<q8_0_square>(tile, 0)[b];
+    for (size_t r = 0; r < n_rows; r += 4)
+      for (size_t j = 0; j < block_size; j += width) {
+        const I quads = load_words(square.quants[r / 4][j]);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < 4; ++i)
+          if (r + i < n_rows)
+            store(out + (r + i) * dim + b * block_size + j, splat(square.scales[r + i]) * quants_at(quads, i));
+      }
   }
 }
 

@@ -6,11 +6,18 @@ namespace pith::kernel {
 namespace {
 
 template <Block B>
-constexpr FormatKernels floats = {matmul<B>, nullptr, dots<B>, accumulate<B>, encode<B>, decode<B>};
-constexpr FormatKernels q8_0_kernels = {matmul_blocks<q8_0>, prepare,      dots_q8_0,
-                                        accumulate_q8_0,     encode<q8_0>, decode<q8_0>};
+constexpr FormatKernels floats = {
+    .matmul = matmul<B>, .dots = dots<B>, .accumulate = accumulate<B>, .encode = encode<B>, .decode = decode<B>};
+constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
+                                        .prepare = prepare,
+                                        .dots = dots_q8_0,
+                                        .accumulate = accumulate_q8_0,
+                                        .decode_keys = decode_keys_q8_0,
+                                        .decode_values = decode_values_q8_0,
+                                        .encode = encode<q8_0>,
+                                        .decode = decode<q8_0>};
 template <Block B>
-constexpr FormatKernels weights = {matmul_blocks<B>, nullptr, nullptr, nullptr, plain_encode<B>, plain_decode<B>};
+constexpr FormatKernels weights = {.matmul = matmul_blocks<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
 
 constexpr Table vector_table(const char* name, bool (*runs_here)()) {
   return {
@@ -31,6 +38,7 @@ constexpr Table vector_table(const char* name, bool (*runs_here)()) {
       .scale = scale,
       .add_product = add_product,
       .absorb = absorb,
+      .absorb_rows = absorb_rows,
   };
 }
 

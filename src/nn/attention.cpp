@@ -15,8 +15,9 @@ namespace {
 constexpr std::size_t capacity = PageLayout::capacity;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-// A lone token's tile is shared by a task per so many pages. Fixed, so that results do not depend on the threads.
-constexpr std::size_t pages_per_task = 16;
+// The pages of a lone token are shared by a task for so many, counted once for each of its kv-heads. Fixed, so that
+// results do not depend on the threads.
+constexpr std::size_t pages_per_task = 48;
 
 // From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do).
 constexpr std::size_t block_queries = 12;
@@ -24,18 +25,19 @@ constexpr std::size_t block_queries = 12;
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
-/// The queries of a tile, scaled and prepared: [token][head][head_dim].
+/// The queries of a task, scaled and prepared: [kv_head][token][head][head_dim].
 struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
 
   Queries(View<const float> q, std::size_t token, std::size_t tokens, std::size_t first_head, std::size_t heads,
-          std::size_t head_dim, float scale, Format format) {
+          std::size_t kv_heads, std::size_t head_dim, float scale, Format format) {
     float* out = values;
-    for (std::size_t t = 0; t < tokens; ++t) {
-      const float* from = q[token + t].data() + first_head * head_dim;
-      for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
-    }
-    ops::prepare(format, values, tokens * heads, head_dim, head_dim);
+    for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head)
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const float* from = q[token + t].data() + (first_head + kv_head * heads) * head_dim;
+        for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
+      }
+    ops::prepare(format, values, kv_heads * tokens * heads, head_dim, head_dim);
   }
 };
 
@@ -91,44 +93,49 @@ void Attention::plan(const Pass& pass) {
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
   const std::size_t tile = max_queries / heads;
+  const auto share = [&](Task task, std::size_t pages) {
+    const std::size_t each = std::max(pages_per_task / task.kv_heads, std::size_t{1});
+    if (task.tokens > 1 || pages <= each) return tasks_.push_back(task);
+    for (std::size_t p = 0; p < pages; p += each) {
+      task.first_page = p;
+      task.end_page = std::min(p + each, pages);
+      task.partial = partials++;
+      tasks_.push_back(task);
+    }
+  };
   for (std::size_t s = 0; s < pass.segments.size(); ++s) {
     const Segment& segment = pass.segments[s];
     if (segment.cache == nullptr) continue;
     const auto lanes = segment.cache->lanes(pass.layer);
-    for (std::size_t kv_head = 0; kv_head < static_cast<std::size_t>(config_.n_kv_heads); ++kv_head) {
-      const Lane& lane = lanes[lanes.size() == 1 ? 0 : kv_head];
-      const std::size_t pages = lane.pages();
-      work_ += 2 * lane.rows() * segment.count * group * static_cast<std::size_t>(config_.head_dim);
-      for (std::size_t h = 0; h < group; h += heads) {
-        Task task{.segment = s,
-                  .kv_head = kv_head,
-                  .first_head = kv_head * group + h,
-                  .heads = std::min(heads, group - h),
-                  .token = segment.row,
-                  .tokens = 1,
-                  .first_page = 0,
-                  .end_page = pages,
-                  .partial = whole};
-        if (segment.count == 1 && pages > pages_per_task) {
-          for (std::size_t p = 0; p < pages; p += pages_per_task) {
-            task.first_page = p;
-            task.end_page = std::min(p + pages_per_task, pages);
-            task.partial = partials++;
-            tasks_.push_back(task);
-          }
-          continue;
-        }
-        for (std::size_t t = 0; t < segment.count; t += tile) {
-          task.token = segment.row + t;
-          task.tokens = std::min(tile, segment.count - t);
-          tasks_.push_back(task);
-        }
+    for (std::size_t l = 0; l < lanes.size(); ++l) {
+      const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
+      work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
+      for (std::size_t t = 0; t < segment.count; t += tile) {
+        const std::size_t tokens = std::min(tile, segment.count - t);
+        // Rows of several heads are read as they lie in a page, one after the other.
+        const std::size_t together =
+            heads == group && tokens * heads < block_queries ? max_queries / (tokens * heads) : 1;
+        for (std::size_t kv_head = 0; kv_head < kv_heads; kv_head += together)
+          for (std::size_t h = 0; h < group; h += heads)
+            share({.segment = s,
+                   .lane = l,
+                   .first_kv_head = kv_head,
+                   .kv_heads = std::min(together, kv_heads - kv_head),
+                   .first_head = (l * kv_heads + kv_head) * group + h,
+                   .heads = std::min(heads, group - h),
+                   .token = segment.row + t,
+                   .tokens = tokens,
+                   .first_page = 0,
+                   .end_page = pages,
+                   .partial = whole},
+                  pages);
       }
     }
   }
   // In powers of two, as the other lists grow: so that memory is seldom asked for as a context gets longer.
   partials_.resize(std::bit_ceil(std::max(partials, least_partials)),
-                   heads * (static_cast<std::size_t>(config_.head_dim) + 2));
+                   std::min(max_queries, static_cast<std::size_t>(config_.n_heads)) *
+                       (static_cast<std::size_t>(config_.head_dim) + 2));
 }
 
 /// What a task has found so far for its queries.
@@ -142,15 +149,19 @@ struct Attention::Sums {
     std::fill_n(maximum, max_queries, -infinity);
     std::fill_n(weight, max_queries, 0.0f);
   }
+
+  void shrink(std::size_t first, std::size_t queries, std::size_t dim, const float* factors) {
+    for (std::size_t i = 0; i < queries; ++i)
+      if (factors[i] != 1.0f) ops::scale(values + (first + i) * dim, factors[i], dim);
+  }
 };
 
 void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
-  const std::size_t queries = task.tokens * task.heads;
-  Sums sums(queries, dim);
-  queries < block_queries ? attend_by_rows(pass, task, q, sums) : attend_by_blocks(pass, task, q, sums);
+  Sums sums(task.queries(), dim);
+  task.tokens* task.heads < block_queries ? attend_by_rows(pass, task, q, sums) : attend_by_blocks(pass, task, q, sums);
 
-  for (std::size_t i = 0; i < queries; ++i) {
+  for (std::size_t i = 0; i < task.queries(); ++i) {
     const float* const values = sums.values + i * dim;
     if (task.partial != whole) {
       float* const partial = partials_[task.partial].data() + i * (dim + 2);
@@ -159,8 +170,7 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
       partial[dim + 1] = sums.weight[i];
       continue;
     }
-    const std::size_t token = task.token + i / task.heads;
-    const std::size_t head = task.first_head + i % task.heads;
+    const std::size_t token = task.row(i), head = task.head(i);
     float* const to = out[token].data() + head * dim;
     for (std::size_t j = 0; j < dim; ++j) to[j] = values[j] / sums.weight[i];
     maximum_[token][head] = sums.maximum[i];
@@ -171,56 +181,44 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
 /// For few queries, bound by memory: rows as they are stored, while the next page is on its way.
 void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
-  const std::size_t queries = task.tokens * task.heads;
-  const auto lanes = pass.segments[task.segment].cache->lanes(pass.layer);
-  const Lane& lane = lanes[lanes.size() == 1 ? 0 : task.kv_head];
-  const std::size_t head_in_lane = lanes.size() == 1 ? task.kv_head : 0;
+  const std::size_t queries = task.tokens * task.heads;  // of each kv-head
+  const Lane& lane = pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
   const Format format = lane.layout().shape().format;
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
-  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, dim, scale_, format);
+  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_, format);
   alignas(64) float scores[block_queries * capacity];  // [query][row]
+  float shrink[block_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
     const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
     if (seen == Sight::nothing) continue;
     const bool last = p + 1 == lane.pages();  // of the lane: the next task mostly goes on where this one ends
-    const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head_in_lane);
-    const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head_in_lane);
-    ops::dots(format, tile.values, queries, dim, page.k(head_in_lane), page.rows(), dim, scores, capacity, next_k);
-    if (seen == Sight::some)
-      for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
-      });
-    for (std::size_t i = 0; i < queries; ++i) {
-      float* const row = scores + i * capacity;
-      const float largest = std::max(sums.maximum[i], ops::max(row, page.rows()));
-      if (largest == -infinity) {
-        std::fill_n(row, page.rows(), 0.0f);
-        continue;
-      }
-      if (largest > sums.maximum[i]) {
-        const float shrink = std::exp(sums.maximum[i] - largest);
-        ops::scale(sums.values + i * dim, shrink, dim);
-        sums.weight[i] *= shrink;
-        sums.maximum[i] = largest;
-      }
-      sums.weight[i] += ops::exp_shifted(row, largest, page.rows());
+    for (std::size_t kv_head = 0; kv_head < task.kv_heads; ++kv_head) {
+      const std::size_t head = task.first_kv_head + kv_head, from = kv_head * queries;
+      const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head);
+      const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head);
+      ops::dots(format, tile.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores, capacity,
+                next_k);
+      if (seen == Sight::some)
+        for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+          for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
+        });
+      ops::absorb_rows(scores, page.rows(), queries, sums.maximum + from, sums.weight + from, shrink);
+      sums.shrink(from, queries, dim, shrink);
+      ops::accumulate(format, scores, queries, capacity, page.v(head), page.rows(), dim, sums.values + from * dim, dim,
+                      next_v);
     }
-    ops::accumulate(format, scores, queries, capacity, page.v(head_in_lane), page.rows(), dim, sums.values, dim,
-                    next_v);
   }
 }
 
 /// For many queries, bound by arithmetic: each page is decoded once, and queries lie side by side in lanes.
 void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
-  const std::size_t queries = task.tokens * task.heads;
+  const std::size_t queries = task.queries();         // of one kv-head
   const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
-  const auto lanes = pass.segments[task.segment].cache->lanes(pass.layer);
-  const Lane& lane = lanes[lanes.size() == 1 ? 0 : task.kv_head];
-  const std::size_t head_in_lane = lanes.size() == 1 ? task.kv_head : 0;
+  const Lane& lane = pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
   const Format format = lane.layout().shape().format;
   const Position first = pass.positions[task.token];
   const Position next = first + static_cast<Position>(task.tokens);
@@ -228,34 +226,30 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
 
   alignas(64) float across[max_head_dim * max_queries];  // [head_dim][query]
   alignas(64) float scores[capacity * max_queries];      // [row][query]
-  alignas(64) float decoded[capacity * max_head_dim];    // [row][head_dim]
+  alignas(64) float decoded[capacity * max_head_dim];
   alignas(64) float shrink[max_queries];
   std::fill_n(across, dim * columns, 0.0f);
   for (std::size_t i = 0; i < queries; ++i) {
-    const float* const from = q[task.token + i / task.heads].data() + (task.first_head + i % task.heads) * dim;
+    const float* const from = q[task.row(i)].data() + task.head(i) * dim;
     for (std::size_t d = 0; d < dim; ++d) across[d * columns + i] = from[d] * scale_;
   }
-  const auto floats = [&](const std::byte* rows, std::size_t count) {
-    if (format == Format::f32) return reinterpret_cast<const float*>(rows);
-    ops::decode(format, rows, count * dim, decoded);
-    return static_cast<const float*>(decoded);
-  };
-
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
     const std::size_t rows = page.rows();
     const Sight seen = alone ? Sight::all : sight(page, first, next);
     if (seen == Sight::nothing) continue;
     std::fill_n(scores, rows * columns, 0.0f);
-    ops::add_product(floats(page.k(head_in_lane), rows), dim, 1, across, columns, rows, dim, columns, scores, columns);
+    const ops::Strided keys = ops::decode_keys(format, page.k(task.first_kv_head), rows, dim, decoded);
+    ops::add_product(keys.data, keys.row_stride, keys.column_stride, across, columns, rows, dim, columns, scores,
+                     columns);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
         std::fill(scores + row * columns + begin * task.heads, scores + row * columns + end * task.heads, -infinity);
       });
     ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
-    for (std::size_t i = 0; i < queries; ++i)
-      if (shrink[i] != 1.0f) ops::scale(sums.values + i * dim, shrink[i], dim);
-    ops::add_product(scores, 1, columns, floats(page.v(head_in_lane), rows), dim, queries, rows, dim, sums.values, dim);
+    sums.shrink(0, queries, dim, shrink);
+    const float* const values = ops::decode_values(format, page.v(task.first_kv_head), rows, dim, decoded);
+    ops::add_product(scores, 1, columns, values, dim, queries, rows, dim, sums.values, dim);
   }
 }
 
@@ -268,11 +262,12 @@ void Attention::merge(const Pass&, View<float> out) {
       while (end < tasks_.size() && tasks_[end].partial != whole && tasks_[end].token == task.token &&
              tasks_[end].first_head == task.first_head)
         ++end;
-    for (std::size_t i = 0; task.partial != whole && i < task.heads; ++i) {
+    for (std::size_t i = 0; task.partial != whole && i < task.queries(); ++i) {
       const auto partial = [&](std::size_t t) { return partials_[tasks_[t].partial].data() + i * (dim + 2); };
       float largest = -infinity;
       for (std::size_t t = begin; t < end; ++t) largest = std::max(largest, partial(t)[dim]);
-      float* const to = out[task.token].data() + (task.first_head + i) * dim;
+      const std::size_t head = task.head(i);
+      float* const to = out[task.token].data() + head * dim;
       std::fill_n(to, dim, 0.0f);
       float weight = 0;
       for (std::size_t t = begin; t < end; ++t) {
@@ -281,8 +276,8 @@ void Attention::merge(const Pass&, View<float> out) {
         for (std::size_t j = 0; j < dim; ++j) to[j] += factor * partial(t)[j];
       }
       ops::scale(to, 1.0f / weight, dim);
-      maximum_[task.token][task.first_head + i] = largest;
-      sum_[task.token][task.first_head + i] = weight;
+      maximum_[task.token][head] = largest;
+      sum_[task.token][head] = weight;
     }
     begin = end;
   }
@@ -334,7 +329,7 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
       const std::size_t query_head = lane_index * shape.heads * group + head;
-      const Queries queries(q, token, tokens, query_head, count, dim, scale_, shape.format);
+      const Queries queries(q, token, tokens, query_head, count, 1, dim, scale_, shape.format);
       ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
                 capacity);
       for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {

@@ -11,7 +11,6 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       Lane& lane = lanes[l];
       const auto& shape = lane.layout().shape();
-      const std::size_t head_bytes = lane.layout().head_bytes();
       for (std::size_t t = segment.row; t < segment.row + segment.count; ++t) {
         const Position position = pass.positions[t];
         const std::size_t row = lane.append(position, window > 0 ? position + window : never);
@@ -19,8 +18,8 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
         const std::size_t i = row % PageLayout::capacity;
         for (std::size_t h = 0; h < shape.heads; ++h) {
           const std::size_t from = (l * shape.heads + h) * dim;
-          ops::encode(shape.format, ws.k[t].data() + from, dim, page.k(h) + i * head_bytes);
-          ops::encode(shape.format, ws.v[t].data() + from, dim, page.v(h) + i * head_bytes);
+          store_row(shape.format, Side::keys, ws.k[t].data() + from, dim, page.k(h), i);
+          store_row(shape.format, Side::values, ws.v[t].data() + from, dim, page.v(h), i);
         }
         if (shape.gate_dim > 0) std::ranges::copy(ws.gate.key(t), page.gate() + i * shape.gate_dim);
       }

@@ -70,17 +70,52 @@ TEST_P(AttentionKernels, AbsorbIsATurnOfASoftmax) {
   }
 }
 
-/// A page of q8_0 rows with queries and weights, as a trial wants them.
-struct Page {
-  std::size_t n_queries, n_rows, dim, stride;
+TEST_P(AttentionKernels, AbsorbRowsIsThatWithScoresSideBySide) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (int trial = 0; trial < 200; ++trial) {
+    const std::size_t rows = random_.below(tile_rows + 1), queries = random_.below(12);
+    auto scores = random_.floats(queries * tile_rows + 1, trial % 5 == 0 ? 60.0f : 2.0f);
+    for (std::size_t q = 0; q < queries; ++q)
+      for (std::size_t j = 0; j < rows; ++j)
+        if (random_.below(4) == 0 || q % 7 == 3) scores[q * tile_rows + j] = -infinity;
+    auto maximum = random_.floats(queries + 1), weight = random_.floats(queries + 1);
+    for (std::size_t q = 0; q < queries; ++q) {
+      weight[q] = std::fabs(weight[q]) + 1;
+      if (q % 3 == 0) maximum[q] = -infinity, weight[q] = 0;  // nothing seen yet
+    }
+    std::vector<float> shrink(queries + 1, -7), across(queries * rows);
+    for (std::size_t q = 0; q < queries; ++q)
+      for (std::size_t j = 0; j < rows; ++j) across[j * queries + q] = scores[q * tile_rows + j];
+    auto maximum_across = maximum, weight_across = weight, shrink_across = shrink;
+    const float after = scores.back();
+
+    table().absorb_rows(scores.data(), rows, queries, maximum.data(), weight.data(), shrink.data());
+    plain().absorb(across.data(), queries, rows, queries, maximum_across.data(), weight_across.data(),
+                   shrink_across.data());
+    ASSERT_EQ(maximum, maximum_across);
+    ASSERT_EQ(scores.back(), after);
+    for (std::size_t q = 0; q <= queries; ++q) {
+      ASSERT_NEAR(shrink[q], shrink_across[q], 1e-6f * std::fabs(shrink_across[q]) + 1e-30f);
+      ASSERT_NEAR(weight[q], weight_across[q], 4e-6f * std::fabs(weight_across[q]));
+    }
+    for (std::size_t q = 0; q < queries; ++q)
+      for (std::size_t j = 0; j < tile_rows; ++j) {
+        const float expected = j < rows ? across[j * queries + q] : 0.0f;
+        ASSERT_NEAR(scores[q * tile_rows + j], expected, 1e-6f * expected + 1e-30f) << rows << " rows";
+      }
+  }
+}
+
+/// Rows of q8_0 with queries and weights, as a trial wants them.
+struct Rows {
+  std::size_t n_queries, n_rows, dim;
   std::vector<q8_0> blocks;             // [row][dim / 32]
   std::vector<float> queries, weights;  // [query][dim], [query][row]
 
-  Page(Random& random, int kind, std::size_t queries_, std::size_t rows, std::size_t dim_)
+  Rows(Random& random, int kind, std::size_t queries_, std::size_t rows, std::size_t dim_)
       : n_queries(queries_),
         n_rows(rows),
         dim(dim_),
-        stride(row_bytes(Format::q8_0, dim)),
         blocks(rows * dim / 32),
         queries(random.floats(n_queries * dim)),
         weights(random.floats(n_queries * rows)) {
@@ -105,38 +140,57 @@ struct Page {
   double value(std::size_t row, std::size_t i) const {
     return static_cast<double>(to_float(block(row, i).scale)) * block(row, i).quants[i % 32];
   }
-  const std::byte* rows() const { return reinterpret_cast<const std::byte*>(blocks.data()); }
+
+  /// Rows [first, first + count) as a tile; where it has no rows, it holds what is no number.
+  Bytes tile(Side side, std::size_t first, std::size_t count) const {
+    std::vector<q8_0_square> squares(dim / 32);
+    std::memset(static_cast<void*>(squares.data()), 0xff, squares.size() * sizeof(q8_0_square));
+    for (std::size_t r = 0; r < count; ++r)
+      for (std::size_t i = 0; i < dim; ++i) {
+        q8_0_square& square = squares[i / 32];
+        const std::size_t c = i % 32;
+        square.scales[r] = block(first + r, i).scale;
+        (side == Side::keys ? square.quants[c / 4][r][c % 4] : square.quants[r / 4][c][r % 4]) =
+            static_cast<std::uint8_t>(block(first + r, i).quants[c] + 128);
+      }
+    Bytes bytes(tile_bytes(Format::q8_0, dim));
+    std::memcpy(bytes.data(), squares.data(), bytes.size());
+    return bytes;
+  }
+  Bytes tile(Side side) const { return tile(side, 0, n_rows); }
 };
 
-constexpr double half_step = 0.501 / 32767;  // of the largest in a block
+constexpr double half_step = 0.501 / (127 * 256);  // of the largest in a block
 
 template <class Function>
-void for_each_page(Random& random, Function f) {
+void for_some_rows(Random& random, Function f) {
   for (int kind = 0; kind < 6; ++kind)
     for (const std::size_t dim : {32u, 64u, 96u, 128u, 160u})
-      for (std::size_t n_queries = 1; n_queries < 12; ++n_queries)
-        for (std::size_t n_rows = 1 + random.below(4); n_rows <= 32; n_rows += 1 + random.below(14))
-          f(Page(random, kind, n_queries, n_rows, dim));
-  f(Page(random, 1, 2, 200, 64));  // more rows than a page has
+      for (std::size_t n_queries = 1; n_queries < 12; ++n_queries) {
+        for (std::size_t n_rows = 1 + random.below(4); n_rows < tile_rows; n_rows += 1 + random.below(14))
+          f(Rows(random, kind, n_queries, n_rows, dim));
+        f(Rows(random, kind, n_queries, tile_rows, dim));
+      }
 }
 
 TEST_P(AttentionKernels, DotsWithBytesAreOfQueriesInSixteenBits) {
-  for_each_page(random_, [&](const Page& page) {
+  for_some_rows(random_, [&](const Rows& rows) {
     const FormatKernels& q8 = kernels(Format::q8_0);
-    auto queries = page.queries;
-    if (q8.prepare != nullptr) q8.prepare(queries.data(), page.n_queries, page.dim, page.dim);
-    const std::size_t score_stride = page.n_rows + 3;
-    std::vector<float> scores(page.n_queries * score_stride, -7);
-    q8.dots(queries.data(), page.n_queries, page.dim, page.rows(), page.n_rows, page.dim, scores.data(), score_stride,
-            page.rows());
-    for (std::size_t q = 0; q < page.n_queries; ++q) {
-      const float* const query = &page.queries[q * page.dim];
-      for (std::size_t j = 0; j < page.n_rows; ++j) {
+    const Bytes tile = rows.tile(Side::keys);
+    auto queries = rows.queries;
+    if (q8.prepare != nullptr) q8.prepare(queries.data(), rows.n_queries, rows.dim, rows.dim);
+    const std::size_t score_stride = rows.n_rows + 3;
+    std::vector<float> scores(rows.n_queries * score_stride, -7);
+    q8.dots(queries.data(), rows.n_queries, rows.dim, tile.data(), rows.n_rows, rows.dim, scores.data(), score_stride,
+            tile.data());
+    for (std::size_t q = 0; q < rows.n_queries; ++q) {
+      const float* const query = &rows.queries[q * rows.dim];
+      for (std::size_t j = 0; j < rows.n_rows; ++j) {
         double sum = 0, magnitude = 0, rounding = 0;
-        for (std::size_t b = 0; b < page.dim; b += 32) {
+        for (std::size_t b = 0; b < rows.dim; b += 32) {
           double largest = 0, values = 0;
           for (std::size_t i = b; i < b + 32; ++i) {
-            const double value = page.value(j, i);
+            const double value = rows.value(j, i);
             sum += query[i] * value;
             magnitude += std::fabs(query[i] * value);
             largest = std::fmax(largest, std::fabs(static_cast<double>(query[i])));
@@ -144,62 +198,79 @@ TEST_P(AttentionKernels, DotsWithBytesAreOfQueriesInSixteenBits) {
           }
           rounding += half_step * largest * values;
         }
-        ASSERT_NEAR(scores[q * score_stride + j], sum, rounding + bound(magnitude, page.dim)) << "dim " << page.dim;
-        float alone = 0;
-        q8.dots(&queries[q * page.dim], 1, page.dim, page.rows() + j * page.stride, 1, page.dim, &alone, 1, nullptr);
-        ASSERT_EQ(scores[q * score_stride + j], alone) << "dim " << page.dim;
+        ASSERT_NEAR(scores[q * score_stride + j], sum, rounding + bound(magnitude, rows.dim)) << "dim " << rows.dim;
       }
-      for (std::size_t j = page.n_rows; j < score_stride; ++j) ASSERT_EQ(scores[q * score_stride + j], -7);
+      const std::size_t j = random_.below(rows.n_rows);
+      float alone = 0;
+      q8.dots(&queries[q * rows.dim], 1, rows.dim, rows.tile(Side::keys, j, 1).data(), 1, rows.dim, &alone, 1, nullptr);
+      ASSERT_EQ(scores[q * score_stride + j], alone) << "dim " << rows.dim;
+      for (std::size_t i = rows.n_rows; i < score_stride; ++i) ASSERT_EQ(scores[q * score_stride + i], -7);
     }
   });
 }
 
 TEST_P(AttentionKernels, BytesAreWeighedInSixteenBits) {
-  for_each_page(random_, [&](const Page& page) {
-    const std::size_t out_stride = page.dim + 3;
-    const auto start = random_.floats(page.n_queries * out_stride, 1e-3f);
+  for_some_rows(random_, [&](const Rows& rows) {
+    const Bytes tile = rows.tile(Side::values);
+    const std::size_t out_stride = rows.dim + 3;
+    const auto start = random_.floats(rows.n_queries * out_stride, 1e-3f);
     auto out = start;
     const auto add = [&](std::size_t q, std::size_t n_queries, std::vector<float>& to) {
       kernels(Format::q8_0)
-          .accumulate(&page.weights[q * page.n_rows], n_queries, page.n_rows, page.rows(), page.n_rows, page.dim,
-                      to.data() + q * out_stride, out_stride, page.rows());
+          .accumulate(&rows.weights[q * rows.n_rows], n_queries, rows.n_rows, tile.data(), rows.n_rows, rows.dim,
+                      to.data() + q * out_stride, out_stride, tile.data());
     };
-    add(0, page.n_queries, out);
+    add(0, rows.n_queries, out);
     auto alone = start;
-    for (std::size_t q = 0; q < page.n_queries; ++q) add(q, 1, alone);
+    for (std::size_t q = 0; q < rows.n_queries; ++q) add(q, 1, alone);
     ASSERT_EQ(out, alone);
-    for (std::size_t q = 0; q < page.n_queries; ++q) {
-      const float* const weights = &page.weights[q * page.n_rows];
-      for (std::size_t i = 0; i < page.dim; ++i) {
+    for (std::size_t q = 0; q < rows.n_queries; ++q) {
+      const float* const weights = &rows.weights[q * rows.n_rows];
+      for (std::size_t i = 0; i < rows.dim; ++i) {
         double sum = static_cast<double>(start[q * out_stride + i]), magnitude = std::fabs(sum);
         double largest = 0, quants = 0;
-        for (std::size_t j = 0; j < page.n_rows; ++j) {
-          sum += weights[j] * page.value(j, i);
-          magnitude += std::fabs(weights[j] * page.value(j, i));
-          largest = std::fmax(largest, std::fabs(static_cast<double>(weights[j] * to_float(page.block(j, i).scale))));
-          quants += std::abs(page.block(j, i).quants[i % 32]);
+        for (std::size_t j = 0; j < rows.n_rows; ++j) {
+          sum += weights[j] * rows.value(j, i);
+          magnitude += std::fabs(weights[j] * rows.value(j, i));
+          largest = std::fmax(largest, std::fabs(static_cast<double>(weights[j] * to_float(rows.block(j, i).scale))));
+          quants += std::abs(rows.block(j, i).quants[i % 32]);
         }
         ASSERT_NEAR(out[q * out_stride + i], sum,
-                    (half_step * largest + 1e-30) * quants + bound(magnitude, page.n_rows))
-            << "dim " << page.dim;
+                    (half_step * largest + 1e-30) * quants + bound(magnitude, rows.n_rows))
+            << "dim " << rows.dim;
       }
-      for (std::size_t i = page.dim; i < out_stride; ++i) ASSERT_EQ(out[q * out_stride + i], start[q * out_stride + i]);
+      for (std::size_t i = rows.dim; i < out_stride; ++i) ASSERT_EQ(out[q * out_stride + i], start[q * out_stride + i]);
     }
+  });
+}
+
+TEST_P(AttentionKernels, TilesOfBytesDecodeExactly) {
+  for_some_rows(random_, [&](const Rows& rows) {
+    std::vector<float> keys(rows.dim * tile_rows), values(rows.n_rows * rows.dim + 1, -7);
+    kernels(Format::q8_0).decode_keys(rows.tile(Side::keys).data(), rows.n_rows, rows.dim, keys.data());
+    kernels(Format::q8_0).decode_values(rows.tile(Side::values).data(), rows.n_rows, rows.dim, values.data());
+    for (std::size_t j = 0; j < rows.n_rows; ++j)
+      for (std::size_t i = 0; i < rows.dim; ++i) {
+        ASSERT_EQ(keys[i * tile_rows + j], rows.value(j, i));
+        ASSERT_EQ(values[j * rows.dim + i], rows.value(j, i));
+      }
+    ASSERT_EQ(values.back(), -7);
   });
 }
 
 /// No claim but that nothing is written beside its place.
 TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
-  const Page page(random_, 0, 3, 7, 64);
+  const Rows rows(random_, 0, 3, 7, 64);
+  const Bytes keys = rows.tile(Side::keys), values = rows.tile(Side::values);
   for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                               std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max()}) {
-    auto queries = page.queries, weights = page.weights;
+    auto queries = rows.queries, weights = rows.weights;
     queries[70] = weights[9] = strange;
     const FormatKernels& q8 = kernels(Format::q8_0);
     if (q8.prepare != nullptr) q8.prepare(queries.data(), 3, 64, 64);
     std::vector<float> scores(3 * 7 + 1, -7), out(3 * 64 + 1, -7);
-    q8.dots(queries.data(), 3, 64, page.rows(), 7, 64, scores.data(), 7, nullptr);
-    q8.accumulate(weights.data(), 3, 7, page.rows(), 7, 64, out.data(), 64, nullptr);
+    q8.dots(queries.data(), 3, 64, keys.data(), 7, 64, scores.data(), 7, nullptr);
+    q8.accumulate(weights.data(), 3, 7, values.data(), 7, 64, out.data(), 64, nullptr);
     ASSERT_EQ(scores.back(), -7);
     ASSERT_EQ(out.back(), -7);
   }

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "pith/error.hpp"
+#include "pith/tensor/tile.hpp"
 
 namespace pith {
 namespace {
@@ -54,10 +56,13 @@ TEST(Ops, FormatsAreDispatched) {
     float query[n];
     std::copy_n(values, n, query);
     ops::prepare(format, query, 1, n, n);
-    ops::dots(format, query, 1, n, row, 1, n, &score, 1);
+    std::vector<std::byte> keys(tile_bytes(format, n)), rows(tile_bytes(format, n));
+    store_row(format, Side::keys, values, n, keys.data(), 0);
+    store_row(format, Side::values, values, n, rows.data(), 0);
+    ops::dots(format, query, 1, n, keys.data(), 1, n, &score, 1);
     EXPECT_NEAR(score, self, 1e-4f * static_cast<float>(n));
     const float weight = 2;
-    ops::accumulate(format, &weight, 1, 1, row, 1, n, sums, n);
+    ops::accumulate(format, &weight, 1, 1, rows.data(), 1, n, sums, n);
     EXPECT_NEAR(sums[5], 2 * back[5], 1e-4f);
   }
 }

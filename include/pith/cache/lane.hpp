@@ -20,7 +20,7 @@ class Page {
       : layout_(&layout), memory_(memory), rows_(rows), earliest_until_(&earliest_until) {}
 
   std::size_t rows() const { return rows_; }
-  std::byte* k(std::size_t head) const { return layout_->k(memory_, head); }  // [rows][head_dim]
+  std::byte* k(std::size_t head) const { return layout_->k(memory_, head); }  // a tile
   std::byte* v(std::size_t head) const { return layout_->v(memory_, head); }
   float* gate() const { return layout_->gate(memory_); }  // [rows][gate_dim]
   std::span<Position> born() const { return {layout_->born(memory_), rows_}; }

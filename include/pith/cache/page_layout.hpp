@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "pith/tensor/format.hpp"
+#include "pith/tensor/tile.hpp"
 
 namespace pith {
 
@@ -40,11 +40,12 @@ class EvidenceSet {
 };
 
 /// A page holds up to `capacity` rows as columns:
-///   k [heads][capacity][head_dim], v likewise, in the cache's format; gate keys [capacity][gate_dim] f32;
+///   for each head a tile of keys and one of values, all in one run, as attention reads them;
+///   gate keys [capacity][gate_dim] f32;
 ///   born, until [capacity] int32; one f32 [capacity] per kind of evidence.
 class PageLayout {
  public:
-  static constexpr std::size_t capacity = 32;  // rows
+  static constexpr std::size_t capacity = tile_rows;
 
   struct Shape {
     Format format = Format::f32;
@@ -54,10 +55,8 @@ class PageLayout {
     EvidenceSet evidence = {};
   };
 
-  explicit PageLayout(const Shape& shape) : shape_(shape), head_bytes_(row_bytes(shape.format, shape.head_dim)) {
-    const std::size_t kv = shape.heads * capacity * head_bytes_;
-    v_ = align(kv);
-    gate_ = v_ + align(kv);
+  explicit PageLayout(const Shape& shape) : shape_(shape), tile_bytes_(tile_bytes(shape.format, shape.head_dim)) {
+    gate_ = align(2 * shape.heads * tile_bytes_);
     born_ = gate_ + align(capacity * shape.gate_dim * sizeof(float));
     until_ = born_ + capacity * sizeof(Position);
     std::size_t end = until_ + capacity * sizeof(Position);
@@ -70,10 +69,9 @@ class PageLayout {
 
   const Shape& shape() const { return shape_; }
   std::size_t bytes() const { return bytes_; }
-  std::size_t head_bytes() const { return head_bytes_; }  // of one row's key (or value) of one head
 
-  std::byte* k(std::byte* page, std::size_t head) const { return page + head * capacity * head_bytes_; }
-  std::byte* v(std::byte* page, std::size_t head) const { return page + v_ + head * capacity * head_bytes_; }
+  std::byte* k(std::byte* page, std::size_t head) const { return page + 2 * head * tile_bytes_; }
+  std::byte* v(std::byte* page, std::size_t head) const { return k(page, head) + tile_bytes_; }
   float* gate(std::byte* page) const { return reinterpret_cast<float*>(page + gate_); }
   Position* born(std::byte* page) const { return reinterpret_cast<Position*>(page + born_); }
   Position* until(std::byte* page) const { return reinterpret_cast<Position*>(page + until_); }
@@ -85,8 +83,8 @@ class PageLayout {
   static constexpr std::size_t align(std::size_t n) { return (n + 63) / 64 * 64; }
 
   Shape shape_;
-  std::size_t head_bytes_;
-  std::size_t v_, gate_, born_, until_, bytes_;  // byte offsets, and the total
+  std::size_t tile_bytes_;
+  std::size_t gate_, born_, until_, bytes_;  // byte offsets, and the total
   std::array<std::size_t, evidence_count> evidence_{};
 };
 

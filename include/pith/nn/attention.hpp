@@ -28,10 +28,15 @@ class Attention {
   void operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads);
 
  private:
-  // A tile of queries of one kv-head against some pages of its lane.
+  // Queries of neighbouring kv-heads of a lane against some of its pages: [kv_head][token][head].
   struct Task {
-    std::size_t segment, kv_head, first_head, heads;
-    std::size_t token, tokens;  // rows of the pass
+    std::size_t segment, lane;
+    std::size_t first_kv_head, kv_heads;  // of the lane
+    std::size_t first_head, heads;        // of the queries: the first of all, and how many a kv-head has
+    std::size_t token, tokens;            // rows of the pass
+    std::size_t queries() const { return kv_heads * tokens * heads; }
+    std::size_t head(std::size_t query) const { return first_head + query / (tokens * heads) * heads + query % heads; }
+    std::size_t row(std::size_t query) const { return token + query / heads % tokens; }
     std::size_t first_page, end_page;
     std::size_t partial;  // of a tile that several tasks share: its index; else `whole`
   };

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "pith/tensor/format.hpp"
+#include "pith/tensor/tile.hpp"
 
 namespace pith {
 
@@ -55,21 +55,32 @@ void scale(float* x, float factor, std::size_t n);
 void encode(Format format, const float* values, std::size_t n, std::byte* row);
 void decode(Format format, const std::byte* row, std::size_t n, float* values);
 
-/// Makes queries ready for dots() with rows of a format, in place: what is no longer floats (q8_0) only dots() can
+/// Makes queries ready for dots() with keys of a format, in place: what is no longer floats (q8_0) only dots() can
 /// read.
 void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
 
-/// scores[q * score_stride + j] = queries[q] . rows[j]: each stored row is loaded once for a few queries.
-/// queries: [n_queries] rows of `dim` prepared numbers, query_stride apart; rows: [n_rows] of row_bytes(format, dim);
-/// next: as many bytes that will be read soon, asked of memory meanwhile, or null.
-void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* rows,
+/// scores[q * score_stride + j] = queries[q] . keys[j]: each stored row is loaded once for a few queries.
+/// queries: [n_queries] rows of `dim` prepared numbers, query_stride apart; keys: a tile, of which the first n_rows are
+/// meant; next: the tile that will be read next, asked of memory meanwhile, or null.
+void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
           const std::byte* next = nullptr);
 
-/// out[q][i] += sum_j weights[q][j] * rows[j][i]: each stored row is loaded once for a few queries; next as for dots.
+/// out[q][i] += sum_j weights[q][j] * values[j][i], of a tile and with `next` as in dots.
 void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
-                const std::byte* rows, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next = nullptr);
+
+/// Numbers [row][column] of a matrix: at data[row * row_stride + column * column_stride].
+struct Strided {
+  const float* data;
+  std::size_t row_stride, column_stride;
+};
+
+/// The first n_rows of a tile as floats, in `room` for tile_rows * dim numbers where they are not floats already.
+Strided decode_keys(Format format, const std::byte* keys, std::size_t n_rows, std::size_t dim, float* room);
+/// The same of values, whose rows come as [n_rows][dim].
+const float* decode_values(Format format, const std::byte* values, std::size_t n_rows, std::size_t dim, float* room);
 
 /// c[i * c_stride + j] += sum_k a[i * a_row + k * a_col] * b[k * b_stride + j] for i < rows, k < depth, j < cols.
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
@@ -82,6 +93,10 @@ void add_product(const float* a, std::size_t a_row, std::size_t a_col, const flo
 /// Scores of -infinity become 0.
 void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
             float* shrink);
+
+/// The same where a query's scores lie side by side, those of row j at scores[q * tile_rows + j]; j from `rows` on
+/// become 0.
+void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink);
 
 }  // namespace ops
 }  // namespace pith

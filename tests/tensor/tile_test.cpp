@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// Rows stored in a tile and copied between tiles are those that come out of it, in every format and in any order.
+#include "pith/tensor/tile.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "pith/tensor/ops.hpp"
+
+namespace pith {
+namespace {
+
+constexpr std::size_t dim = 96;
+using Row = std::vector<float>;
+
+class Tiles : public testing::TestWithParam<std::tuple<Format, Side>> {
+ protected:
+  Format format() const { return std::get<0>(GetParam()); }
+  Side side() const { return std::get<1>(GetParam()); }
+
+  std::vector<std::byte> empty() const { return std::vector<std::byte>(tile_bytes(format(), dim)); }
+
+  Row random_row() {
+    Row row(dim);
+    for (float& number : row) number = normal_(engine_);
+    return row;
+  }
+
+  /// What the format makes of a row.
+  Row rounded(const Row& row) const {
+    std::vector<std::byte> bytes(row_bytes(format(), dim));
+    ops::encode(format(), row.data(), dim, bytes.data());
+    Row back(dim);
+    ops::decode(format(), bytes.data(), dim, back.data());
+    return back;
+  }
+
+  Row row_of(const std::vector<std::byte>& tile, std::size_t row) const {
+    Row room(tile_rows * dim), numbers(dim);
+    const ops::Strided all =
+        side() == Side::keys
+            ? ops::decode_keys(format(), tile.data(), tile_rows, dim, room.data())
+            : ops::Strided{ops::decode_values(format(), tile.data(), tile_rows, dim, room.data()), dim, 1};
+    for (std::size_t i = 0; i < dim; ++i) numbers[i] = all.data[row * all.row_stride + i * all.column_stride];
+    return numbers;
+  }
+
+  std::mt19937 engine_{11};
+  std::normal_distribution<float> normal_;
+};
+
+TEST_P(Tiles, RowsComeBackAsTheirFormatRoundsThem) {
+  auto tile = empty();
+  std::vector<Row> rows;
+  for (std::size_t r = 0; r < tile_rows; ++r) {
+    rows.push_back(random_row());
+    store_row(format(), side(), rows[r].data(), dim, tile.data(), r);
+  }
+  rows[5] = random_row();
+  store_row(format(), side(), rows[5].data(), dim, tile.data(), 5);
+  for (std::size_t r = 0; r < tile_rows; ++r) EXPECT_EQ(row_of(tile, r), rounded(rows[r])) << r;
+}
+
+TEST_P(Tiles, CopiesAreTheSameBytesWhereverTheyLie) {
+  auto from = empty(), to = empty();
+  std::vector<Row> rows;
+  for (std::size_t r = 0; r < tile_rows; ++r) {
+    rows.push_back(random_row());
+    store_row(format(), side(), rows[r].data(), dim, from.data(), r);
+  }
+  for (std::size_t r = 0; r < tile_rows; ++r)
+    copy_row(format(), side(), dim, to.data(), r, from.data(), tile_rows - 1 - r);
+  for (std::size_t r = 0; r < tile_rows; ++r) EXPECT_EQ(row_of(to, r), rounded(rows[tile_rows - 1 - r])) << r;
+  copy_row(format(), side(), dim, to.data(), 0, to.data(), 9);  // within a tile, as erasing does
+  EXPECT_EQ(row_of(to, 0), rounded(rows[tile_rows - 1 - 9]));
+  EXPECT_EQ(row_of(to, 1), rounded(rows[tile_rows - 2]));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Tiles,
+                         testing::Combine(testing::Values(Format::f32, Format::f16, Format::bf16, Format::q8_0),
+                                          testing::Values(Side::keys, Side::values)),
+                         [](const auto& trial) {
+                           return std::string(name(std::get<0>(trial.param))) +
+                                  (std::get<1>(trial.param) == Side::keys ? "_keys" : "_values");
+                         });
+
+}  // namespace
+}  // namespace pith
