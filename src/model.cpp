@@ -134,8 +134,7 @@ void for_each_parameter(const Weights& w, F&& f) {
   norm(w.final_norm);
   for (const LayerWeights& layer : w.layers) {
     for (const NormWeights* n : {&layer.attention_norm, &layer.q_norm, &layer.k_norm, &layer.mlp_norm}) norm(*n);
-    for (const Linear* l : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down})
-      linear(*l);
+    for (const Linear* l : layer.linears()) linear(*l);
     if (layer.drop_gate.wq) {
       matrix(layer.drop_gate.wq);
       matrix(layer.drop_gate.wk);

@@ -99,8 +99,7 @@ Model in_format(const Model& model, Format wanted) {
   w.embedding = encoded(w.embedding);
   w.head = model.config().tied_head ? w.embedding : encoded(w.head);
   for (LayerWeights& layer : w.layers)
-    for (Linear* linear : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down})
-      linear->weight = encoded(linear->weight);
+    for (Linear* linear : layer.linears()) linear->weight = encoded(linear->weight);
   return Model::create(model.config(), std::move(w));
 }
 

@@ -18,7 +18,7 @@ struct Silu {
   static void apply_and_multiply(float* x, const float* up, std::size_t n) { ops::silu_multiply(x, up, n); }
 };
 
-constexpr std::size_t activation_cost = 16;  // as many multiply-adds as one takes
+inline constexpr std::size_t activation_cost = 16;  // as many multiply-adds as one takes
 
 struct MlpScratch {
   Activations hidden;  // [tokens, d_ff]

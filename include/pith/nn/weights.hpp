@@ -2,6 +2,7 @@
 // A model's parameters, as plain structs of matrices and vectors. A projection is [out_features, in_features].
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "pith/tensor/matrix.hpp"
@@ -35,6 +36,9 @@ struct LayerWeights {
   Linear gate;                 // [d_ff, d_model], gated MLPs only
   Linear up;                   // [d_ff, d_model]
   Linear down;                 // [d_model, d_ff]
+
+  std::array<Linear*, 7> linears() { return {&wq, &wk, &wv, &wo, &gate, &up, &down}; }
+  std::array<const Linear*, 7> linears() const { return {&wq, &wk, &wv, &wo, &gate, &up, &down}; }
 };
 
 struct Weights {

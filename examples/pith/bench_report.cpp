@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+#include "bench_report.hpp"
+
+#include <sys/resource.h>
+
+#include <cmath>
+#include <iomanip>
+#include <iostream>
+
+#include "tool.hpp"
+
+namespace pith::tool {
+namespace {
+
+/// Bytes of the parameters that every token reads: all but the rows of the tables that are looked up.
+double bytes_read(const Model& model, bool with_gate) {
+  const Weights& w = model.weights();
+  double bytes = static_cast<double>(w.head.bytes());
+  for (const LayerWeights& layer : w.layers) {
+    for (const Linear* linear : layer.linears()) bytes += static_cast<double>(linear->weight.bytes());
+    if (with_gate) bytes += static_cast<double>(layer.drop_gate.wq.bytes() + layer.drop_gate.wk.bytes());
+  }
+  return bytes;
+}
+
+/// Multiply-adds of a token with the weights of all blocks.
+double multiply_adds(const Model& model) {
+  double products = 0;
+  for (const LayerWeights& layer : model.weights().layers)
+    for (const Linear* linear : layer.linears())
+      products += static_cast<double>(linear->weight.rows()) * static_cast<double>(linear->weight.cols());
+  return products;
+}
+
+/// Bytes of one row of one layer: its keys and values, and the gate's key.
+double row_bytes(const Config& config, Format kv, bool with_gate) {
+  const double keys_and_values =
+      2.0 * config.n_kv_heads * static_cast<double>(pith::row_bytes(kv, static_cast<std::size_t>(config.head_dim)));
+  return keys_and_values + (with_gate && config.gate ? 4.0 * config.gate->dim : 0.0);
+}
+
+std::uint64_t rss_peak() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+class Report {
+ public:
+  Report(const Model& model, const BenchOptions& options, const Yardsticks& machine)
+      : model_(model), options_(options), machine_(machine) {}
+
+  nlohmann::ordered_json rows(const std::vector<std::unique_ptr<Stand>>& stands) const {
+    auto rows = nlohmann::ordered_json::array();
+    for (const auto& stand : stands)
+      if (!stand->prefill.empty()) rows.push_back(prefill(*stand));
+    for (const auto& stand : stands)
+      if (!stand->decode.empty()) rows.push_back(decode(*stand));
+    return rows;
+  }
+
+ private:
+  double layers() const { return model_.config().n_layers; }
+
+  nlohmann::ordered_json speed(const Samples& seconds, double tokens) const {
+    return {{"tokens_per_s", tokens / seconds.median()},        {"tokens_per_s_min", tokens / seconds.max()},
+            {"tokens_per_s_max", tokens / seconds.min()},       {"ms_per_token", 1e3 * seconds.median() / tokens},
+            {"ms_per_token_min", 1e3 * seconds.min() / tokens}, {"ms_per_token_max", 1e3 * seconds.max() / tokens}};
+  }
+
+  nlohmann::ordered_json prefill(const Stand& stand) const {
+    const CacheStats& stats = stand.bench.prefilled();
+    nlohmann::ordered_json row = {{"test", "prefill"},
+                                  {"depth", stand.bench.depth()},
+                                  {"keep", stand.bench.keep()},
+                                  {"n", options_.prompt},
+                                  {"live_rows", std::llround(static_cast<double>(live_rows(stats)) / layers())}};
+    row.update(speed(stand.prefill, options_.prompt));
+    row.update({{"kv_bytes", stats.bytes_used}, {"rss_peak", rss_peak()}});
+    if (!machine_.multiply_adds.empty())
+      row["of_peak"] =
+          multiply_adds(model_) * options_.prompt / stand.prefill.median() / machine_.multiply_adds.median();
+    return row;
+  }
+
+  nlohmann::ordered_json decode(const Stand& stand) const {
+    const double sequences = options_.sequences;
+    const bool gated = stand.bench.keep() < 1;
+    // Rows grow by one a step: the mean over the steps measured.
+    const double rows =
+        static_cast<double>(stand.bench.decoded_rows()) - layers() * sequences * (options_.tokens - 1) / 2.0;
+    const double bytes =
+        bytes_read(model_, gated) + rows * row_bytes(model_.config(), *format_named(options_.kv), gated);
+    const double bound = bytes / machine_.bytes_read.median();
+    nlohmann::ordered_json row = {{"test", "decode"},
+                                  {"depth", stand.bench.depth()},
+                                  {"keep", stand.bench.keep()},
+                                  {"n", options_.tokens},
+                                  {"live_rows", std::llround(rows / layers() / sequences)}};
+    row.update(speed(stand.decode, sequences));
+    row.update({{"kv_bytes", stand.bench.decoded_bytes()},
+                {"rss_peak", rss_peak()},
+                {"ms_per_step", 1e3 * stand.decode.median()},
+                {"bytes_per_step", bytes},
+                {"bound_ms_per_step", 1e3 * bound},
+                {"of_bound", bound / stand.decode.median()}});
+    if (!stand.decode_without_gate.empty())
+      row["gate_share"] = 1 - stand.decode_without_gate.median() / stand.decode.median();
+    return row;
+  }
+
+  const Model& model_;
+  const BenchOptions& options_;
+  const Yardsticks& machine_;
+};
+
+std::string name_of(const BenchOptions& options) {
+  return options.model.empty() ? options.synthetic + " " + options.format : options.model;
+}
+
+}  // namespace
+
+bool multiplies_bytes(const Model& model) {
+  for (const LayerWeights& layer : model.weights().layers)
+    for (const Linear* linear : layer.linears())
+      if (linear->weight && block_values(linear->weight.format()) == 1) return false;
+  return true;
+}
+
+nlohmann::ordered_json report_rows(const Model& model, const BenchOptions& options, const Yardsticks& machine,
+                                   const std::vector<std::unique_ptr<Stand>>& stands) {
+  return Report(model, options, machine).rows(stands);
+}
+
+void print_table(const BenchOptions& options, const nlohmann::ordered_json& report) {
+  const auto& system = report["system"];
+  std::cout << name_of(options) << ", " << options.kv << " cache, " << system["threads"] << " threads, "
+            << system["isa"].get<std::string>() << ", plain read "
+            << number_text(system["read_bytes_per_s"].get<double>() / 1e9, 1) << " GB/s\n";
+  std::cout << "\ntest        depth    kept   live rows    tokens/s   (min, max)            ms/token   cache       of "
+               "bound\n";
+  for (const auto& row : report["rows"]) {
+    const auto number = [&](const char* key, int decimals) { return number_text(row[key].get<double>(), decimals); };
+    std::cout << std::left << std::setw(8) << row["test"].get<std::string>() << std::right << std::setw(9)
+              << row["depth"].get<int>() << std::setw(8) << percent_text(row["keep"].get<double>()) << std::setw(12)
+              << row["live_rows"].get<std::int64_t>() << std::setw(12) << number("tokens_per_s", 1) << "   "
+              << std::left << std::setw(20)
+              << "(" + number("tokens_per_s_min", 1) + ", " + number("tokens_per_s_max", 1) + ")" << std::right
+              << std::setw(10) << number("ms_per_token", 2) << "   " << std::left << std::setw(12)
+              << bytes_text(row["kv_bytes"].get<double>());
+    if (row.contains("of_peak")) std::cout << percent_text(row["of_peak"].get<double>()) << " of the peak";
+    if (row.contains("of_bound")) std::cout << percent_text(row["of_bound"].get<double>());
+    if (row.contains("gate_share")) std::cout << ", gate " << percent_text(row["gate_share"].get<double>());
+    std::cout << '\n';
+  }
+}
+
+}  // namespace pith::tool
