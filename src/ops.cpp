@@ -87,19 +87,6 @@ void accumulate(Format format, const float* weights, std::size_t n_queries, std:
   kernels(format).accumulate(weights, n_queries, weight_stride, values, n_rows, dim, out, out_stride, next);
 }
 
-Strided decode_keys(Format format, const std::byte* keys, std::size_t n_rows, std::size_t dim, float* room) {
-  if (kernels(format).decode_keys == nullptr) return {decode_values(format, keys, n_rows, dim, room), dim, 1};
-  kernels(format).decode_keys(keys, n_rows, dim, room);
-  return {room, 1, tile_rows};
-}
-
-const float* decode_values(Format format, const std::byte* values, std::size_t n_rows, std::size_t dim, float* room) {
-  if (format == Format::f32) return static_cast<const float*>(static_cast<const void*>(values));
-  kernels(format).decode_values != nullptr ? kernels(format).decode_values(values, n_rows, dim, room)
-                                           : kernels(format).decode(values, n_rows * dim, room);
-  return room;
-}
-
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                  std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride) {
   kernel::table().add_product(a, a_row, a_col, b, b_stride, rows, depth, cols, c, c_stride);

@@ -216,7 +216,6 @@ inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
 }
 inline I add_second(I sums, const Quants&, const QuadFactors&) { return sums; }
 inline I total(I sums, I) { return sums; }
-inline I load_words(const std::uint8_t* p) { return load_32(p); }
 
 }  // namespace
 }  // namespace pith::kernel

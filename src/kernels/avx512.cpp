@@ -208,7 +208,6 @@ inline Quants load_quants(const std::uint8_t* p) { return _mm512_loadu_si512(p);
 inline I add_first(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.low); }
 inline I add_second(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.high); }
 inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low); }
-inline I load_words(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
 
 }  // namespace
 }  // namespace pith::kernel

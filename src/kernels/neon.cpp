@@ -201,7 +201,6 @@ inline I add_second(I sums, const Quants& quants, const QuadFactors& x) {
   return vmlal_high_s16(vmlal_high_s16(sums, quants.even, x.even), quants.odd, x.odd);
 }
 inline I total(I first, I second) { return vpaddq_s32(first, second); }
-inline I load_words(const std::uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
 
 }  // namespace
 }  // namespace pith::kernel

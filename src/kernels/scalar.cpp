@@ -123,16 +123,6 @@ void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_
         out[q * out_stride + i] += weights[q * weight_stride + j] * at(tile, dim, j, i);
 }
 
-void decode_keys_q8_0(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) {
-  for (std::size_t i = 0; i < dim; ++i)
-    for (std::size_t j = 0; j < n_rows; ++j) out[i * tile_rows + j] = key_at(tile, dim, j, i);
-}
-
-void decode_values_q8_0(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) {
-  for (std::size_t j = 0; j < n_rows; ++j)
-    for (std::size_t i = 0; i < dim; ++i) out[j * dim + i] = value_at(tile, dim, j, i);
-}
-
 float dot(const float* a, const float* b, std::size_t n) {
   float sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -230,8 +220,6 @@ constexpr FormatKernels numbers = {.matmul = matmul<B>,
 constexpr FormatKernels q8_0_kernels = {.matmul = matmul<q8_0>,
                                         .dots = dots<key_at>,
                                         .accumulate = accumulate<value_at>,
-                                        .decode_keys = decode_keys_q8_0,
-                                        .decode_values = decode_values_q8_0,
                                         .encode = plain_encode<q8_0>,
                                         .decode = plain_decode<q8_0>};
 template <Block B>

@@ -18,8 +18,7 @@ struct FormatKernels {
   /// in bytes, cols in numbers.
   void (*matmul)(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
                  std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride);
-  /// See ops::prepare, dots, accumulate, decode_keys and decode_values. No prepare: nothing to do; no decode_keys and
-  /// decode_values: a tile is its rows.
+  /// See ops::prepare, dots and accumulate. No prepare: nothing to do.
   void (*prepare)(float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) = nullptr;
   void (*dots)(const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* tile,
                std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
@@ -27,8 +26,6 @@ struct FormatKernels {
   void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* tile,
                      std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                      const std::byte* next) = nullptr;
-  void (*decode_keys)(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) = nullptr;
-  void (*decode_values)(const std::byte* tile, std::size_t n_rows, std::size_t dim, float* out) = nullptr;
   void (*encode)(const float* values, std::size_t n, std::byte* row);
   void (*decode)(const std::byte* row, std::size_t n, float* values);
 };

@@ -220,37 +220,5 @@ void accumulate_q8_0(const float* weights, size_t n_queries, size_t weight_strid
   }
 }
 
-/// Lane l = byte `index` of lane l, as a quant.
-inline F quants_at(I quads, size_t index) { return to_floats(add(bits(quads, 8 * index, 255), splat(-128))); }
-
-void decode_keys_q8_0(const std::byte* tile, size_t n_rows, size_t dim, float* out) {
-  for (size_t b = 0; b < dim / block_size; ++b) {
-    const q8_0_square& square = row_at<q8_0_square>(tile, 0)[b];
-    for (size_t r = 0; r < n_rows; r += width) {
-      const F scales = load(square.scales + r);
-      for (size_t k = 0; k < block_size / 4; ++k) {
-        const I quads = load_words(square.quants[k][r]);
-#pragma GCC unroll 4
-        for (size_t i = 0; i < 4; ++i)
-          store(out + (b * block_size + 4 * k + i) * tile_rows + r, scales * quants_at(quads, i));
-      }
-    }
-  }
-}
-
-void decode_values_q8_0(const std::byte* tile, size_t n_rows, size_t dim, float* out) {
-  for (size_t b = 0; b < dim / block_size; ++b) {
-    const q8_0_square& square = row_at<q8_0_square>(tile, 0)[b];
-    for (size_t r = 0; r < n_rows; r += 4)
-      for (size_t j = 0; j < block_size; j += width) {
-        const I quads = load_words(square.quants[r / 4][j]);
-#pragma GCC unroll 4
-        for (size_t i = 0; i < 4; ++i)
-          if (r + i < n_rows)
-            store(out + (r + i) * dim + b * block_size + j, splat(square.scales[r + i]) * quants_at(quads, i));
-      }
-  }
-}
-
 }  // namespace
 }  // namespace pith::kernel

@@ -12,8 +12,6 @@ constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
                                         .prepare = prepare,
                                         .dots = dots_q8_0,
                                         .accumulate = accumulate_q8_0,
-                                        .decode_keys = decode_keys_q8_0,
-                                        .decode_values = decode_values_q8_0,
                                         .encode = encode<q8_0>,
                                         .decode = decode<q8_0>};
 template <Block B>

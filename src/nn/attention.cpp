@@ -19,8 +19,11 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 // results do not depend on the threads.
 constexpr std::size_t pages_per_task = 48;
 
-// From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do).
+// From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do), but never
+// where rows are in blocks: those are multiplied in integers.
 constexpr std::size_t block_queries = 12;
+
+bool by_rows(Format format, std::size_t queries) { return block_values(format) > 1 || queries < block_queries; }
 
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
@@ -109,12 +112,13 @@ void Attention::plan(const Pass& pass) {
     const auto lanes = segment.cache->lanes(pass.layer);
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
+      const Format format = lanes[l].layout().shape().format;
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
       for (std::size_t t = 0; t < segment.count; t += tile) {
         const std::size_t tokens = std::min(tile, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
         const std::size_t together =
-            heads == group && tokens * heads < block_queries ? max_queries / (tokens * heads) : 1;
+            heads == group && by_rows(format, tokens * heads) ? max_queries / (tokens * heads) : 1;
         for (std::size_t kv_head = 0; kv_head < kv_heads; kv_head += together)
           for (std::size_t h = 0; h < group; h += heads)
             share({.segment = s,
@@ -138,6 +142,10 @@ void Attention::plan(const Pass& pass) {
                        (static_cast<std::size_t>(config_.head_dim) + 2));
 }
 
+const Lane& Attention::lane_of(const Pass& pass, const Task& task) {
+  return pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
+}
+
 /// What a task has found so far for its queries.
 struct Attention::Sums {
   alignas(64) float values[max_queries * max_head_dim];  // [query][head_dim], values weighted by e^(score - maximum)
@@ -159,7 +167,9 @@ struct Attention::Sums {
 void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   Sums sums(task.queries(), dim);
-  task.tokens* task.heads < block_queries ? attend_by_rows(pass, task, q, sums) : attend_by_blocks(pass, task, q, sums);
+  const Format format = lane_of(pass, task).layout().shape().format;
+  by_rows(format, task.tokens * task.heads) ? attend_by_rows(pass, task, q, sums)
+                                            : attend_by_blocks(pass, task, q, sums);
 
   for (std::size_t i = 0; i < task.queries(); ++i) {
     const float* const values = sums.values + i * dim;
@@ -178,18 +188,18 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
   }
 }
 
-/// For few queries, bound by memory: rows as they are stored, while the next page is on its way.
+/// Rows as they are stored, while the next page is on its way: few queries are bound by memory.
 void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.tokens * task.heads;  // of each kv-head
-  const Lane& lane = pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
+  const Lane& lane = lane_of(pass, task);
   const Format format = lane.layout().shape().format;
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
   const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_, format);
-  alignas(64) float scores[block_queries * capacity];  // [query][row]
-  float shrink[block_queries];
+  alignas(64) float scores[max_queries * capacity];  // [query][row]
+  float shrink[max_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
     const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
@@ -218,7 +228,7 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.queries();         // of one kv-head
   const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
-  const Lane& lane = pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
+  const Lane& lane = lane_of(pass, task);
   const Format format = lane.layout().shape().format;
   const Position first = pass.positions[task.token];
   const Position next = first + static_cast<Position>(task.tokens);
@@ -226,21 +236,26 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
 
   alignas(64) float across[max_head_dim * max_queries];  // [head_dim][query]
   alignas(64) float scores[capacity * max_queries];      // [row][query]
-  alignas(64) float decoded[capacity * max_head_dim];
+  alignas(64) float decoded[capacity * max_head_dim];    // [row][head_dim]
   alignas(64) float shrink[max_queries];
   std::fill_n(across, dim * columns, 0.0f);
   for (std::size_t i = 0; i < queries; ++i) {
     const float* const from = q[task.row(i)].data() + task.head(i) * dim;
     for (std::size_t d = 0; d < dim; ++d) across[d * columns + i] = from[d] * scale_;
   }
+  const auto floats = [&](const std::byte* tile, std::size_t rows) {
+    if (format == Format::f32) return reinterpret_cast<const float*>(tile);
+    ops::decode(format, tile, rows * dim, decoded);
+    return static_cast<const float*>(decoded);
+  };
+
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
     const std::size_t rows = page.rows();
     const Sight seen = alone ? Sight::all : sight(page, first, next);
     if (seen == Sight::nothing) continue;
     std::fill_n(scores, rows * columns, 0.0f);
-    const ops::Strided keys = ops::decode_keys(format, page.k(task.first_kv_head), rows, dim, decoded);
-    ops::add_product(keys.data, keys.row_stride, keys.column_stride, across, columns, rows, dim, columns, scores,
+    ops::add_product(floats(page.k(task.first_kv_head), rows), dim, 1, across, columns, rows, dim, columns, scores,
                      columns);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -248,8 +263,8 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
       });
     ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
     sums.shrink(0, queries, dim, shrink);
-    const float* const values = ops::decode_values(format, page.v(task.first_kv_head), rows, dim, decoded);
-    ops::add_product(scores, 1, columns, values, dim, queries, rows, dim, sums.values, dim);
+    ops::add_product(scores, 1, columns, floats(page.v(task.first_kv_head), rows), dim, queries, rows, dim, sums.values,
+                     dim);
   }
 }
 

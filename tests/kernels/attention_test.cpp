@@ -244,20 +244,6 @@ TEST_P(AttentionKernels, BytesAreWeighedInSixteenBits) {
   });
 }
 
-TEST_P(AttentionKernels, TilesOfBytesDecodeExactly) {
-  for_some_rows(random_, [&](const Rows& rows) {
-    std::vector<float> keys(rows.dim * tile_rows), values(rows.n_rows * rows.dim + 1, -7);
-    kernels(Format::q8_0).decode_keys(rows.tile(Side::keys).data(), rows.n_rows, rows.dim, keys.data());
-    kernels(Format::q8_0).decode_values(rows.tile(Side::values).data(), rows.n_rows, rows.dim, values.data());
-    for (std::size_t j = 0; j < rows.n_rows; ++j)
-      for (std::size_t i = 0; i < rows.dim; ++i) {
-        ASSERT_EQ(keys[i * tile_rows + j], rows.value(j, i));
-        ASSERT_EQ(values[j * rows.dim + i], rows.value(j, i));
-      }
-    ASSERT_EQ(values.back(), -7);
-  });
-}
-
 /// No claim but that nothing is written beside its place.
 TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
   const Rows rows(random_, 0, 3, 7, 64);

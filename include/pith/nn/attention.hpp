@@ -42,6 +42,7 @@ class Attention {
   };
   static constexpr std::size_t whole = static_cast<std::size_t>(-1);
 
+  static const Lane& lane_of(const Pass& pass, const Task& task);
   void plan(const Pass& pass);
   struct Sums;
   void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);

@@ -71,17 +71,6 @@ void accumulate(Format format, const float* weights, std::size_t n_queries, std:
                 const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next = nullptr);
 
-/// Numbers [row][column] of a matrix: at data[row * row_stride + column * column_stride].
-struct Strided {
-  const float* data;
-  std::size_t row_stride, column_stride;
-};
-
-/// The first n_rows of a tile as floats, in `room` for tile_rows * dim numbers where they are not floats already.
-Strided decode_keys(Format format, const std::byte* keys, std::size_t n_rows, std::size_t dim, float* room);
-/// The same of values, whose rows come as [n_rows][dim].
-const float* decode_values(Format format, const std::byte* values, std::size_t n_rows, std::size_t dim, float* room);
-
 /// c[i * c_stride + j] += sum_k a[i * a_row + k * a_col] * b[k * b_stride + j] for i < rows, k < depth, j < cols.
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                  std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);
