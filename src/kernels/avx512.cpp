@@ -39,7 +39,7 @@ constexpr std::size_t tile_tokens = 6;   // vectors that a tile of floats multip
 constexpr std::size_t tile_vectors = 8;  // the same for a tile of packed rows of bytes
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a tile of outer products
 constexpr std::size_t square_queries = 6, strip = 2;  // that a square is multiplied with together; vectors of its lanes
-constexpr std::size_t square_unroll = 8;              // as g++ 12 would keep sums in memory
+constexpr std::size_t square_unroll = 8;              // in a loop g++ 12 stores its sums
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -194,10 +194,10 @@ using Quants = Bytes;
 inline I rounded(F v) { return _mm512_cvtps_epi32(v); }
 /// 32 numbers of at most 127 * 256.
 inline void store_quads(Quad* p, const I (&numbers)[2]) {
-  const I low =
-      _mm512_packs_epi32(numbers[0], numbers[1]);  // words; those of `numbers[1]` in the upper halves of lanes
+  // Words; those of numbers[1] in the upper halves of lanes.
+  const I low = _mm512_packs_epi32(numbers[0], numbers[1]);
   const I high = _mm512_add_epi16(low, _mm512_set1_epi16(128));
-  const I bytes = _mm512_mask_mov_epi8(low, 0xaaaaaaaaaaaaaaaau, high);                                    // by turns
+  const I bytes = _mm512_mask_mov_epi8(low, 0xaaaaaaaaaaaaaaaau, high);
   const I apart = _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_setr_epi8(1, 3, 5, 7, 0, 2, 4, 6,  //
                                                                                   9, 11, 13, 15, 8, 10, 12, 14)));
   _mm512_storeu_si512(p, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), apart));

@@ -20,7 +20,7 @@ struct Factors {
   std::int32_t offset;  // of a sum of products, as quants lie 128 too high
   Quad quads[block_size / 4];
 };
-static_assert(sizeof(Factors) <= block_size * sizeof(float));
+static_assert(sizeof(Factors) <= block_size * sizeof(float));  // a query's take the place of its floats
 
 /// factors[i] = the numbers that get(i, numbers) gives, for i in [first, N). Four at a time, as the largest of one
 /// vector, and its sum, cost almost what those of four do.
@@ -51,7 +51,7 @@ template <size_t first, size_t N, class Get>
   }
   store_sums(sums, totals[0], totals[1 % n], totals[2 % n], totals[3 % n]);
 #pragma GCC unroll 4
-  for (size_t k = 0; k < n; ++k) factors[first + k].offset = -128 * integer(sums[k]);
+  for (size_t k = 0; k < n; ++k) factors[first + k].offset = integer(-128 * sums[k]);
   if constexpr (first + n < N) make_factors<first + n, N>(get, factors);
 }
 
@@ -70,6 +70,7 @@ void prepare(float* queries, size_t n_queries, size_t query_stride, size_t dim) 
     }
 }
 
+/// Of square_queries at most, whose sums fit the registers:
 /// products[t][v], lane l = sum_i quant(i, first + v * width + l) factors[t][i]
 template <size_t T>
 [[gnu::always_inline]] inline void multiply(const q8_0_square& square, size_t first, const Factors* const (&factors)[T],
@@ -78,9 +79,7 @@ template <size_t T>
 #pragma GCC unroll 16
   for (size_t t = 0; t < T; ++t) {
 #pragma GCC unroll 16
-    for (size_t v = 0; v < strip; ++v) {
-      first_sums[t][v] = second_sums[t][v] = splat(std::int32_t{0});
-    }
+    for (size_t v = 0; v < strip; ++v) first_sums[t][v] = second_sums[t][v] = splat(std::int32_t{0});
   }
 #pragma GCC unroll square_unroll
   for (size_t k = 0; k < block_size / 4; ++k) {
