@@ -29,3 +29,10 @@ endif()
 # Before the dependencies, so that those built from source are instrumented as well.
 add_compile_options(${pith_instrumentation})
 add_link_options(${pith_instrumentation})
+
+# With sanitizers, code around the library takes longer to optimise than it then takes to run.
+function(pith_unoptimised target)
+  if(PITH_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  endif()
+endfunction()
