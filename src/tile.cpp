@@ -9,11 +9,11 @@ namespace pith {
 
 namespace {
 
-constexpr std::size_t side_length = 32;
+constexpr std::size_t block_size = BlockTraits<q8_0>::values;
 
-template <class Square>
-Square* squares(auto* tile) {
-  return static_cast<Square*>(static_cast<std::conditional_t<std::is_const_v<Square>, const void, void>*>(tile));
+q8_0_square* squares(std::byte* tile) { return static_cast<q8_0_square*>(static_cast<void*>(tile)); }
+const q8_0_square* squares(const std::byte* tile) {
+  return static_cast<const q8_0_square*>(static_cast<const void*>(tile));
 }
 
 /// Byte `column` of the row in a square.
@@ -26,12 +26,12 @@ auto& byte_at(Square& square, Side side, std::size_t row, std::size_t column) {
 
 void store_row(Format format, Side side, const float* numbers, std::size_t dim, std::byte* tile, std::size_t row) {
   if (format != Format::q8_0) return ops::encode(format, numbers, dim, tile + row * row_bytes(format, dim));
-  for (std::size_t b = 0; b < dim / side_length; ++b) {
+  for (std::size_t b = 0; b < dim / block_size; ++b) {
     q8_0 block;
-    ops::encode(format, numbers + b * side_length, side_length, static_cast<std::byte*>(static_cast<void*>(&block)));
-    q8_0_square& square = squares<q8_0_square>(tile)[b];
+    ops::encode(format, numbers + b * block_size, block_size, static_cast<std::byte*>(static_cast<void*>(&block)));
+    q8_0_square& square = squares(tile)[b];
     square.scales[row] = block.scale;
-    for (std::size_t i = 0; i < side_length; ++i)
+    for (std::size_t i = 0; i < block_size; ++i)
       byte_at(square, side, row, i) = static_cast<std::uint8_t>(block.quants[i] + 128);
   }
 }
@@ -43,11 +43,11 @@ void copy_row(Format format, Side side, std::size_t dim, std::byte* tile, std::s
     std::memcpy(tile + row * bytes, from + from_row * bytes, bytes);
     return;
   }
-  for (std::size_t b = 0; b < dim / side_length; ++b) {
-    q8_0_square& square = squares<q8_0_square>(tile)[b];
-    const q8_0_square& source = squares<const q8_0_square>(from)[b];
+  for (std::size_t b = 0; b < dim / block_size; ++b) {
+    q8_0_square& square = squares(tile)[b];
+    const q8_0_square& source = squares(from)[b];
     square.scales[row] = source.scales[from_row];
-    for (std::size_t i = 0; i < side_length; ++i) byte_at(square, side, row, i) = byte_at(source, side, from_row, i);
+    for (std::size_t i = 0; i < block_size; ++i) byte_at(square, side, row, i) = byte_at(source, side, from_row, i);
   }
 }
 

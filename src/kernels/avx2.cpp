@@ -189,13 +189,12 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
 struct Quad {
   std::int16_t numbers[4];
 };
-struct QuadFactors {
+/// Numbers 0 and 2, and 1 and 3, of each lane as words.
+struct Words {
   I even, odd;
 };
-/// Bytes 0 and 2, and 1 and 3, of each lane as words.
-struct Quants {
-  I even, odd;
-};
+using Quants = Words;
+using QuadFactors = Words;
 inline I rounded(F v) { return _mm256_cvtps_epi32(v); }
 /// 32 numbers of 16 bits.
 inline void store_quads(Quad* p, const I (&numbers)[4]) {

@@ -168,13 +168,12 @@ inline I add_dot4(I sums, Bytes w, Bytes x) {
 struct Quad {
   std::int16_t numbers[4];
 };
-struct QuadFactors {
+/// Numbers 0 and 2, and 1 and 3, of each lane as words.
+struct Words {
   int16x8_t even, odd;
 };
-/// Bytes 0 and 2, and 1 and 3, of each lane as words.
-struct Quants {
-  int16x8_t even, odd;
-};
+using Quants = Words;
+using QuadFactors = Words;
 inline I rounded(F v) { return vcvtnq_s32_f32(v); }
 /// 32 numbers of 16 bits.
 inline void store_quads(Quad* p, const I (&numbers)[8]) {

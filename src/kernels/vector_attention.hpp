@@ -113,7 +113,8 @@ inline void absorb_some_rows(float* scores, float* maximum, float* weight, float
   }
   float tops[4], sums[4], shifts[4];
   store_largest(tops, most[0], most[1 % n], most[2 % n], most[3 % n]);
-  alignas(64) float factors[width < 4 ? 4 : width] = {};
+  static_assert(width >= 4);
+  alignas(64) float factors[width] = {};
   for (size_t q = 0; q < n; ++q) {
     const float before = maximum[q];
     maximum[q] = before < tops[q] ? tops[q] : before;
