@@ -8,8 +8,8 @@
 #include <random>
 #include <string>
 
+#include "measure/plain_read.hpp"
 #include "pith/nn/attention.hpp"
-#include "pith/plain_read.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/tensor/ops.hpp"
 

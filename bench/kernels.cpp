@@ -19,8 +19,8 @@ namespace {
 using pith::Format;
 using pith::q8_activation;
 using pith::Tensor;
-using pith::kernel::FormatKernels;
-using pith::kernel::Table;
+using pith::kernels::FormatKernels;
+using pith::kernels::Table;
 
 constexpr std::size_t beyond_caches = std::size_t{128} << 20;  // bytes
 
@@ -33,7 +33,7 @@ Bytes encoded(Format format, std::size_t rows, std::size_t cols) {
   for (float& v : values) v = normal(engine);
   Bytes bytes;
   bytes.resize(rows, pith::row_bytes(format, cols));
-  const FormatKernels& kernels = pith::kernel::table().formats[static_cast<std::size_t>(format)];
+  const FormatKernels& kernels = pith::kernels::table().formats[static_cast<std::size_t>(format)];
   kernels.encode(values.data(), cols, bytes[0].data());  // all rows alike: the search of some formats takes its time
   for (std::size_t r = 1; r < rows; ++r) std::memcpy(bytes[r].data(), bytes[0].data(), bytes.cols());
   return bytes;
@@ -157,7 +157,7 @@ void exp_shifted(benchmark::State& state, const Table& table) {
 
 const bool registered = [] {
   benchmark::RegisterBenchmark("read_memory", read_memory);
-  for (const Table* table : pith::kernel::tables()) {
+  for (const Table* table : pith::kernels::tables()) {
     if (!table->runs_here()) continue;
     const std::string isa = table->name;
     benchmark::RegisterBenchmark(("exp/" + isa).c_str(), exp_shifted, *table);

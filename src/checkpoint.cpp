@@ -10,13 +10,13 @@
 #include <system_error>
 #include <utility>
 
-#include "config.hpp"
-#include "gguf.hpp"
-#include "json.hpp"
+#include "files/gguf.hpp"
+#include "files/json.hpp"
+#include "files/safetensors.hpp"
+#include "nn/arch/config.hpp"
 #include "pith/error.hpp"
 #include "pith/tensor/tensor.hpp"
 #include "printable.hpp"
-#include "safetensors.hpp"
 
 namespace pith {
 

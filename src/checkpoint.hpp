@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mapped_file.hpp"
+#include "files/mapped_file.hpp"
 #include "pith/nn/config.hpp"
 #include "pith/tensor/matrix.hpp"
 

@@ -11,15 +11,15 @@
 #include <utility>
 
 #include "checkpoint.hpp"
-#include "gguf.hpp"
-#include "gguf_writer.hpp"
+#include "files/gguf.hpp"
+#include "files/gguf_writer.hpp"
 #include "loader.hpp"
 #include "pith/error.hpp"
 #include "pith/nn/arch.hpp"
 #include "pith/tensor/ops.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "printable.hpp"
-#include "tokenizer/save_gguf.hpp"
+#include "text/save_gguf.hpp"
 
 namespace pith {
 

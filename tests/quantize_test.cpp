@@ -9,7 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "gguf.hpp"
+#include "files/gguf.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/session.hpp"
 #include "pith/tokenizer.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "pith/cache/kv_cache.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 KvCache::KvCache(const PageLayout& layout, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
                  std::size_t expected_rows, DropLog::Keep keep)
@@ -40,4 +40,4 @@ void KvCache::keep(std::span<const Position> positions) {
   kept_.erase(std::unique(kept_.begin(), kept_.end()), kept_.end());
 }
 
-}  // namespace pith
+}  // namespace pith::inline cache

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-namespace pith {
+namespace pith::inline cache {
 
 namespace {
 
@@ -93,4 +93,4 @@ void Lane::copy_from(const Lane& other) {
   rows_ = other.rows_;
 }
 
-}  // namespace pith
+}  // namespace pith::inline cache

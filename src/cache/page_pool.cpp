@@ -12,7 +12,7 @@
 
 #include "pith/error.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 namespace {
 
@@ -128,4 +128,4 @@ std::size_t PagePool::bytes_high_water() const {
   return high_water_ * page_bytes_;
 }
 
-}  // namespace pith
+}  // namespace pith::inline cache

@@ -24,7 +24,7 @@
 
 #include "kernels/x86_rows.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 using F = __m256;
@@ -217,7 +217,7 @@ inline I add_second(I sums, const Quants&, const QuadFactors&) { return sums; }
 inline I total(I sums, I) { return sums; }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
 //
@@ -236,7 +236,7 @@ inline I total(I sums, I) { return sums; }
 
 #include "kernels/vector_table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 bool runs_here() {
@@ -251,5 +251,5 @@ bool runs_here() {
 extern const Table avx2;
 constinit const Table avx2 = vector_table("avx2", runs_here);
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 #endif

@@ -28,7 +28,7 @@
 
 #include "kernels/x86_rows.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 using F = __m512;
@@ -210,7 +210,7 @@ inline I add_second(I sums, Quants quants, const QuadFactors& x) { return _mm512
 inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low); }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
 //
@@ -229,7 +229,7 @@ inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 
 
 #include "kernels/vector_table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 bool runs_here() {
@@ -244,5 +244,5 @@ bool runs_here() {
 extern const Table avx512;
 constinit const Table avx512 = vector_table("avx512", runs_here);
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 #endif

@@ -4,7 +4,7 @@
 
 #include "pith/tensor/format.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 /// How much more than its value a quant is as it is stored, where it is stored without a sign.
 template <Block B>
@@ -18,4 +18,4 @@ inline constexpr int offset<q6_k> = 32;
 template <Block B>
 inline constexpr bool has_halves = std::is_same_v<B, q6_k>;
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -14,7 +14,7 @@
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 using F = float32x4_t;
@@ -202,7 +202,7 @@ inline I add_second(I sums, const Quants& quants, const QuadFactors& x) {
 inline I total(I first, I second) { return vpaddq_s32(first, second); }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
 //
@@ -215,7 +215,7 @@ inline I total(I first, I second) { return vpaddq_s32(first, second); }
 //
 #include "kernels/vector_table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 bool runs_here() { return true; }
@@ -225,5 +225,5 @@ bool runs_here() { return true; }
 extern const Table neon;
 constinit const Table neon = vector_table("neon", runs_here);
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels
 #endif

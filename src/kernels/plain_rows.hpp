@@ -7,7 +7,7 @@
 
 #include "pith/tensor/format.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 inline std::int32_t word_at(const void* p) {
   std::int32_t word;
@@ -38,4 +38,4 @@ void plain_encode(const float* values, std::size_t n, std::byte* row) {
   }
 }
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

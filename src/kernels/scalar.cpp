@@ -8,7 +8,7 @@
 #include "kernels/plain_rows.hpp"
 #include "kernels/table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 /// w . x of one block each.
@@ -261,4 +261,4 @@ const Table scalar = {
     .absorb_rows = absorb_rows,
 };
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -3,7 +3,7 @@
 
 #include "pith/tensor/tensor.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 std::byte* scratch(std::size_t bytes) {
   thread_local Tensor<std::byte> memory;
@@ -11,4 +11,4 @@ std::byte* scratch(std::size_t bytes) {
   return memory.data();
 }
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -4,9 +4,9 @@
 
 #include <cstddef>
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 /// At least `bytes`, 64-byte aligned, valid until this thread's next call.
 std::byte* scratch(std::size_t bytes);
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 extern const Table scalar;
 #if defined(__x86_64__)
@@ -44,4 +44,4 @@ const Table& table() {
 
 void use(const Table& table) { in_use.store(&table, std::memory_order_release); }
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -8,7 +8,7 @@
 #include "pith/tensor/format.hpp"
 #include "pith/tensor/tile.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 /// The kernels of one storage format, of which those of tiles are for formats of the cache alone, else null. Every
 /// output is summed in an order that depends on its length alone, so that a result does not change with the rows,
@@ -65,4 +65,4 @@ std::span<const Table* const> tables();
 const Table& table();
 void use(const Table& table);
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

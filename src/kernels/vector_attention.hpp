@@ -5,7 +5,7 @@
 // Queries lie side by side in lanes, so that neither a product nor a softmax ever sums across a vector.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 /// A whole vector, or the first n numbers of one.
@@ -151,4 +151,4 @@ void absorb_rows(float* scores, size_t rows, size_t queries, float* maximum, flo
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -8,7 +8,7 @@
 // several the rows are first packed so that each lane finds its next four bytes in place.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 constexpr size_t part_values = BlockTraits<q8_activation>::values;
@@ -346,4 +346,4 @@ size_t dot_rounds(size_t rounds) {
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

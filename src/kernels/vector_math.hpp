@@ -2,7 +2,7 @@
 // Element-wise kernels and norms, for any vector vocabulary. Included inside a target region, after vector_rows.hpp.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 /// out[i] = f(x[i], also[i]...)
@@ -161,4 +161,4 @@ float exp_shifted(float* x, float shift, size_t n) {
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -7,7 +7,7 @@
 // order. Keys with queries and values with weights are the same product of a square, whose lanes are rows or columns.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 constexpr size_t block_size = BlockTraits<q8_0>::values;
@@ -220,4 +220,4 @@ void accumulate_q8_0(const float* weights, size_t n_queries, size_t weight_strid
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

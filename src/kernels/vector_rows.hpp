@@ -6,7 +6,7 @@
 // outputs at once. So a number does not depend on its neighbours, and a batch equals its single rows bitwise.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 using std::size_t;
@@ -275,4 +275,4 @@ void quantise(const float* in, size_t n, q8_activation* out) {
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

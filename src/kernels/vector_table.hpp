@@ -2,7 +2,7 @@
 // The table of the vector vocabulary at hand. Included last, after the target region.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 template <Block B>
@@ -41,4 +41,4 @@ constexpr Table vector_table(const char* name, bool (*runs_here)()) {
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

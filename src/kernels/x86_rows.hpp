@@ -3,7 +3,7 @@
 // region.
 #pragma once
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 /// {sum a, sum b, sum c, sum d}
@@ -57,4 +57,4 @@ inline __m256 load_8_halves(const std::byte* p, std::size_t stride) {
 }
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -8,7 +8,7 @@
 
 #include "pith/tensor/ops.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 namespace {
 
@@ -366,4 +366,4 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
   }
 }
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "pith/nn/decoder.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto dim = static_cast<std::size_t>(config.head_dim);
@@ -27,4 +27,4 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
   });
 }
 
-}  // namespace pith
+}  // namespace pith::inline nn

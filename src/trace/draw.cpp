@@ -14,7 +14,7 @@ namespace pith {
 
 namespace {
 
-using namespace picture;
+using namespace trace;
 
 // Pixels: where the text begins, from one of its lines to the next, and a map's side, about; of all layers, and of one.
 constexpr double text_top = margin + 36;

@@ -8,7 +8,7 @@
 
 #include "trace/style.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 namespace {
 
@@ -107,4 +107,4 @@ Drops every_drop(const Trace& trace, const Text& text) {
   return drops;
 }
 
-}  // namespace pith::picture
+}  // namespace pith::trace

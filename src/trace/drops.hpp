@@ -7,7 +7,7 @@
 #include "pith/trace.hpp"
 #include "trace/text.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 inline constexpr Colour arrow_colours[] = {{179, 38, 30}, {20, 120, 70}, {123, 63, 160},
                                            {170, 100, 0}, {0, 110, 130}, {160, 30, 100}};
@@ -25,4 +25,4 @@ Drops greatest_drops(const Trace& trace, const Text& text);
 /// Of all tokens, in turns of colour: an arrow to each run of neighbours in a line.
 Drops every_drop(const Trace& trace, const Text& text);
 
-}  // namespace pith::picture
+}  // namespace pith::trace

@@ -11,7 +11,7 @@
 
 #include "trace/style.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 namespace {
 
@@ -119,4 +119,4 @@ double draw_layers(Drawing& drawing, const Trace& trace, std::size_t first, std:
   return top + static_cast<double>((trace.drop_at.size() + per_row - 1) / per_row) * panel_height;
 }
 
-}  // namespace pith::picture
+}  // namespace pith::trace

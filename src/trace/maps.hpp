@@ -7,10 +7,10 @@
 #include "pith/drawing.hpp"
 #include "pith/trace.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 /// A panel for each layer, counted from `first`, of the queries before `now`, of which there is one at least; `map`:
 /// side of a map, about, in pixels. Returns where the panels end.
 double draw_layers(Drawing& drawing, const Trace& trace, std::size_t first, std::size_t now, double map, double top);
 
-}  // namespace pith::picture
+}  // namespace pith::trace

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "pith/drawing.hpp"
-#include "tokenizer/unicode.hpp"
+#include "text/unicode.hpp"
 
 namespace pith {
 

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "pith/trace.hpp"
-#include "tokenizer/unicode.hpp"
+#include "text/unicode.hpp"
 #include "trace/style.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 namespace {
 
@@ -119,4 +119,4 @@ void draw_text(Drawing& drawing, const Text& text, std::span<const float> share,
   }
 }
 
-}  // namespace pith::picture
+}  // namespace pith::trace

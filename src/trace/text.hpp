@@ -10,7 +10,7 @@
 #include "pith/drawing.hpp"
 #include "pith/tokenizer.hpp"
 
-namespace pith::picture {
+namespace pith::trace {
 
 inline constexpr double box = 20;  // pixels: height of what stands behind a token
 
@@ -47,4 +47,4 @@ Text set_text(std::span<const Token> tokens, const Tokenizer& tokenizer, double 
 /// The tokens before `now` on grounds by the share of the lanes that hold them, struck out where none does.
 void draw_text(Drawing& drawing, const Text& text, std::span<const float> share, std::size_t now, const Drops& drops);
 
-}  // namespace pith::picture
+}  // namespace pith::trace

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "pith/tensor/ops.hpp"
-#include "tokenizer/unicode.hpp"
+#include "text/unicode.hpp"
 
 namespace pith {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Any text as config.json: an Error, or a Config that keeps what it promises.
-#include "config.hpp"
+#include "nn/arch/config.hpp"
 
 #include <cmath>
 #include <cstdint>

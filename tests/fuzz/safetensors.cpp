@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Any bytes as a safetensors file: an Error, or tensors whose bytes can all be read.
-#include "safetensors.hpp"
+#include "files/safetensors.hpp"
 
 #include "fuzz/scratch_file.hpp"
 #include "pith/error.hpp"

@@ -2,7 +2,7 @@
 // Many queries at once: products of matrices and turns of the online softmax. A few with rows of q8_0, in integers.
 #include "kernels/fixture.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 class AttentionKernels : public Kernels {};
@@ -266,4 +266,4 @@ TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
 INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

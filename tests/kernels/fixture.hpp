@@ -13,7 +13,7 @@
 
 #include "kernels/table.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 
 using Bytes = std::vector<std::byte>;
 
@@ -117,4 +117,4 @@ class Kernels : public testing::TestWithParam<const Table*> {
 
 inline std::string isa_name(const testing::TestParamInfo<const Table*>& isa) { return isa.param->name; }
 
-}  // namespace pith::kernel
+}  // namespace pith::kernels

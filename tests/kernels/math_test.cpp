@@ -2,7 +2,7 @@
 // Element-wise kernels and norms against their formulas in double precision.
 #include "kernels/fixture.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 class Math : public Kernels {};
@@ -135,4 +135,4 @@ TEST(Tables, ScalarIsLastAndBestRuns) {
 INSTANTIATE_TEST_SUITE_P(Isa, Math, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

@@ -3,7 +3,7 @@
 #include "kernels/fixture.hpp"
 #include "kernels/plain_rows.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 class Matmul : public Kernels {};
@@ -141,4 +141,4 @@ TEST_P(Matmul, TakesWhateverBytesAFileHolds) {
 INSTANTIATE_TEST_SUITE_P(Isa, Matmul, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

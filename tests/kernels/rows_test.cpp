@@ -2,7 +2,7 @@
 // Cached rows: dots with queries, weighted sums, encoding and decoding.
 #include "kernels/fixture.hpp"
 
-namespace pith::kernel {
+namespace pith::kernels {
 namespace {
 
 class Rows : public Kernels {};
@@ -154,4 +154,4 @@ TEST_P(Rows, EveryHalfDecodesAndAnyFloatEncodes) {
 INSTANTIATE_TEST_SUITE_P(Isa, Rows, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
 
 }  // namespace
-}  // namespace pith::kernel
+}  // namespace pith::kernels

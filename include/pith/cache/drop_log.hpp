@@ -9,7 +9,7 @@
 
 #include "pith/cache/page_layout.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 /// A row that was dropped.
 struct Drop {
@@ -71,4 +71,4 @@ class DropLog {
   std::vector<std::uint64_t> dropped_;        // rows, per layer
 };
 
-}  // namespace pith
+}  // namespace pith::inline cache

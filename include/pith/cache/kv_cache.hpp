@@ -10,7 +10,7 @@
 #include "pith/cache/drop_log.hpp"
 #include "pith/cache/lane.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 /// One layer of a sequence's cache: what a policy works on. Rows leave only through evict and sweep, which log them.
 class KvLayer {
@@ -97,4 +97,4 @@ class KvCache {
   std::vector<Position> kept_;  // ascending
 };
 
-}  // namespace pith
+}  // namespace pith::inline cache

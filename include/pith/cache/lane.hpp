@@ -10,7 +10,7 @@
 #include "pith/cache/page_layout.hpp"
 #include "pith/cache/page_pool.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 /// Up to PageLayout::capacity rows of a lane. A query at position n sees row j iff born[j] <= n < until[j].
 class Page {
@@ -106,4 +106,4 @@ class Lane {
   std::size_t rows_ = 0;
 };
 
-}  // namespace pith
+}  // namespace pith::inline cache

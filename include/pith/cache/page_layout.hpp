@@ -9,7 +9,7 @@
 
 #include "pith/tensor/tile.hpp"
 
-namespace pith {
+namespace pith::inline cache {
 
 /// Index of a token in its sequence.
 using Position = std::int32_t;
@@ -88,4 +88,4 @@ class PageLayout {
   std::array<std::size_t, evidence_count> evidence_{};
 };
 
-}  // namespace pith
+}  // namespace pith::inline cache

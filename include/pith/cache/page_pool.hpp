@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-namespace pith {
+namespace pith::inline cache {
 
 /// Thread-safe. Pages are 64-byte aligned and uninitialised.
 class PagePool {
@@ -48,4 +48,4 @@ class PagePool {
   std::size_t used_ = 0, high_water_ = 0;  // pages
 };
 
-}  // namespace pith
+}  // namespace pith::inline cache

@@ -10,7 +10,7 @@
 #include "pith/nn/mlp.hpp"
 #include "pith/nn/norm.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// GPT-2: learned positions, LayerNorm, plain MLP.
 template <class Act>
@@ -117,4 +117,4 @@ inline constexpr TensorNames gguf_names = {
     .down = "blk.{}.ffn_down",
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -13,7 +13,7 @@
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/tensor.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// Limits of the buffers that live on a task's stack.
 inline constexpr std::size_t max_head_dim = 256;
@@ -67,4 +67,4 @@ class Attention {
   std::vector<PageTask> page_tasks_;
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

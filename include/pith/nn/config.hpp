@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace pith {
+namespace pith::inline nn {
 
 enum class Architecture : std::uint8_t { gpt2, llama, mistral, qwen2, qwen3 };
 
@@ -62,4 +62,4 @@ struct Config {
 
 std::string_view name(Architecture architecture);
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -13,7 +13,7 @@
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/ops.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// The activations of a pass; memory is reused from pass to pass.
 struct Workspace {
@@ -155,4 +155,4 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
   return true;
 }
 
-}  // namespace pith
+}  // namespace pith::inline nn

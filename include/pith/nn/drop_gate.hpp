@@ -10,7 +10,7 @@
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/matrix.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// Queries and keys of the gate for the tokens of a pass, from the same normalised input as q, k and v, without
 /// rotation, in f32.
@@ -35,4 +35,4 @@ class DropGate {
   Tensor<float> queries_, keys_;  // [tokens, r]
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

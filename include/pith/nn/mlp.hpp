@@ -6,7 +6,7 @@
 #include "pith/tensor/matrix.hpp"
 #include "pith/tensor/ops.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 struct GeluTanh {
   static void apply(float* x, std::size_t n) { ops::gelu_tanh(x, n); }
@@ -60,4 +60,4 @@ struct Gated {
   }
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -9,7 +9,7 @@
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/view.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// x / rms(x) * weight (Zhang and Sennrich, arXiv 1910.07467).
 struct RmsNorm {
@@ -33,4 +33,4 @@ void normalise(const NormWeights& w, float eps, View<const float> x, View<float>
   threads.run_rows(x.rows, x.cols, 4, [&](std::size_t t) { Norm::apply(w, eps, x[t].data(), x.cols, out[t].data()); });
 }
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -9,7 +9,7 @@
 #include "pith/cache/kv_cache.hpp"
 #include "pith/prune/policy.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// The new tokens of one sequence: rows [row, row + count) of the pass, positions first, first + 1, …
 struct Segment {
@@ -40,4 +40,4 @@ struct Pass {
   bool empty() const { return segments.empty(); }
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

@@ -11,7 +11,7 @@
 #include "pith/nn/config.hpp"
 #include "pith/tensor/tensor.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 /// Turns of each pair for the tokens of a pass: cosine and sine, computed in double.
 class RopeTable {
@@ -54,4 +54,4 @@ class RopeTable {
   Tensor<float> turns_;  // [token][pair] (cosine, sine)
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

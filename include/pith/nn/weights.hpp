@@ -7,7 +7,7 @@
 
 #include "pith/tensor/matrix.hpp"
 
-namespace pith {
+namespace pith::inline nn {
 
 struct Linear {
   Matrix weight;
@@ -49,4 +49,4 @@ struct Weights {
   Matrix head;             // [vocab_size, d_model]; the embedding when tied
 };
 
-}  // namespace pith
+}  // namespace pith::inline nn

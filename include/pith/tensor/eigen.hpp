@@ -8,7 +8,7 @@
 #include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 
-namespace pith {
+namespace pith::inline tensor {
 
 template <class T>
 using EigenMatrix = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -33,4 +33,4 @@ EigenMap<const T> to_eigen(const Tensor<T>& tensor) {
   return to_eigen(tensor.view());
 }
 
-}  // namespace pith
+}  // namespace pith::inline tensor

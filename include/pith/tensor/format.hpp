@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace pith {
+namespace pith::inline tensor {
 
 enum class Format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
 inline constexpr int format_count = 7;
@@ -313,4 +313,4 @@ constexpr std::size_t row_bytes(Format format, std::size_t n) {
   return n / static_cast<std::size_t>(block_values(format)) * block_bytes(format);
 }
 
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -12,7 +12,7 @@
 #include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 
-namespace pith {
+namespace pith::inline tensor {
 
 /// An immutable weight [rows, cols], row-major: out_features x in_features. Copies share the bytes, which may be a
 /// mapped file that `owner` keeps alive. cols is a multiple of block_values(format).
@@ -84,4 +84,4 @@ inline void matmul(const Matrix& w, Activations& x, View<float> y, const Threads
   matmul({{w, y, bias}}, x, threads);
 }
 
-}  // namespace pith
+}  // namespace pith::inline tensor

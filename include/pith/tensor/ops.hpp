@@ -9,7 +9,7 @@
 
 #include "pith/tensor/tile.hpp"
 
-namespace pith {
+namespace pith::inline tensor {
 
 /// Name of the instruction set in use: "scalar", "avx2", "avx512" or "neon".
 std::string_view isa();
@@ -88,4 +88,4 @@ void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t que
 void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink);
 
 }  // namespace ops
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -12,7 +12,7 @@
 #include <memory>
 #include <type_traits>
 
-namespace pith {
+namespace pith::inline tensor {
 
 /// How many threads work on a step. One thread never starts another. Copies share the threads.
 class Threads {
@@ -61,4 +61,4 @@ class Threads {
   std::shared_ptr<Crew> crew_;  // null for one thread
 };
 
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -9,7 +9,7 @@
 
 #include "pith/tensor/view.hpp"
 
-namespace pith {
+namespace pith::inline tensor {
 
 /// Rows x cols values of a trivial type, 64-byte aligned. Values are zero after construction and indeterminate after
 /// a resize that grows; resize never gives memory back, so steady use allocates nothing.
@@ -54,4 +54,4 @@ class Tensor {
   std::size_t rows_ = 0, cols_ = 0;
 };
 
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -8,7 +8,7 @@
 
 #include "pith/tensor/format.hpp"
 
-namespace pith {
+namespace pith::inline tensor {
 
 inline constexpr std::size_t tile_rows = 32;
 
@@ -36,4 +36,4 @@ void store_row(Format format, Side side, const float* numbers, std::size_t dim, 
 void copy_row(Format format, Side side, std::size_t dim, std::byte* tile, std::size_t row, const std::byte* from,
               std::size_t from_row);
 
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -7,7 +7,7 @@
 #include <span>
 #include <type_traits>
 
-namespace pith {
+namespace pith::inline tensor {
 
 template <class T>
 struct View {
@@ -40,4 +40,4 @@ struct View {
   }
 };
 
-}  // namespace pith
+}  // namespace pith::inline tensor

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// From what a model's files say of it to a Config.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "files/gguf.hpp"
+#include "files/json.hpp"
+#include "pith/nn/config.hpp"
+
+namespace pith::inline nn {
+
+/// config.json; `where` names it in errors. Its drop_gate is left to read_drop_gate.
+/// Throws Error (model) naming the key, or (unsupported) naming what this library does not do.
+Config read_config(const nlohmann::json& config, std::string_view where);
+
+/// generation_config.json: adds the end tokens it names, and bos where config.json has none.
+void read_generation_config(const nlohmann::json& generation, std::string_view where, Config& config);
+
+/// A GGUF's metadata and the names and shapes of its tensors. The frequency divisors of a tensor rope_freqs.weight are
+/// left to who can read tensors.
+Config read_config(const gguf::File& file);
+
+/// The object "drop_gate" of a checkpoint; `dim` is 0 where it does not say.
+DropGateConfig read_drop_gate(const nlohmann::json& gate, std::string_view where);
+
+}  // namespace pith::inline nn

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include "pith/tensor/ops.hpp"
+
+#include <cassert>
+#include <string>
+
+#include "kernels/table.hpp"
+#include "pith/error.hpp"
+
+namespace pith::inline tensor {
+
+std::string_view isa() { return kernels::table().name; }
+
+std::vector<std::string_view> isas() {
+  std::vector<std::string_view> names;
+  for (const kernels::Table* table : kernels::tables())
+    if (table->runs_here()) names.emplace_back(table->name);
+  return names;
+}
+
+void use_isa(std::string_view name) {
+  for (const kernels::Table* table : kernels::tables())
+    if (table->name == name && table->runs_here()) return kernels::use(*table);
+  std::string expected;
+  for (const std::string_view known : isas()) expected.append(expected.empty() ? "" : ", ").append(known);
+  fail(ErrorCode::unsupported, "instruction set", "one of " + expected, name);
+}
+
+namespace ops {
+namespace {
+
+const kernels::FormatKernels& kernels(Format format) {
+  return kernels::table().formats[static_cast<std::size_t>(format)];
+}
+
+}  // namespace
+
+float dot(const float* a, const float* b, std::size_t n) { return kernels::table().dot(a, b, n); }
+
+void add(float* y, const float* x, std::size_t n) { kernels::table().add(y, x, n); }
+
+void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
+  kernels::table().rms_norm(x, weight, eps, n, out);
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out) {
+  kernels::table().layer_norm(x, weight, bias, eps, n, out);
+}
+
+void silu_multiply(float* x, const float* up, std::size_t n) { kernels::table().silu_multiply(x, up, n); }
+
+void gelu_tanh(float* x, std::size_t n) { kernels::table().gelu_tanh(x, n); }
+
+void gelu(float* x, std::size_t n) { kernels::table().gelu(x, n); }
+
+float max(const float* x, std::size_t n) { return kernels::table().max(x, n); }
+
+float exp_shifted(float* x, float shift, std::size_t n) { return kernels::table().exp_shifted(x, shift, n); }
+
+void scale(float* x, float factor, std::size_t n) { kernels::table().scale(x, factor, n); }
+
+void encode(Format format, const float* values, std::size_t n, std::byte* row) {
+  assert(n % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).encode(values, n, row);
+}
+
+void decode(Format format, const std::byte* row, std::size_t n, float* values) {
+  assert(n % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).decode(row, n, values);
+}
+
+void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) {
+  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  if (kernels(format).prepare != nullptr) kernels(format).prepare(queries, n_queries, query_stride, dim);
+}
+
+void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
+          std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
+  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).dots(queries, n_queries, query_stride, keys, n_rows, dim, scores, score_stride, next);
+}
+
+void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
+                const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
+                const std::byte* next) {
+  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).accumulate(weights, n_queries, weight_stride, values, n_rows, dim, out, out_stride, next);
+}
+
+void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
+                 std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride) {
+  kernels::table().add_product(a, a_row, a_col, b, b_stride, rows, depth, cols, c, c_stride);
+}
+
+void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t queries, float* maximum, float* weight,
+            float* shrink) {
+  kernels::table().absorb(scores, stride, rows, queries, maximum, weight, shrink);
+}
+
+void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink) {
+  assert(rows <= tile_rows);
+  kernels::table().absorb_rows(scores, rows, queries, maximum, weight, shrink);
+}
+
+}  // namespace ops
+}  // namespace pith::inline tensor

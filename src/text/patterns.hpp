@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// How well-known models cut a text into words: the regular expressions that they were trained with.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/normalizer.hpp"
+#include "text/pre_tokenizer.hpp"
+
+namespace pith::text {
+
+inline constexpr std::string_view gpt2_words =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+/// A split that isolates the matches of a regular expression.
+Split isolate(std::string_view expression, std::string_view where);
+
+/// What GGUF's tokenizer.ggml.pre names, and what goes with it.
+struct KnownModel {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;  // ends in byte symbols
+  bool ignore_merges = false;
+  bool adds_bos = false;  // where the file does not say
+};
+
+/// `name` as in tokenizer.ggml.pre. Throws Error (unsupported), naming it.
+KnownModel known_model(std::string_view name, std::string_view where);
+
+/// The first of GGUF's names for texts cut by these expressions, one after the other; empty where there is none.
+std::string_view name_of_model(const std::vector<std::string>& expressions, bool ignore_merges);
+
+}  // namespace pith::text

@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Train drop gates: prepare, pretrain, gates, evaluate, compare, agree, export, convert, plot."""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+
+try:
+    import torch
+except ImportError:
+    sys.exit("this program needs PyTorch (1.13 or later): the package python3-torch, or `pip install torch`")
+
+import adapt
+import agree
+import checkpoint
+import compare
+import convert
+import data
+import evaluate
+import gates
+import plots
+import pretrain
+import tokenizer as bpe
+import trainer
+
+DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+
+
+def stage(text):
+    """`LENGTH@BEGIN` -> (tokens, progress in [0, 1))."""
+    length, _, begin = text.partition("@")
+    return int(length), float(begin or 0)
+
+
+def strength(text):
+    """tau, of which `dense` is the weakest: nothing is dropped."""
+    return -math.inf if text == "dense" else float(text)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="trainer", description=__doc__)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name, action, text):
+        sub = commands.add_parser(name, help=text, description=text,
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub.set_defaults(action=action)
+        return sub
+
+    def training(sub, steps, rate):
+        sub.add_argument("--data", required=True, help="folder made by `prepare`")
+        sub.add_argument("--out", required=True, help="folder of the run: state.pt, log.jsonl, model/")
+        sub.add_argument("--steps", type=int, default=steps)
+        sub.add_argument("--rate", type=float, default=rate, help="peak learning rate")
+        sub.add_argument("--recall-share", type=float, default=0.2, help="part of the windows that are recall documents")
+        sub.add_argument("--seed", type=int, default=1)
+        sub.add_argument("--device", help="cpu, cuda ... (default: cuda where there is one)")
+        sub.add_argument("--bf16", action="store_true", default=None, help="autocast to bfloat16 (always on with CUDA)")
+
+    sub = command("prepare", run_prepare, "texts -> tokenizer.json and packed token files")
+    sub.add_argument("texts", nargs="+", help="folders or files to train on")
+    sub.add_argument("--heldout", nargs="*", default=[], help="folders or files for evaluation only")
+    sub.add_argument("--out", required=True)
+    sub.add_argument("--vocabulary", type=int, default=2048, help="ids of the tokenizer to learn")
+    sub.add_argument("--tokenizer", help="use this tokenizer.json instead of learning one")
+    sub.add_argument("--megabytes", type=float, default=1e6, help="training text to pack, whole books in random order")
+    sub.add_argument("--sample", type=float, default=12.0, help="megabytes the tokenizer is learned from")
+
+    sub = command("pretrain", run_pretrain, "a small Llama-shaped model from scratch")
+    training(sub, 5000, 2e-3)
+    sub.add_argument("--start", choices=pretrain.STARTS, default="planted",
+                     help="planted: the first two layers begin where copying from context is about to work")
+    sub.add_argument("--width", type=int, default=128)
+    sub.add_argument("--layers", type=int, default=5)
+    sub.add_argument("--heads", type=int, default=4)
+    sub.add_argument("--kv-heads", type=int, default=2)
+    sub.add_argument("--batch", type=int, default=2048, help="tokens a step")
+    sub.add_argument("--echo", type=float, nargs=2, default=[0.5, 0.05], metavar=("FIRST", "LAST"),
+                     help="part of the windows that say a span again and again, at the start and later")
+    sub.add_argument("--stages", type=stage, nargs="+", default=[(128, 0.0), (256, 0.15), (512, 0.45), (1024, 0.7)],
+                     metavar="LENGTH@BEGIN", help="context length from each point of the run on")
+
+    sub = command("gates", run_gates, "add gates to a Hugging Face directory and train them")
+    training(sub, 600, 3e-4)
+    sub.add_argument("--model", required=True, help="Hugging Face directory (gpt2, llama, qwen2)")
+    sub.add_argument("--train", choices=adapt.TRAINED, default="gates",
+                     help="all: the whole model on the text; gates: only them, distilled from the dense model; "
+                          "dense: the whole model without gates, the control of all")
+    sub.add_argument("--go-on", action="store_true", help="start from the gates that the model has")
+    sub.add_argument("--dim", type=int, default=64, help="rows of the gate's projections")
+    sub.add_argument("--recent", type=int, default=1, help="a token cannot be dropped before this many later ones")
+    sub.add_argument("--gamma", type=float, default=1.0, help="weight of the sparsity loss, nats")
+    sub.add_argument("--keep", type=float, default=0.1, help="kept fraction, mean over queries and layers, at which it ends")
+    sub.add_argument("--bias", type=float, default=1.9, help="the gates' scalar at the start; > 0 starts almost dense")
+    sub.add_argument("--alpha", type=float, nargs=2, default=[1.5, 8.0], metavar=("FIRST", "LAST"))
+    sub.add_argument("--step-phase", type=float, default=0.2, help="part of the steps run at step gates (--train all)")
+    sub.add_argument("--step-taus", type=strength, nargs="+", default=[0.0], metavar="TAU",
+                     help="strengths that those steps take turns in, numbers or `dense`")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--batch", type=int, default=4, help="windows a step")
+    sub.add_argument("--gate-rate", type=float, default=4e-3, help="peak learning rate of the gates")
+
+    sub = command("evaluate", run_evaluate, "perplexity, kept fraction and recall of the masked full forward")
+    sub.add_argument("--model", required=True)
+    sub.add_argument("--gates", help="sidecar file")
+    sub.add_argument("--mode", choices=evaluate.MODES, help="default: gate if the model has gates, else dense")
+    sub.add_argument("--tau", type=float, default=0.0, help="gate strength, added to the model's threshold")
+    sub.add_argument("--keep", type=float, default=0.2, help="kept fraction of --mode window")
+    sub.add_argument("--text", help="a text file, tokenised as it is")
+    sub.add_argument("--tokens", help="a packed token file of `prepare`")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--windows", type=int, help="use this many windows, spread over the text")
+    sub.add_argument("--recall", type=int, default=0, metavar="DOCUMENTS", help="measure recall in prose of the text, too")
+    sub.add_argument("--device")
+
+    sub = command("compare", run_compare, "gates, dense, windows and training-free policies: a table and a picture")
+    sub.add_argument("--model", required=True, help="directory with gates")
+    sub.add_argument("--gates", nargs="*", default=[], metavar="FILE", help="sidecars beside the model's own gates")
+    sub.add_argument("--control", metavar="DIR",
+                     help="the dense model that it is held against (default: itself without its gates)")
+    sub.add_argument("--frozen", metavar="DIR", help="a second one, whose gates left the model as it was")
+    sub.add_argument("--tokens", required=True, help="a packed token file of `prepare`")
+    sub.add_argument("--text", nargs="*", default=[], metavar="FILE", help="more texts, tokenised as they are")
+    sub.add_argument("--pith", metavar="COMMAND", help="the pith command, which runs the training-free policies")
+    sub.add_argument("--out", required=True, help="folder for compare.json, compare.md, compare.svg")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--windows", type=int, default=60, help="windows, spread over each text")
+    sub.add_argument("--recall", type=int, default=60, metavar="DOCUMENTS")
+    sub.add_argument("--taus", type=float, nargs="*", default=[-0.2, -0.1, 0.1, 0.2],
+                     help="run-time strengths of the model's own gates")
+    sub.add_argument("--device")
+
+    sub = command("agree", run_agree, "whether `pith perplexity` finds what `evaluate` does; exit status 1 where not")
+    sub.add_argument("--model", required=True, help="exported directory")
+    sub.add_argument("--gates", nargs="*", default=[], metavar="FILE", help="sidecars beside the model's own gates")
+    sub.add_argument("--text", required=True, metavar="FILE")
+    sub.add_argument("--pith", required=True, metavar="COMMAND")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--taus", type=float, nargs="*", default=[0.0], help="run-time strengths of each set of gates")
+
+    sub = command("export", run_export, "a Hugging Face directory, or a sidecar with the gates alone")
+    sub.add_argument("--model", required=True, help="model/ of a run")
+    sub.add_argument("--gates", help="sidecar whose gates to take")
+    sub.add_argument("--out", required=True, help="a directory, or a file that ends in .safetensors for the gates alone")
+    sub.add_argument("--tau", type=float, default=0.0, help="strength to add to the gates' threshold")
+    sub.add_argument("--dtype", choices=DTYPES, default="f16")
+    sub.add_argument("--without-gates", action="store_true", help="leave the gates out of the directory")
+
+    sub = command("convert", run_convert, "a .pt checkpoint of the paper's public implementation -> directory")
+    sub.add_argument("checkpoint")
+    sub.add_argument("--out", required=True)
+    sub.add_argument("--heads", type=int, default=12, help="attention heads; the file does not tell")
+    sub.add_argument("--tokenizer", help="tokenizer.json to copy beside it")
+    sub.add_argument("--dtype", choices=DTYPES, default="f16")
+
+    sub = command("plot", run_plot, "draw the curves of a run")
+    sub.add_argument("run", help="folder of the run")
+    sub.add_argument("--out", help="PNG file (default: curves.png in the folder)")
+    return parser.parse_args(arguments)
+
+
+def run_prepare(args):
+    summary = data.prepare(args.texts, args.heldout, args.out, args.vocabulary, args.megabytes, args.sample,
+                           args.tokenizer)
+    print(json.dumps(summary))
+
+
+def run_pretrain(args):
+    decoder = pretrain.pretrain(
+        args.data, args.out, d_model=args.width, n_layers=args.layers, n_heads=args.heads, n_kv_heads=args.kv_heads,
+        stages=args.stages, steps=args.steps, batch_tokens=args.batch, rate=args.rate, recall_share=args.recall_share,
+        echo=args.echo, start=args.start, seed=args.seed, device=args.device, bf16=args.bf16)
+    save_run(decoder, args)
+
+
+def run_gates(args):
+    gate = None if args.go_on or args.train == "dense" else gates.GateConfig(args.dim, 0.0, args.recent)
+    decoder = adapt.adapt(
+        args.model, args.data, args.out, train=args.train, gate=gate, bias=args.bias, gamma=args.gamma, keep=args.keep,
+        steps=args.steps, step_phase=args.step_phase, length=args.length, batch_size=args.batch, rate=args.rate,
+        gate_rate=args.gate_rate, alphas=tuple(args.alpha), step_taus=args.step_taus,
+        recall_share=args.recall_share, seed=args.seed, device=args.device, bf16=args.bf16)
+    save_run(decoder, args)
+
+
+def save_run(decoder, args):
+    """The trained model in float32 as model/ of the run's folder."""
+    folder = os.path.join(args.out, "model")
+    checkpoint.save(decoder, folder, os.path.join(args.data, "tokenizer.json"), torch.float32)
+    print(folder)
+
+
+def run_evaluate(args):
+    if bool(args.text) == bool(args.tokens):
+        sys.exit("evaluate: expected one of --text and --tokens")
+    decoder = checkpoint.load(args.model, args.gates).to(trainer.pick_device(args.device))
+    vocab = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)) if args.text or args.recall else None
+    if args.text:
+        with open(args.text, encoding="utf-8") as file:
+            tokens = vocab.encode(file.read())
+    else:
+        tokens = data.open_tokens(args.tokens)
+    mode = args.mode or ("gate" if decoder.config.gate else "dense")
+    judge = evaluate.Judge(decoder, mode, tau=args.tau, recent=evaluate.window_for(args.length, args.keep))
+    result = evaluate.perplexity(judge, tokens, args.length, args.windows)
+    if args.recall:
+        result["recall"] = evaluate.recall_accuracy(judge, vocab, tokens, args.length, args.recall)
+    print(json.dumps(result))
+
+
+def gates_of(args):
+    """name -> sidecar file, None for the model's own."""
+    return {"gates": None, **{os.path.basename(path).rpartition(".")[0]: path for path in args.gates}}
+
+
+def run_compare(args):
+    vocab = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE))
+    texts = {"held-out books": data.open_tokens(args.tokens)}
+    for path in args.text:
+        with open(path, encoding="utf-8") as file:
+            texts[os.path.basename(path)] = vocab.encode(file.read())
+    measures = compare.Measures(vocab, texts, args.length, args.windows, args.recall)
+    comparison = compare.Comparison(measures, args.pith, trainer.pick_device(args.device),
+                                    lambda row: print(row["name"], f"{row['nll']:.4f}", file=sys.stderr))
+    family = compare.Family("trained" if args.control else "base", args.control or args.model,
+                            {name: (args.model, path) for name, path in gates_of(args).items()})
+    comparison.add_family(family)
+    comparison.add_strengths(family, args.taus)
+    comparison.add_windows(family)
+    if args.frozen:
+        comparison.add_family(compare.Family("frozen", args.frozen, {"gates": (args.frozen, None)}))
+    compare.save(comparison.rows, args.out)
+    print(compare.table(comparison.rows))
+
+
+def run_agree(args):
+    with open(args.text, encoding="utf-8") as file:
+        tokens = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)).encode(file.read())
+    rows = [agree.check(args.pith, args.model, path, tau, args.text, tokens, args.length, name)
+            for name, path in gates_of(args).items() for tau in args.taus]
+    print(agree.table(rows))
+    if not all(row["agrees"] for row in rows):
+        sys.exit(1)
+
+
+def run_export(args):
+    decoder = checkpoint.load(args.model, args.gates)
+    if decoder.config.gate:
+        decoder.config.gate.threshold += args.tau
+    if args.out.endswith(".safetensors"):
+        checkpoint.save_sidecar(decoder, args.out, DTYPES[args.dtype])
+    else:
+        checkpoint.save(decoder, args.out, os.path.join(args.model, checkpoint.TOKENIZER_FILE), DTYPES[args.dtype],
+                        gates_inside=not args.without_gates)
+
+
+def run_convert(args):
+    convert.convert(args.checkpoint, args.out, n_heads=args.heads, tokenizer=args.tokenizer, dtype=DTYPES[args.dtype])
+
+
+def run_plot(args):
+    plots.draw(args.run, args.out or os.path.join(args.run, "curves.png"))
+
+
+def main(arguments=None):
+    args = parse(arguments)
+    trainer.tune_allocator()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        args.action(args)
+    except (OSError, ValueError, FloatingPointError) as error:
+        sys.exit(f"trainer {args.command}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
