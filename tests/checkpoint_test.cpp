@@ -414,7 +414,7 @@ TEST(Gates, ThatAreBrokenAreRefused) {
     parts.push_back("gates.safetensors");
     expect_error(code, parts, [&] { Checkpoint::open(folder.path()); });
   };
-  refused(SafetensorsWriter().f32("model.norm.weight", {4}), ErrorCode::model, {"q_int.weight", "none"});
+  refused(SafetensorsWriter().f32("model.norm.weight", {4}), ErrorCode::model, {"self_attn.q_int", "none"});
   refused(SafetensorsWriter().f32("model.layers.0.self_attn.q_int.weight", {4}), ErrorCode::model,
           {"[gate dim, features]", "[4]"});
   refused(SafetensorsWriter().f32("model.layers.0.self_attn.q_int.weight", {0, 4}), ErrorCode::model, {"[0, 4]"});

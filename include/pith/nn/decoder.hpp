@@ -107,8 +107,8 @@ inline void embed(const Config& config, const Weights& weights, const Pass& pass
 }
 
 /// h = what a half of a layer reads: x, normalised where the plan says so.
-inline void read(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
-                 const Threads& threads) {
+inline void read_stream(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
+                        const Threads& threads) {
   const View<float> h = ws.h.values();
   if (plan.pre_norms) {
     normalise(plan.norm, norm, config.norm_eps, ws.x.view(), h, threads);
@@ -119,8 +119,8 @@ inline void read(const Config& config, const LayerPlan& plan, const NormWeights&
 }
 
 /// x += what a half of a layer has come to, normalised where the plan says so.
-inline void write(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
-                  const Threads& threads) {
+inline void add_to_stream(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
+                          const Threads& threads) {
   const View<float> branch = ws.branch.view();
   if (plan.post_norms) normalise(plan.norm, norm, config.norm_eps, branch, branch, threads);
   add(ws.x.view(), branch, config.residual_scale, threads);
@@ -144,7 +144,7 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     const LayerWeights& w = weights.layers[pass.layer];
 
     // Queries, keys, values, and the gate's own.
-    read(config, plan, w.attention_norm, ws, threads);
+    read_stream(config, plan, w.attention_norm, ws, threads);
     const auto [gate_q, gate_k] = ws.gate.products(w.drop_gate, n);
     const Product products[] = {{w.wq.weight, ws.q.view(), w.wq.bias},
                                 {w.wk.weight, ws.k.view(), w.wk.bias},
@@ -178,11 +178,11 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
       policy.after_attention(layer, moment(config, w, segment, ws, inner));
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
-    write(config, plan, w.post_attention_norm, ws, threads);
+    add_to_stream(config, plan, w.post_attention_norm, ws, threads);
 
-    read(config, plan, w.mlp_norm, ws, threads);
+    read_stream(config, plan, w.mlp_norm, ws, threads);
     feed_forward(plan, w, ws.h, ws.mlp, ws.branch.view(), threads);
-    write(config, plan, w.post_mlp_norm, ws, threads);
+    add_to_stream(config, plan, w.post_mlp_norm, ws, threads);
   }
   return true;
 }
