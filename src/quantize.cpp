@@ -294,6 +294,8 @@ class Conversion {
 
 std::uint32_t number(int n) { return static_cast<std::uint32_t>(n); }
 
+text::ModelTokens tokens_of(const Config& config) { return {config.vocab_size, config.bos, config.end_tokens}; }
+
 /// What a GGUF has no key for.
 void check_expressible(const Config& config, const std::string& where) {
   const auto refuse = [&](std::string_view expected, std::string_view found) {
@@ -408,7 +410,7 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
       add_config(config, writer);
       source.rope_freqs = add_divisors(config, writer);
       writer.add("general.name", (in.has_filename() ? in.filename() : in.parent_path().filename()).string());
-      text::save_gguf(in, config, writer, notes);
+      text::save_gguf(in, tokens_of(config), writer, notes);
     }
     return write(source, options, writer, std::move(notes));
   });
@@ -422,7 +424,7 @@ Quantized quantize(const Model& model, const fs::path& out, const QuantizeOption
   gguf::Writer writer(out);
   add_config(config, writer);
   source.rope_freqs = add_divisors(config, writer);
-  text::save_gguf({}, config, writer, notes);
+  text::save_gguf({}, tokens_of(config), writer, notes);
   return write(source, options, writer, std::move(notes));
 }
 
