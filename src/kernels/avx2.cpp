@@ -4,6 +4,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -220,6 +221,8 @@ inline I total(I sums, I) { return sums; }
 }  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
+//
+#include "kernels/elementwise.hpp"
 //
 #include "kernels/vector_math.hpp"
 //

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -213,6 +214,8 @@ inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 
 }  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
+//
+#include "kernels/elementwise.hpp"
 //
 #include "kernels/vector_math.hpp"
 //

@@ -3,6 +3,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -205,6 +206,8 @@ inline I total(I first, I second) { return vpaddq_s32(first, second); }
 }  // namespace pith::kernels
 
 #include "kernels/vector_rows.hpp"
+//
+#include "kernels/elementwise.hpp"
 //
 #include "kernels/vector_math.hpp"
 //

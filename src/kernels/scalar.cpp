@@ -7,6 +7,15 @@
 
 #include "kernels/plain_rows.hpp"
 #include "kernels/table.hpp"
+#include "kernels/vocabulary.hpp"
+
+namespace pith::kernels {
+namespace {
+using namespace twin;  // what formulas are written in
+}
+}  // namespace pith::kernels
+
+#include "kernels/elementwise.hpp"
 
 namespace pith::kernels {
 namespace {
@@ -129,10 +138,6 @@ float dot(const float* a, const float* b, std::size_t n) {
   return sum;
 }
 
-void add(float* y, const float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
-}
-
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
   const float factor = 1.0f / std::sqrt(dot(x, x, n) / static_cast<float>(n) + eps);
   for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * factor * weight[i];
@@ -147,20 +152,17 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   for (std::size_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
 }
 
-void silu_multiply(float* x, const float* up, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = x[i] / (1.0f + std::exp(-x[i])) * up[i];
-}
-
-void gelu_tanh(float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) {
-    const float inner = 0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
-    x[i] = 0.5f * x[i] * (1.0f + std::tanh(inner));
+template <Elementwise operation>
+struct Looped {
+  static void run(float* x, const float* other, float number, std::size_t n) {
+    using Of = Formula<operation>;
+    for (std::size_t i = 0; i < n; ++i) {
+      if constexpr (takes(Of::vector) == Takes::nothing) x[i] = Of::plain(x[i]);
+      if constexpr (takes(Of::vector) == Takes::other) x[i] = Of::plain(x[i], other[i]);
+      if constexpr (takes(Of::vector) == Takes::number) x[i] = Of::plain(x[i], number);
+    }
   }
-}
-
-void gelu(float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.7071067812f));
-}
+};
 
 float max(const float* x, std::size_t n) {
   float largest = -std::numeric_limits<float>::infinity();
@@ -172,10 +174,6 @@ float exp_shifted(float* x, float shift, std::size_t n) {
   float sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum += x[i] = std::exp(x[i] - shift);
   return sum;
-}
-
-void scale(float* x, float factor, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
@@ -247,15 +245,11 @@ const Table scalar = {
     .quantise = quantise,
     .dot_rounds = dot_rounds,
     .dot = dot,
-    .add = add,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
-    .silu_multiply = silu_multiply,
-    .gelu_tanh = gelu_tanh,
-    .gelu = gelu,
+    .elementwise = elementwise_kernels<Looped>,
     .max = max,
     .exp_shifted = exp_shifted,
-    .scale = scale,
     .add_product = add_product,
     .absorb = absorb,
     .absorb_rows = absorb_rows,

@@ -34,6 +34,11 @@ class Random {
 
 inline const Table& plain() { return *tables().back(); }
 
+inline void apply(const Table& table, Elementwise operation, std::vector<float>& x, const std::vector<float>& other,
+                  float number) {
+  table.elementwise[static_cast<std::size_t>(operation)](x.data(), other.data(), number, x.size());
+}
+
 /// Rows of numbers in a format, each `stride` bytes and perhaps more.
 inline Bytes encoded(Format format, const std::vector<float>& values, std::size_t cols, std::size_t stride) {
   const std::size_t rows = cols == 0 ? 0 : values.size() / cols;
