@@ -35,7 +35,8 @@ struct FormatKernels {
 struct Table {
   const char* name;
   bool (*runs_here)();  // does this machine have the instructions?
-  FormatKernels formats[format_count];
+  using FormatRows = std::array<FormatKernels, Formats::size>;
+  FormatRows formats;
   /// n activations, a multiple of 32, for weights in blocks.
   void (*quantise)(const float* values, std::size_t n, q8_activation* out);
   /// `rounds` times the inner product of q8_0's matmul alone, on data in the first-level cache: the peak that the

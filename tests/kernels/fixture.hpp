@@ -69,8 +69,6 @@ inline double bound(double magnitude, std::size_t n) {
   return magnitude * 6e-8 * (4 + std::sqrt(static_cast<double>(n))) + 1e-37;
 }
 
-inline constexpr Format formats[] = {Format::f32,  Format::f16,  Format::bf16, Format::q8_0,
-                                     Format::q4_0, Format::q4_k, Format::q6_k};
 inline constexpr Format float_formats[] = {Format::f32, Format::f16, Format::bf16};
 
 /// Vectors as the weights of a format want them, and the numbers that they then are.
@@ -83,7 +81,7 @@ struct Vectors {
 inline Vectors vectors(Format weights, const std::vector<float>& values, std::size_t cols) {
   const std::size_t count = cols == 0 ? 0 : values.size() / cols;
   Vectors result{{}, cols * sizeof(float), {values.begin(), values.end()}};
-  if (block_values(weights) == 1) {
+  if (!wants_quantised(weights)) {
     result.bytes.resize(values.size() * sizeof(float));
     if (!values.empty()) std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
     return result;
