@@ -75,8 +75,8 @@ void matmul(benchmark::State& state, const Table& table, Format format, std::siz
   const Tensor<float> values = floats(tokens, cols);
   Tensor<q8_activation> quantised(tokens, cols / 32);
   table.quantise(values.data(), tokens * cols, quantised.data());
-  const std::span x = pith::block_values(format) == 1 ? std::as_bytes(std::span(values.data(), tokens * cols))
-                                                      : std::as_bytes(std::span(quantised.data(), tokens * cols / 32));
+  const std::span x = !pith::wants_quantised(format) ? std::as_bytes(std::span(values.data(), tokens * cols))
+                                                     : std::as_bytes(std::span(quantised.data(), tokens * cols / 32));
   Tensor<float> y(tokens, rows);
   const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
   for (auto _ : state) {
@@ -163,8 +163,7 @@ const bool registered = [] {
     benchmark::RegisterBenchmark(("exp/" + isa).c_str(), exp_shifted, *table);
     benchmark::RegisterBenchmark(("quantise/" + isa).c_str(), quantise, *table);
     benchmark::RegisterBenchmark(("dot_peak/q8_0/" + isa).c_str(), dot_peak, *table);
-    for (int i = 0; i < pith::format_count; ++i) {
-      const auto format = static_cast<Format>(i);
+    for (const Format format : pith::all_formats) {
       const std::string name = std::string(pith::name(format)) + "/" + isa;
       constexpr std::size_t cols = 2048;
       const std::size_t rows = beyond_caches / pith::row_bytes(format, cols);

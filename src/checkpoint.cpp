@@ -78,15 +78,9 @@ void add(StoredTensors& tensors, std::string name, StoredTensor tensor) {
 }
 
 StoredTensor stored(const safetensors::File& file, const safetensors::Tensor& tensor) {
-  StoredTensor out{Format::f32, tensor.shape, tensor.bytes, file.file, tensor.dtype, true};
-  if (tensor.dtype == "F16") {
-    out.format = Format::f16;
-  } else if (tensor.dtype == "BF16") {
-    out.format = Format::bf16;
-  } else {
-    out.supported = tensor.dtype == "F32";
-  }
-  return out;
+  const auto is_it = [&]<Block B>() { return !tensor.dtype.empty() && dtype(format_of<B>) == tensor.dtype; };
+  const auto format = find_format(is_it);
+  return {format.value_or(Format::f32), tensor.shape, tensor.bytes, file.file, tensor.dtype, format.has_value()};
 }
 
 /// A shard is a file beside its index: a name that leads anywhere else is refused, whatever is there.
@@ -152,23 +146,19 @@ void read_hugging_face(const fs::path& directory, StoredTensors& tensors) {
 StoredTensor stored(const gguf::File& file, const gguf::Tensor& tensor) {
   const auto bytes =
       file.file->bytes().subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.bytes));
-  StoredTensor out{Format::f32, tensor.shape, bytes, file.file, gguf::type_name(tensor.type), true};
-  if (out.dtype == "F16") {
-    out.format = Format::f16;
-  } else if (out.dtype == "BF16") {
-    out.format = Format::bf16;
-  } else if (out.dtype == "Q8_0") {
-    out.format = Format::q8_0;
-  } else if (out.dtype == "Q4_0") {
-    out.format = Format::q4_0;
-  } else if (out.dtype == "Q4_K") {
-    out.format = Format::q4_k;
-  } else if (out.dtype == "Q6_K") {
-    out.format = Format::q6_k;
-  } else {
-    out.supported = out.dtype == "F32";
+  const auto format = gguf::format_of(tensor.type);
+  return {format.value_or(Format::f32), tensor.shape,      bytes, file.file,
+          gguf::type_name(tensor.type), format.has_value()};
+}
+
+/// What weights can be made of, as files spell it.
+std::string known_types() {
+  std::string everywhere, in_gguf;
+  for (const Format format : all_formats) {
+    std::string& list = dtype(format).empty() ? in_gguf : everywhere;
+    list.append(list.empty() ? "" : ", ").append(gguf::type_name(gguf::type_of(format)));
   }
-  return out;
+  return everywhere + " or (in GGUF) " + in_gguf;
 }
 
 void read_gguf(const gguf::File& file, StoredTensors& tensors) {
@@ -360,8 +350,7 @@ const StoredTensor& Checkpoint::find(std::string_view name) const {
   if (found == tensors_.end()) fail(ErrorCode::model, path_.string(), "tensor " + in_quotes(name), "no such tensor");
   const StoredTensor& tensor = found->second;
   if (!tensor.supported)
-    fail(ErrorCode::unsupported, tensor_where(tensor.file->path(), name),
-         "F32, F16, BF16 or (in GGUF) Q8_0, Q4_0, Q4_K, Q6_K", printable(tensor.dtype));
+    fail(ErrorCode::unsupported, tensor_where(tensor.file->path(), name), known_types(), printable(tensor.dtype));
   return tensor;
 }
 

@@ -94,6 +94,8 @@ void check_config(const Config& config) {
            std::to_string(rope.divisors.size()));
   for (const LayerPlan& plan : config.layers) {
     finite("query_scale", plan.query_scale);
+    finite("score_cap", plan.score_cap);
+    if (plan.score_cap < 0) fail(ErrorCode::model, "score_cap", "0 or more", std::to_string(plan.score_cap));
     if (plan.window < 0) fail(ErrorCode::model, "window", "0 or more", std::to_string(plan.window));
     if (plan.rope < -1 || plan.rope >= static_cast<int>(config.ropes.size()))
       fail(ErrorCode::model, "rope", "-1 or one of the " + std::to_string(config.ropes.size()) + " ropes",

@@ -268,6 +268,8 @@ class Conversion {
   double done_ = 0, total_ = 0;
 };
 
+text::ModelTokens tokens_of(const Config& config) { return {config.vocab_size, config.bos, config.end_tokens}; }
+
 void copy_metadata(const gguf::File& from, gguf::Writer& to) {
   for (const auto& [key, value] : from.encoded) {
     const bool ours = key == "drop_gate" || key == "general.alignment" || key == "general.file_type" ||
@@ -326,7 +328,7 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
     write_config(config, writer, in.string());
     source.rope_freqs = gguf_divisors(config);
     writer.add("general.name", (in.has_filename() ? in.filename() : in.parent_path().filename()).string());
-    text::save_gguf(in, config, writer, notes);
+    text::save_gguf(in, tokens_of(config), writer, notes);
   }
   return write(source, options, writer, std::move(notes));
 }
@@ -338,7 +340,7 @@ Quantized quantize(const Model& model, const fs::path& out, const QuantizeOption
   std::vector<std::string> notes;
   gguf::Writer writer(out);
   write_config(config, writer, "model");
-  text::save_gguf({}, config, writer, notes);
+  text::save_gguf({}, tokens_of(config), writer, notes);
   return write(source, options, writer, std::move(notes));
 }
 

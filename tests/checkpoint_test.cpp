@@ -160,7 +160,7 @@ void expect_loaded(std::uint32_t type) {
   };
   const auto checkpoint = open(cols);
   const auto matrix = checkpoint.matrix("w", rows, cols);
-  EXPECT_EQ(matrix.format(), BlockTraits<B>::format);
+  EXPECT_EQ(matrix.format(), format_of<B>);
   EXPECT_EQ(values(matrix), expected);
   EXPECT_TRUE(is_mapped(checkpoint, "w", matrix)) << "loaded as it lies";
   expect_error(ErrorCode::format,

@@ -14,6 +14,7 @@
 #include "command.hpp"
 #include "options.hpp"
 #include "pith/cache/page_layout.hpp"
+#include "pith/error.hpp"
 
 namespace pith::tool {
 namespace {
@@ -35,10 +36,35 @@ std::optional<double> kv_bytes_per_token(const Config& config, Format format) {
   return static_cast<double>(layout.bytes()) * config.n_layers() / static_cast<double>(PageLayout::capacity);
 }
 
-std::map<std::string, std::uint64_t> bytes_by_format(const Model& model) {
+using Tensors = std::vector<TensorInfo>;
+
+std::map<std::string, std::uint64_t> bytes_by_format(const Tensors& tensors) {
   std::map<std::string, std::uint64_t> bytes;
-  for (const TensorInfo& tensor : model.tensors()) bytes[tensor.format] += tensor.bytes;
+  for (const TensorInfo& tensor : tensors) bytes[tensor.format] += tensor.bytes;
   return bytes;
+}
+
+std::uint64_t total_bytes(const Tensors& tensors) {
+  std::uint64_t sum = 0;
+  for (const TensorInfo& tensor : tensors) sum += tensor.bytes;
+  return sum;
+}
+
+std::uint64_t total_numbers(const Tensors& tensors) {
+  std::uint64_t sum = 0;
+  for (const TensorInfo& tensor : tensors) {
+    std::uint64_t numbers = 1;
+    for (const std::int64_t side : tensor.shape) numbers *= static_cast<std::uint64_t>(side);
+    sum += numbers;
+  }
+  return sum;
+}
+
+nlohmann::ordered_json json_of(const Tensors& tensors) {
+  auto json = nlohmann::ordered_json::array();
+  for (const TensorInfo& t : tensors)
+    json.push_back({{"name", t.name}, {"format", t.format}, {"shape", t.shape}, {"bytes", t.bytes}});
+  return json;
 }
 
 void print_json(const Model& model) {
@@ -50,16 +76,13 @@ void print_json(const Model& model) {
     const auto bytes = kv_bytes_per_token(c, format);
     kv[std::string(name(format))] = bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json();
   }
-  auto tensors = nlohmann::ordered_json::array();
-  for (const TensorInfo& t : model.tensors())
-    tensors.push_back({{"name", t.name}, {"format", t.format}, {"shape", t.shape}, {"bytes", t.bytes}});
   std::vector<int> windows;
   for (const LayerPlan& plan : c.layers) windows.push_back(plan.window);
   const bool slides = std::ranges::any_of(windows, [](int window) { return window > 0; });
   print({{"architecture", name(c.architecture)},
          {"parameters", model.parameters()},
          {"bytes", model.bytes()},
-         {"formats", bytes_by_format(model)},
+         {"formats", bytes_by_format(model.tensors())},
          {"layers", c.n_layers()},
          {"d_model", c.d_model},
          {"heads", c.n_heads},
@@ -72,7 +95,8 @@ void print_json(const Model& model) {
          {"sliding_window", slides ? nlohmann::ordered_json(windows) : nlohmann::ordered_json()},
          {"gate", gate},
          {"kv_bytes_per_token", kv},
-         {"tensors", tensors}});
+         {"unsupported", nullptr},
+         {"tensors", json_of(model.tensors())}});
 }
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
@@ -87,45 +111,78 @@ std::string count_text(double n) {
   return number_text(n / 1e9, 2) + " billion";
 }
 
-void print_table(const Model& model) {
-  const Config& c = model.config();
-  const auto line = [](const char* what, const std::string& value) {
-    std::cout << std::left << std::setw(14) << what << value << '\n';
-  };
-  const auto text = [](auto n) { return std::to_string(n); };
+void print_line(const char* what, const std::string& value) {
+  std::cout << std::left << std::setw(14) << what << value << '\n';
+}
 
-  line("architecture", std::string(name(c.architecture)));
+std::string parameters_text(std::uint64_t numbers, const Tensors& tensors) {
   std::string formats;
-  for (const auto& [format, bytes] : bytes_by_format(model))
+  for (const auto& [format, bytes] : bytes_by_format(tensors))
     formats += (formats.empty() ? "" : ", ") + bytes_text(static_cast<double>(bytes)) + " of " + format;
-  line("parameters", count_text(static_cast<double>(model.parameters())) + " (" + formats + ")");
-  line("layers", text(c.n_layers()) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
-  line("heads", text(c.n_heads) + " of width " + text(c.head_dim) + ", " + text(c.n_kv_heads) + " for keys and values");
-  line("vocabulary", text(c.vocab_size) + (c.tied_head ? ", head tied to the embedding" : ""));
-  line("context", text(c.context));
-  const int widest_window = std::ranges::max(c.layers, {}, &LayerPlan::window).window;
-  const auto sliding = std::ranges::count_if(c.layers, [](const LayerPlan& plan) { return plan.window > 0; });
-  if (sliding > 0) line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
-  line("gate", c.gate ? "learned, width " + text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
-                            (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
-                      : "none");
-  std::string kv;
-  for (const Format format : cache_formats)
-    if (const auto bytes = kv_bytes_per_token(c, format))
-      kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + std::string(name(format));
-  line("a kept token", kv);
+  return count_text(static_cast<double>(numbers)) + " (" + formats + ")";
+}
 
+void print_tensors(const Tensors& tensors) {
   std::size_t widest = 0;
-  for (const TensorInfo& t : model.tensors()) widest = std::max(widest, t.name.size());
+  for (const TensorInfo& t : tensors) widest = std::max(widest, t.name.size());
   std::cout << '\n';
-  for (const TensorInfo& t : model.tensors())
+  for (const TensorInfo& t : tensors)
     std::cout << std::left << std::setw(static_cast<int>(widest)) << t.name << "  " << std::setw(5) << t.format << ' '
               << shape_text(t.shape) << '\n';
 }
 
+void print_table(const Model& model) {
+  const Config& c = model.config();
+  const auto text = [](auto n) { return std::to_string(n); };
+
+  print_line("architecture", std::string(name(c.architecture)));
+  print_line("parameters", parameters_text(model.parameters(), model.tensors()));
+  print_line("layers", text(c.n_layers()) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
+  print_line("heads",
+             text(c.n_heads) + " of width " + text(c.head_dim) + ", " + text(c.n_kv_heads) + " for keys and values");
+  print_line("vocabulary", text(c.vocab_size) + (c.tied_head ? ", head tied to the embedding" : ""));
+  print_line("context", text(c.context));
+  const int widest_window = std::ranges::max(c.layers, {}, &LayerPlan::window).window;
+  const auto sliding = std::ranges::count_if(c.layers, [](const LayerPlan& plan) { return plan.window > 0; });
+  if (sliding > 0) print_line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
+  print_line("gate", c.gate
+                         ? "learned, width " + text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
+                               (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
+                         : "none");
+  std::string kv;
+  for (const Format format : cache_formats)
+    if (const auto bytes = kv_bytes_per_token(c, format))
+      kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + std::string(name(format));
+  print_line("a kept token", kv);
+  print_tensors(model.tensors());
+}
+
+/// What is there, of files that cannot be run, and why they cannot.
+void describe(const ModelFiles& files, const std::string& reason, const Tool& tool) {
+  const std::uint64_t numbers = total_numbers(files.tensors), bytes = total_bytes(files.tensors);
+  if (tool.json) {
+    print({{"architecture", files.architecture},
+           {"parameters", numbers},
+           {"bytes", bytes},
+           {"formats", bytes_by_format(files.tensors)},
+           {"unsupported", reason},
+           {"tensors", json_of(files.tensors)}});
+    return;
+  }
+  print_line("architecture", files.architecture.empty() ? "unknown" : files.architecture);
+  print_line("unsupported", reason);
+  print_line("parameters", parameters_text(numbers, files.tensors));
+  print_tensors(files.tensors);
+}
+
 Exit inspect(const InspectOptions& options, const Tool& tool) {
-  const Model model = load(options.model);
-  tool.json ? print_json(model) : print_table(model);
+  try {
+    const Model model = load(options.model);
+    tool.json ? print_json(model) : print_table(model);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::unsupported) throw;
+    describe(ModelFiles::read(options.model.path), error.what(), tool);
+  }
   return Exit::ok;
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cassert>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -33,7 +32,7 @@ constexpr std::array<std::string_view, 13> kind_names = {"u8",   "i8",     "u16"
                                                          "bool", "string", "array", "u64", "i64", "f64"};
 constexpr std::array<std::uint64_t, 13> least_bytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
 
-/// ggml's tensor types: numbers and bytes of a block.
+/// ggml's tensor types, more than pith's formats: numbers and bytes of a block.
 struct TypeInfo {
   std::uint32_t type;
   std::string_view name;
@@ -54,10 +53,20 @@ constexpr std::array types = {
     TypeInfo{35, "TQ2_0", 256, 66},   TypeInfo{39, "MXFP4", 32, 17},
 };
 
-const TypeInfo* info(std::uint32_t type) {
+constexpr const TypeInfo* info(std::uint32_t type) {
   const auto found = std::find_if(types.begin(), types.end(), [&](const TypeInfo& t) { return t.type == type; });
   return found == types.end() ? nullptr : &*found;
 }
+
+/// Is a block type what ggml's table says?
+template <Block B>
+constexpr bool is_in_table = [] {
+  const TypeInfo* found = info(BlockTraits<B>::ggml_type);
+  return found != nullptr && found->values == BlockTraits<B>::values && found->bytes == sizeof(B) &&
+         std::ranges::equal(found->name, BlockTraits<B>::name,
+                            [](char upper, char c) { return upper == (c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c); });
+}();
+static_assert([]<class... B>(TypeList<B...>) { return (is_in_table<B> && ...); }(Formats()));
 
 /// Walks the file from its start; every step is checked.
 class Reader {
@@ -322,12 +331,11 @@ std::string type_name(std::uint32_t type) {
 }
 
 std::uint32_t type_of(Format format) {
-  std::string wanted(name(format));
-  std::transform(wanted.begin(), wanted.end(), wanted.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
-  const auto found = std::find_if(types.begin(), types.end(), [&](const TypeInfo& t) { return t.name == wanted; });
-  assert(found != types.end());
-  return found->type;
+  return visit(format, []<Block B>() { return BlockTraits<B>::ggml_type; });
+}
+
+std::optional<Format> format_of(std::uint32_t type) {
+  return find_format([&]<Block B>() { return BlockTraits<B>::ggml_type == type; });
 }
 
 const Value* File::find(std::string_view key) const {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -56,8 +57,9 @@ struct File {
 /// As ggml names it, "Q4_K"; "ggml type 99" for one not known.
 std::string type_name(std::uint32_t type);
 
-/// The ggml_type of a format.
+/// The ggml_type of a format, and the format of a ggml_type, if it is one.
 std::uint32_t type_of(Format format);
+std::optional<Format> format_of(std::uint32_t type);
 
 /// Throws Error (file, format, unsupported).
 File open(const std::filesystem::path& path);

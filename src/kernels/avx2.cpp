@@ -4,16 +4,17 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <utility>
 
-#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
+#include "kernels/vocabulary.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
@@ -105,7 +106,9 @@ inline F lower_halves(I v) {
   return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 }
 
-template <class B>
+template <Range range>
+constexpr std::int32_t raised = 0;
+template <Range range>
 inline Bytes as_multiplied(Bytes quants) {
   return quants;
 }
@@ -114,37 +117,58 @@ inline Bytes as_multiplied(Bytes quants) {
 inline Bytes load_lanes(const std::byte* p, std::size_t stride) { return load_2_lanes(p, stride); }
 inline Bytes splat_lanes(const std::int8_t* p) { return _mm256_broadcastsi128_si256(load_16(p)); }
 
-/// Bits [shift, shift + 4) of each byte; shift is 0 or 4.
-inline Bytes nibbles(Bytes v, std::size_t shift) {
-  return _mm256_and_si256(shift == 0 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+/// Each byte of 16 bits together moved to the right; what comes from the other byte is left in.
+[[gnu::always_inline]] inline Bytes moved(Bytes v, int right) {
+  switch (right) {  // the instructions want numbers that are known
+    case -4:
+      return _mm256_slli_epi16(v, 4);
+    case -3:
+      return _mm256_slli_epi16(v, 3);
+    case -2:
+      return _mm256_slli_epi16(v, 2);
+    case -1:
+      return _mm256_slli_epi16(v, 1);
+    case 1:
+      return _mm256_srli_epi16(v, 1);
+    case 2:
+      return _mm256_srli_epi16(v, 2);
+    case 3:
+      return _mm256_srli_epi16(v, 3);
+    case 4:
+      return _mm256_srli_epi16(v, 4);
+    case 5:
+      return _mm256_srli_epi16(v, 5);
+    case 6:
+      return _mm256_srli_epi16(v, 6);
+    case 7:
+      return _mm256_srli_epi16(v, 7);
+    default:
+      return v;
+  }
 }
-/// Bits [shift, shift + 2) of each byte as bits 4 and 5; shift is 0, 2, 4 or 6.
-inline Bytes upper_bits(Bytes v, std::size_t shift) {
-  const Bytes moved = shift == 0   ? _mm256_slli_epi16(v, 4)
-                      : shift == 2 ? _mm256_slli_epi16(v, 2)
-                      : shift == 4 ? v
-                                   : _mm256_srli_epi16(v, 2);
-  return _mm256_and_si256(moved, _mm256_set1_epi8(0x30));
+[[gnu::always_inline]] inline Bytes moved_bits(Bytes v, int right, int mask) {
+  return _mm256_and_si256(moved(v, right), _mm256_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes joined(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
 
 /// Sums of two products. Of signed bytes: |w| times x with w's sign.
-template <class B>
+template <Range range>
 inline I pair_products(Bytes w, Bytes x) {
-  if constexpr (std::is_same_v<B, q8_0>) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  if constexpr (range == Range::signed_bytes) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return _mm256_maddubs_epi16(w, x);
 }
 inline I sums_of_pairs(I words) { return _mm256_madd_epi16(words, _mm256_set1_epi16(1)); }
 
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x) {
-  return sums_of_pairs(pair_products<B>(w, x));
+  return sums_of_pairs(pair_products<range>(w, x));
 }
 /// The sums of two pairs fit 16 bits where quants have no more than six.
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
-  if constexpr (std::is_same_v<B, q8_0>) return _mm256_add_epi32(dots_of_4<B>(w, x), dots_of_4<B>(w_2, x_2));
-  return sums_of_pairs(_mm256_add_epi16(pair_products<B>(w, x), pair_products<B>(w_2, x_2)));
+  if constexpr (range == Range::signed_bytes)
+    return _mm256_add_epi32(dots_of_4<range>(w, x), dots_of_4<range>(w_2, x_2));
+  return sums_of_pairs(_mm256_add_epi16(pair_products<range>(w, x), pair_products<range>(w_2, x_2)));
 }
 /// Of each 128 bits, {sum a, sum b, sum c, sum d}.
 inline I sums_of_4(I a, I b, I c, I d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
@@ -171,18 +195,13 @@ inline I bits(I v, std::size_t shift, std::int32_t mask) {
   return _mm256_and_si256(_mm256_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
 }
 
-/// What the integer sum of packed rows starts from, given the sum of x's quants.
-template <class B>
-constexpr std::int32_t start_of(std::int32_t sum) {
-  return -offset<B> * sum;
-}
 inline Bytes load_quads(const std::int8_t* p) { return load_32(p); }
 inline void store(std::int8_t* p, I quads) { store_32(p, quads); }
 inline void store(std::int32_t* p, I v) { store_32(p, v); }
 inline Bytes splat_quad(const std::int8_t* p) { return splat(word_at(p)); }
-template <class B>
+template <Range range>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
-  return _mm256_add_epi32(sums, dots_of_4<B>(w, x));
+  return _mm256_add_epi32(sums, dots_of_4<range>(w, x));
 }
 
 /// Four numbers of 16 bits, those in the middle swapped, as the bytes they are multiplied with lie apart by twos.
@@ -219,14 +238,7 @@ inline I total(I sums, I) { return sums; }
 }  // namespace
 }  // namespace pith::kernels
 
-#include "kernels/vector_rows.hpp"
-//
-#include "kernels/vector_math.hpp"
-//
-#include "kernels/vector_attention.hpp"
-#include "kernels/vector_blocks.hpp"
-//
-#include "kernels/vector_quants.hpp"
+#include "kernels/vector_kernels.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -3,16 +3,17 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <utility>
 
-#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
+#include "kernels/vocabulary.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), \
@@ -103,12 +104,12 @@ inline F load_halves(const std::byte* p, std::size_t stride) {
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
-/// The dot product at hand is of unsigned with signed bytes: how much more than its value a quant is then.
-template <class B>
-constexpr int excess = std::is_same_v<B, q8_0> ? 128 : offset<B>;
-template <class B>
+// The dot product at hand is of unsigned with signed bytes.
+template <Range range>
+constexpr std::int32_t raised = range == Range::signed_bytes ? 128 : 0;
+template <Range range>
 inline Bytes as_multiplied(Bytes quants) {
-  return std::is_same_v<B, q8_0> ? _mm512_xor_si512(quants, _mm512_set1_epi8(-128)) : quants;
+  return range == Range::signed_bytes ? _mm512_xor_si512(quants, _mm512_set1_epi8(-128)) : quants;
 }
 
 /// Lane l of 128 bits = the 16 bytes at p + l * stride.
@@ -118,27 +119,47 @@ inline Bytes load_lanes(const std::byte* p, std::size_t stride) {
 }
 inline Bytes splat_lanes(const std::int8_t* p) { return _mm512_broadcast_i32x4(load_16(p)); }
 
-/// Bits [shift, shift + 4) of each byte; shift is 0 or 4.
-inline Bytes nibbles(Bytes v, std::size_t shift) {
-  return _mm512_and_si512(shift == 0 ? v : _mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+/// Each byte of 16 bits together moved to the right; what comes from the other byte is left in.
+[[gnu::always_inline]] inline Bytes moved(Bytes v, int right) {
+  switch (right) {  // the instructions want numbers that are known
+    case -4:
+      return _mm512_slli_epi16(v, 4);
+    case -3:
+      return _mm512_slli_epi16(v, 3);
+    case -2:
+      return _mm512_slli_epi16(v, 2);
+    case -1:
+      return _mm512_slli_epi16(v, 1);
+    case 1:
+      return _mm512_srli_epi16(v, 1);
+    case 2:
+      return _mm512_srli_epi16(v, 2);
+    case 3:
+      return _mm512_srli_epi16(v, 3);
+    case 4:
+      return _mm512_srli_epi16(v, 4);
+    case 5:
+      return _mm512_srli_epi16(v, 5);
+    case 6:
+      return _mm512_srli_epi16(v, 6);
+    case 7:
+      return _mm512_srli_epi16(v, 7);
+    default:
+      return v;
+  }
 }
-/// Bits [shift, shift + 2) of each byte as bits 4 and 5; shift is 0, 2, 4 or 6.
-inline Bytes upper_bits(Bytes v, std::size_t shift) {
-  const Bytes moved = shift == 0   ? _mm512_slli_epi16(v, 4)
-                      : shift == 2 ? _mm512_slli_epi16(v, 2)
-                      : shift == 4 ? v
-                                   : _mm512_srli_epi16(v, 2);
-  return _mm512_and_si512(moved, _mm512_set1_epi8(0x30));
+[[gnu::always_inline]] inline Bytes moved_bits(Bytes v, int right, int mask) {
+  return _mm512_and_si512(moved(v, right), _mm512_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
 
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x);
 }
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
-  return _mm512_dpbusd_epi32(dots_of_4<B>(w, x), w_2, x_2);
+  return _mm512_dpbusd_epi32(dots_of_4<range>(w, x), w_2, x_2);
 }
 /// Of each 128 bits, {sum a, sum b, sum c, sum d}.
 inline I sums_of_4(I a, I b, I c, I d) {
@@ -169,16 +190,11 @@ inline I bits(I v, std::size_t shift, std::int32_t mask) {
   return _mm512_and_si512(_mm512_srl_epi32(v, _mm_cvtsi32_si128(static_cast<int>(shift))), splat(mask));
 }
 
-/// What the integer sum of packed rows starts from, given the sum of x's quants.
-template <class B>
-constexpr std::int32_t start_of(std::int32_t sum) {
-  return -excess<B> * sum;
-}
 inline Bytes load_quads(const std::int8_t* p) { return _mm512_loadu_si512(p); }
 inline void store(std::int8_t* p, I quads) { _mm512_storeu_si512(p, quads); }
 inline void store(std::int32_t* p, I v) { _mm512_storeu_si512(p, v); }
 inline Bytes splat_quad(const std::int8_t* p) { return splat(word_at(p)); }
-template <class B>
+template <Range range>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
   return _mm512_dpbusd_epi32(sums, w, x);
 }
@@ -212,14 +228,7 @@ inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 
 }  // namespace
 }  // namespace pith::kernels
 
-#include "kernels/vector_rows.hpp"
-//
-#include "kernels/vector_math.hpp"
-//
-#include "kernels/vector_attention.hpp"
-#include "kernels/vector_blocks.hpp"
-//
-#include "kernels/vector_quants.hpp"
+#include "kernels/vector_kernels.hpp"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -3,16 +3,17 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <utility>
 
-#include "kernels/block_parts.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
+#include "kernels/vocabulary.hpp"
 
 namespace pith::kernels {
 namespace {
@@ -90,7 +91,9 @@ inline F load_halves(const std::byte* p, std::size_t stride) {
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(v))); }
 
-template <class B>
+template <Range range>
+constexpr std::int32_t raised = 0;
+template <Range range>
 inline Bytes as_multiplied(Bytes quants) {
   return quants;
 }
@@ -101,28 +104,20 @@ inline Bytes load_lanes(const std::byte* p, std::size_t) {
 }
 inline Bytes splat_lanes(const std::int8_t* p) { return vld1q_s8(p); }
 
-/// v moved to the right, without its sign.
-inline uint8x16_t moved(Bytes v, int by) {
-  return vshlq_u8(vreinterpretq_u8_s8(v), vdupq_n_s8(static_cast<std::int8_t>(-by)));
-}
-/// Bits [shift, shift + 4) of each byte.
-inline Bytes nibbles(Bytes v, std::size_t shift) {
-  return vreinterpretq_s8_u8(vandq_u8(moved(v, static_cast<int>(shift)), vdupq_n_u8(15)));
-}
-/// Bits [shift, shift + 2) of each byte as bits 4 and 5.
-inline Bytes upper_bits(Bytes v, std::size_t shift) {
-  return vreinterpretq_s8_u8(vandq_u8(moved(v, static_cast<int>(shift) - 4), vdupq_n_u8(0x30)));
+inline Bytes moved_bits(Bytes v, int right, int mask) {
+  const uint8x16_t moved = vshlq_u8(vreinterpretq_u8_s8(v), vdupq_n_s8(static_cast<std::int8_t>(-right)));
+  return vreinterpretq_s8_u8(vandq_u8(moved, vdupq_n_u8(static_cast<std::uint8_t>(mask))));
 }
 inline Bytes joined(Bytes a, Bytes b) { return vorrq_s8(a, b); }
 
 /// Two products of signed bytes fit 16 bits.
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x) {
   return vpaddq_s32(vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))), vpaddlq_s16(vmull_high_s8(w, x)));
 }
-template <class B>
+template <Range range>
 inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
-  return vaddq_s32(dots_of_4<B>(w, x), dots_of_4<B>(w_2, x_2));
+  return vaddq_s32(dots_of_4<range>(w, x), dots_of_4<range>(w_2, x_2));
 }
 inline I sums_of_4(I a, I b, I c, I d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
 /// words[k] = {a[k], b[k], c[k], d[k]}
@@ -150,18 +145,13 @@ inline I bits(I v, std::size_t shift, std::int32_t mask) {
   return vandq_s32(vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), down)), vdupq_n_s32(mask));
 }
 
-/// What the integer sum of packed rows starts from, given the sum of x's quants.
-template <class B>
-constexpr std::int32_t start_of(std::int32_t sum) {
-  return -offset<B> * sum;
-}
 inline Bytes load_quads(const std::int8_t* p) { return vld1q_s8(p); }
 inline void store(std::int8_t* p, I quads) { vst1q_s8(p, vreinterpretq_s8_s32(quads)); }
 inline void store(std::int32_t* p, I v) { vst1q_s32(p, v); }
 inline Bytes splat_quad(const std::int8_t* p) { return vreinterpretq_s8_s32(splat(word_at(p))); }
-template <class B>
+template <Range range>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
-  return vaddq_s32(sums, dots_of_4<B>(w, x));
+  return vaddq_s32(sums, dots_of_4<range>(w, x));
 }
 
 /// Four numbers of 16 bits, those in the middle swapped, as the bytes they are multiplied with lie apart by twos.
@@ -204,14 +194,7 @@ inline I total(I first, I second) { return vpaddq_s32(first, second); }
 }  // namespace
 }  // namespace pith::kernels
 
-#include "kernels/vector_rows.hpp"
-//
-#include "kernels/vector_math.hpp"
-//
-#include "kernels/vector_attention.hpp"
-#include "kernels/vector_blocks.hpp"
-//
-#include "kernels/vector_quants.hpp"
+#include "kernels/vector_kernels.hpp"
 //
 #include "kernels/vector_table.hpp"
 

@@ -7,76 +7,59 @@
 
 #include "kernels/plain_rows.hpp"
 #include "kernels/table.hpp"
+#include "kernels/vocabulary.hpp"
+
+namespace pith::kernels {
+namespace {
+using namespace twin;  // what formulas are written in
+}
+}  // namespace pith::kernels
+
+#include "kernels/elementwise.hpp"
 
 namespace pith::kernels {
 namespace {
 
-/// w . x of one block each.
-template <Block B>
-float block_dot(const B& w, const float* x) {
-  return to_float(w) * *x;
-}
-
-/// sum quant(i) x[i] for i in [begin, end)
-template <class Quant>
-float integer_dot(const q8_activation& x, int begin, int end, Quant quant) {
-  std::int32_t sum = 0;
-  for (int i = begin; i < end; ++i) sum += quant(i) * x.quants[i];
-  return static_cast<float>(sum);
-}
-
-float block_dot(const q8_0& w, const q8_activation* x) {
-  return to_float(w.scale) * x->scale * integer_dot(*x, 0, 32, [&](int i) { return int{w.quants[i]}; });
-}
-
-float block_dot(const q4_0& w, const q8_activation* x) {
-  const auto quant = [&](int i) { return (w.nibbles[i % 16] >> (i / 16 * 4) & 15) - 8; };
-  return to_float(w.scale) * x->scale * integer_dot(*x, 0, 32, quant);
-}
-
-float block_dot(const q4_k& w, const q8_activation* x) {
-  float sum = 0;
-  for (int part = 0; part < 8; ++part) {
-    const PartScales integers = part_of(w, part);
-    const auto quant = [&](int i) { return w.nibbles[part / 2 * 32 + i] >> (part % 2 * 4) & 15; };
-    const float scale = to_float(w.scale) * static_cast<float>(integers.scale);
-    const float min = to_float(w.min) * static_cast<float>(integers.min);
-    sum += x[part].scale *
-           (scale * integer_dot(x[part], 0, 32, quant) - min * static_cast<float>(x[part].sums[0] + x[part].sums[1]));
-  }
-  return sum;
-}
-
-float block_dot(const q6_k& w, const q8_activation* x) {
-  float sum = 0;
-  for (int part = 0; part < 16; ++part) {
-    const int half = part / 8, first = part % 8 * 16, begin = part % 2 * 16;
-    const auto quant = [&](int i) {
-      const int k = first - begin + i;  // of the half's 128 values
-      const int low = w.nibbles[half * 64 + k % 64] >> (k / 64 * 4) & 15;
-      return (low | (w.upper[half * 32 + k % 32] >> (k / 32 * 2) & 3) << 4) - 32;
-    };
-    const q8_activation& block = x[part / 2];
-    sum += to_float(w.scale) * static_cast<float>(w.part_scales[part]) * block.scale *
-           integer_dot(block, begin, begin + 16, quant);
-  }
-  return sum;
-}
-
 template <Block B>
 void matmul(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
             std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
-  using X = typename BlockTraits<B>::Activation;
-  constexpr std::size_t per_block = BlockTraits<B>::values > 1 ? BlockTraits<B>::values / 32 : 1;  // of X
-  const std::size_t blocks = cols / BlockTraits<B>::values;
   for (std::size_t t = 0; t < tokens; ++t)
     for (std::size_t r = 0; r < rows; ++r) {
-      const X* vector = static_cast<const X*>(static_cast<const void*>(x + t * x_stride));
+      const auto* vector = static_cast<const float*>(static_cast<const void*>(x + t * x_stride));
       float sum = 0;
-      for (std::size_t b = 0; b < blocks; ++b)
-        sum += block_dot(block_at<B>(w + r * w_stride, b), vector + b * per_block);
+      for (std::size_t i = 0; i < cols; ++i) sum += to_float(block_at<B>(w + r * w_stride, i)) * vector[i];
       y[t * y_stride + r] = sum;
     }
+}
+
+/// w . x of a block of w, decoded, part by part.
+template <std::size_t values>
+float block_dot(const float (&w)[values], const q8_activation* x) {
+  constexpr std::size_t part_values = BlockTraits<q8_activation>::values;
+  float sum = 0;
+  for (std::size_t first = 0; first < values; first += part_values, ++x) {
+    float products = 0;
+    for (std::size_t i = 0; i < part_values; ++i) products += w[first + i] * static_cast<float>(x->quants[i]);
+    sum += x->scale * products;
+  }
+  return sum;
+}
+
+template <Block B>
+void matmul_blocks(const std::byte* w, std::size_t w_stride, std::size_t rows, const std::byte* x, std::size_t x_stride,
+                   std::size_t tokens, std::size_t cols, float* y, std::size_t y_stride) {
+  constexpr std::size_t values = BlockTraits<B>::values, parts = values / BlockTraits<q8_activation>::values;
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t t = 0; t < tokens; ++t) y[t * y_stride + r] = 0;
+    for (std::size_t b = 0; b < cols / values; ++b) {
+      float decoded[values];
+      BlockTraits<B>::decode(block_at<B>(w + r * w_stride, b), decoded);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const auto* vector = static_cast<const q8_activation*>(static_cast<const void*>(x + t * x_stride));
+        y[t * y_stride + r] += block_dot(decoded, vector + b * parts);
+      }
+    }
+  }
 }
 
 void quantise(const float* values, std::size_t n, q8_activation* out) {
@@ -129,10 +112,6 @@ float dot(const float* a, const float* b, std::size_t n) {
   return sum;
 }
 
-void add(float* y, const float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
-}
-
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
   const float factor = 1.0f / std::sqrt(dot(x, x, n) / static_cast<float>(n) + eps);
   for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * factor * weight[i];
@@ -147,20 +126,17 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   for (std::size_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
 }
 
-void silu_multiply(float* x, const float* up, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = x[i] / (1.0f + std::exp(-x[i])) * up[i];
-}
-
-void gelu_tanh(float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) {
-    const float inner = 0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
-    x[i] = 0.5f * x[i] * (1.0f + std::tanh(inner));
+template <Elementwise operation>
+struct Looped {
+  static void run(float* x, const float* other, float number, std::size_t n) {
+    using Of = Formula<operation>;
+    for (std::size_t i = 0; i < n; ++i) {
+      if constexpr (takes(Of::vector) == Takes::nothing) x[i] = Of::plain(x[i]);
+      if constexpr (takes(Of::vector) == Takes::other) x[i] = Of::plain(x[i], other[i]);
+      if constexpr (takes(Of::vector) == Takes::number) x[i] = Of::plain(x[i], number);
+    }
   }
-}
-
-void gelu(float* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.7071067812f));
-}
+};
 
 float max(const float* x, std::size_t n) {
   float largest = -std::numeric_limits<float>::infinity();
@@ -172,10 +148,6 @@ float exp_shifted(float* x, float shift, std::size_t n) {
   float sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum += x[i] = std::exp(x[i] - shift);
   return sum;
-}
-
-void scale(float* x, float factor, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
@@ -217,17 +189,27 @@ constexpr FormatKernels numbers = {.matmul = matmul<B>,
                                    .accumulate = accumulate<number_at<B>>,
                                    .encode = plain_encode<B>,
                                    .decode = plain_decode<B>};
-constexpr FormatKernels q8_0_kernels = {.matmul = matmul<q8_0>,
+constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
                                         .dots = dots<key_at>,
                                         .accumulate = accumulate<value_at>,
                                         .encode = plain_encode<q8_0>,
                                         .decode = plain_decode<q8_0>};
 template <Block B>
-constexpr FormatKernels weights = {.matmul = matmul<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
+constexpr FormatKernels weights = {.matmul = matmul_blocks<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
+
+template <Block B>
+constexpr FormatKernels kernels_of() {
+  if constexpr (std::is_same_v<B, q8_0>)
+    return q8_0_kernels;
+  else if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, float>)
+    return numbers<B>;
+  else
+    return weights<B>;
+}
 
 std::size_t dot_rounds(std::size_t rounds) {
   static const q8_activation x = {1, {}, {}};
-  static const q8_0 w = {to_f16(1), {}};
+  static const float w[32] = {1};
   float sum = 0;
   for (std::size_t i = 0; i < rounds; ++i) {
     sum += block_dot(w, &x);
@@ -243,19 +225,15 @@ extern const Table scalar;
 const Table scalar = {
     .name = "scalar",
     .runs_here = runs_here,
-    .formats = {numbers<float>, numbers<f16>, numbers<bf16>, q8_0_kernels, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+    .formats = []<class... B>(TypeList<B...>) { return Table::FormatRows{kernels_of<B>()...}; }(Formats()),
     .quantise = quantise,
     .dot_rounds = dot_rounds,
     .dot = dot,
-    .add = add,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
-    .silu_multiply = silu_multiply,
-    .gelu_tanh = gelu_tanh,
-    .gelu = gelu,
+    .elementwise = elementwise_kernels<Looped>,
     .max = max,
     .exp_shifted = exp_shifted,
-    .scale = scale,
     .add_product = add_product,
     .absorb = absorb,
     .absorb_rows = absorb_rows,

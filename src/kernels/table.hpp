@@ -2,10 +2,12 @@
 // One table of function pointers per instruction set; the library calls kernels through the table in use.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 
 #include "pith/tensor/format.hpp"
+#include "pith/tensor/ops.hpp"
 #include "pith/tensor/tile.hpp"
 
 namespace pith::kernels {
@@ -33,22 +35,22 @@ struct FormatKernels {
 struct Table {
   const char* name;
   bool (*runs_here)();  // does this machine have the instructions?
-  FormatKernels formats[format_count];
+  using FormatRows = std::array<FormatKernels, Formats::size>;
+  FormatRows formats;
   /// n activations, a multiple of 32, for weights in blocks.
   void (*quantise)(const float* values, std::size_t n, q8_activation* out);
   /// `rounds` times the inner product of q8_0's matmul alone, on data in the first-level cache: the peak that the
   /// benchmarks compare with. Returns the multiply-adds done.
   std::size_t (*dot_rounds)(std::size_t rounds);
   float (*dot)(const float* a, const float* b, std::size_t n);
-  void (*add)(float* y, const float* x, std::size_t n);
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t n, float* out);
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out);
-  void (*silu_multiply)(float* x, const float* up, std::size_t n);
-  void (*gelu_tanh)(float* x, std::size_t n);
-  void (*gelu)(float* x, std::size_t n);
+  /// See ops::apply; one for each operation.
+  using ElementwiseKernels =
+      std::array<void (*)(float* x, const float* other, float number, std::size_t n), elementwise_count>;
+  ElementwiseKernels elementwise;
   float (*max)(const float* x, std::size_t n);
   float (*exp_shifted)(float* x, float shift, std::size_t n);
-  void (*scale)(float* x, float factor, std::size_t n);
   /// See ops::add_product, ops::absorb and ops::absorb_rows.
   void (*add_product)(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                       std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Element-wise kernels and norms, for any vector vocabulary. Included inside a target region, after vector_rows.hpp.
+// Elementwise kernels and norms, for any vector vocabulary. Included inside a target region, after vector_rows.hpp and
+// elementwise.hpp.
 #pragma once
 
 namespace pith::kernels {
@@ -27,27 +28,6 @@ inline float total(size_t n, Function f, const float* x, const Also*... also) {
   return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-/// e^x to about 1e-7 of it. With x = n ln 2 + r, |r| <= ln 2 / 2: 2^n times the Taylor polynomial of e^r, whose eighth
-/// term is below 6e-9. Beyond the limits 2^n itself gives infinity and zero.
-inline F exp(F x) {
-  x = max(splat(-105.0f), min(splat(89.0f), x));  // a NaN passes: it is the second operand
-  const F n = round(x * splat(1.44269504f));
-  F r = fma(n, splat(-0.693359375f), x);  // ln 2 in two parts, the first of few bits so that n times it is exact
-  r = fma(n, splat(2.12194440e-4f), r);
-  F p = splat(1.0f / 5040);
-  p = fma(p, r, splat(1.0f / 720));
-  p = fma(p, r, splat(1.0f / 120));
-  p = fma(p, r, splat(1.0f / 24));
-  p = fma(p, r, splat(1.0f / 6));
-  p = fma(p, r, splat(0.5f));
-  p = fma(p, r, splat(1.0f));
-  p = fma(p, r, splat(1.0f));
-  return times_power_of_2(p, n);
-}
-
-/// x / (1 + e^-z)
-inline F times_sigmoid(F x, F z) { return x / (splat(1.0f) + exp(splat(0.0f) - z)); }
-
 struct Add {
   F operator()(F a, F b) const { return a + b; }
 };
@@ -55,11 +35,6 @@ struct Add {
 struct Subtract {
   F value;
   F operator()(F x) const { return x - value; }
-};
-
-struct Multiply {
-  F factor;
-  F operator()(F x) const { return x * factor; }
 };
 
 struct AddProduct {
@@ -80,43 +55,34 @@ struct NormaliseAndShift {
   F operator()(F x, F weight, F bias) const { return fma(x * factor, weight, bias); }
 };
 
-struct SiluMultiply {
-  F operator()(F x, F up) const { return times_sigmoid(x, x) * up; }
+// Not lambdas, which g++ compiles without the target region's instructions where templates are instantiated after it.
+template <class Of>
+struct OfOne {
+  F operator()(F x) const { return Of::vector(x); }
 };
 
-/// 0.5 (1 + tanh u) is the sigmoid of 2u.
-struct GeluTanh {
-  F operator()(F x) const {
-    const F cubic = fma(x * x * x, splat(0.044715f), x);
-    return times_sigmoid(x, cubic * splat(2 * 0.7978845608f));
-  }
+template <class Of>
+struct OfTwo {
+  F operator()(F x, F other) const { return Of::vector(x, other); }
 };
 
-/// x (1 + erf(x / sqrt 2)) / 2, with Numerical Recipes' Chebyshev fit of erfc (erfcc, 1.2e-7 of its value).
-struct Gelu {
-  F operator()(F x) const {
-    const F z = abs(x) * splat(0.7071067812f);
-    const F t = splat(1.0f) / fma(z, splat(0.5f), splat(1.0f));
-    F p = splat(0.17087277f);
-    p = fma(p, t, splat(-0.82215223f));
-    p = fma(p, t, splat(1.48851587f));
-    p = fma(p, t, splat(-1.13520398f));
-    p = fma(p, t, splat(0.27886807f));
-    p = fma(p, t, splat(-0.18628806f));
-    p = fma(p, t, splat(0.09678418f));
-    p = fma(p, t, splat(0.37409196f));
-    p = fma(p, t, splat(1.00002368f));
-    p = fma(p, t, splat(-1.26551223f));
-    const F erfc = t * exp(p - z * z);
-    return x * (splat(0.5f) + copy_sign(splat(0.5f) - splat(0.5f) * erfc, x));
+template <class Of>
+struct WithNumber {
+  float number;
+  F operator()(F x) const { return Of::vector(x, number); }
+};
+
+template <Elementwise operation>
+struct Mapped {
+  using Of = Formula<operation>;
+  static void run(float* x, const float* other, float number, size_t n) {
+    if constexpr (takes(Of::vector) == Takes::nothing) map(x, n, OfOne<Of>{}, x);
+    if constexpr (takes(Of::vector) == Takes::other) map(x, n, OfTwo<Of>{}, x, other);
+    if constexpr (takes(Of::vector) == Takes::number) map(x, n, WithNumber<Of>{number}, x);
   }
 };
 
 float dot(const float* a, const float* b, size_t n) { return total(n, AddProduct{}, a, b); }
-
-void add(float* y, const float* x, size_t n) { map(y, n, Add{}, y, x); }
-
-void scale(float* x, float factor, size_t n) { map(x, n, Multiply{splat(factor)}, x); }
 
 void rms_norm(const float* x, const float* weight, float eps, size_t n, float* out) {
   const float factor = 1.0f / std::sqrt(total(n, AddSquare{}, x) / static_cast<float>(n) + eps);
@@ -129,12 +95,6 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   const float factor = 1.0f / std::sqrt(total(n, AddSquare{}, out) / static_cast<float>(n) + eps);
   map(out, n, NormaliseAndShift{splat(factor)}, out, weight, bias);
 }
-
-void silu_multiply(float* x, const float* up, size_t n) { map(x, n, SiluMultiply{}, x, up); }
-
-void gelu_tanh(float* x, size_t n) { map(x, n, GeluTanh{}, x); }
-
-void gelu(float* x, size_t n) { map(x, n, Gelu{}, x); }
 
 float max(const float* x, size_t n) {
   F most = splat(-std::numeric_limits<float>::infinity());

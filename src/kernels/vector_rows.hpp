@@ -162,7 +162,7 @@ void matmul(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x
 template <Block B>
 void dots(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows, size_t dim,
           float* scores, size_t score_stride, const std::byte* next) {
-  tiles<Source::page, B, tile_tokens>(row_at<B>(rows, 0), row_bytes(BlockTraits<B>::format, dim), n_rows, queries,
+  tiles<Source::page, B, tile_tokens>(row_at<B>(rows, 0), row_bytes<B>(dim), n_rows, queries,
                                       query_stride * sizeof(float), n_queries, dim, scores, score_stride, next);
 }
 
@@ -197,7 +197,7 @@ template <Block B, size_t Q>
 void weighs(const float* weights, size_t n_queries, size_t weight_stride, const B* rows, size_t n_rows, size_t dim,
             float* out, size_t out_stride, const std::byte* next) {
   constexpr size_t wide = 4 * width;  // columns that Q queries have accumulators for
-  const size_t row_stride = row_bytes(BlockTraits<B>::format, dim);
+  const size_t row_stride = row_bytes<B>(dim);
   size_t q = 0;
   for (; q + Q <= n_queries; q += Q) {
     const float* ws = weights + q * weight_stride;

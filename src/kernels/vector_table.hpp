@@ -17,23 +17,29 @@ constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
 template <Block B>
 constexpr FormatKernels weights = {.matmul = matmul_blocks<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
 
+template <Block B>
+constexpr FormatKernels kernels_of() {
+  if constexpr (std::is_same_v<B, q8_0>)
+    return q8_0_kernels;
+  else if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, float>)
+    return floats<B>;
+  else
+    return weights<B>;
+}
+
 constexpr Table vector_table(const char* name, bool (*runs_here)()) {
   return {
       .name = name,
       .runs_here = runs_here,
-      .formats = {floats<float>, floats<f16>, floats<bf16>, q8_0_kernels, weights<q4_0>, weights<q4_k>, weights<q6_k>},
+      .formats = []<class... B>(TypeList<B...>) { return Table::FormatRows{kernels_of<B>()...}; }(Formats()),
       .quantise = quantise,
       .dot_rounds = dot_rounds,
       .dot = dot,
-      .add = add,
       .rms_norm = rms_norm,
       .layer_norm = layer_norm,
-      .silu_multiply = silu_multiply,
-      .gelu_tanh = gelu_tanh,
-      .gelu = gelu,
+      .elementwise = elementwise_kernels<Mapped>,
       .max = max,
       .exp_shifted = exp_shifted,
-      .scale = scale,
       .add_product = add_product,
       .absorb = absorb,
       .absorb_rows = absorb_rows,

@@ -81,7 +81,8 @@ Attention::Attention(const Config& config, prune::Needs needs) : config_(config)
 
 void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
   plan(pass);
-  const float scale = config_.layers[pass.layer].query_scale;
+  layer_ = pass.layer;
+  const float scale = config_.layers[layer_].query_scale;
   scale_ = scale != 0 ? scale : 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   maximum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
@@ -189,6 +190,12 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
   }
 }
 
+void Attention::cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const {
+  const float most = config_.layers[layer_].score_cap;
+  if (most == 0) return;
+  for (std::size_t i = 0; i < lines; ++i) ops::soft_cap(scores + i * stride, most, length);
+}
+
 /// Rows as they are stored, while the next page is on its way: few queries are bound by memory.
 void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
@@ -212,6 +219,7 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
       const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head);
       ops::dots(format, tile.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores, capacity,
                 next_k);
+      cap(scores, queries, page.rows(), capacity);
       if (seen == Sight::some)
         for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
           for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
@@ -258,6 +266,7 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
     std::fill_n(scores, rows * columns, 0.0f);
     ops::add_product(floats(page.k(task.first_kv_head), rows), dim, 1, across, columns, rows, dim, columns, scores,
                      columns);
+    cap(scores, rows, columns, columns);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
         std::fill(scores + row * columns + begin * task.heads, scores + row * columns + end * task.heads, -infinity);
@@ -348,6 +357,7 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
       const Queries queries(q, token, tokens, query_head, count, 1, dim, scale_, shape.format);
       ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
                 capacity);
+      cap(scores, tokens * count, page.rows(), capacity);
       for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
         for (std::size_t i = begin * count; i < end * count; ++i) scores[i * capacity + row] = -infinity;
       });

@@ -30,10 +30,6 @@ std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
   return std::max(bytes / w.stride() / row_tile, std::size_t{1}) * row_tile;
 }
 
-bool wants_quantised(Format format) {
-  return visit(format, []<Block B>() { return std::is_same_v<typename BlockTraits<B>::Activation, q8_activation>; });
-}
-
 /// Rows [first, first + panel) of w, or as many as there are.
 void multiply(const Product& product, Activations& x, const Threads& threads, std::size_t first, std::size_t panel) {
   const Matrix& w = product.w;

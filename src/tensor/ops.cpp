@@ -37,8 +37,6 @@ const kernels::FormatKernels& kernels(Format format) {
 
 float dot(const float* a, const float* b, std::size_t n) { return kernels::table().dot(a, b, n); }
 
-void add(float* y, const float* x, std::size_t n) { kernels::table().add(y, x, n); }
-
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out) {
   kernels::table().rms_norm(x, weight, eps, n, out);
 }
@@ -47,17 +45,13 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   kernels::table().layer_norm(x, weight, bias, eps, n, out);
 }
 
-void silu_multiply(float* x, const float* up, std::size_t n) { kernels::table().silu_multiply(x, up, n); }
-
-void gelu_tanh(float* x, std::size_t n) { kernels::table().gelu_tanh(x, n); }
-
-void gelu(float* x, std::size_t n) { kernels::table().gelu(x, n); }
-
 float max(const float* x, std::size_t n) { return kernels::table().max(x, n); }
 
 float exp_shifted(float* x, float shift, std::size_t n) { return kernels::table().exp_shifted(x, shift, n); }
 
-void scale(float* x, float factor, std::size_t n) { kernels::table().scale(x, factor, n); }
+void apply(Elementwise operation, float* x, const float* other, float number, std::size_t n) {
+  kernels::table().elementwise[static_cast<std::size_t>(operation)](x, other, number, n);
+}
 
 void encode(Format format, const float* values, std::size_t n, std::byte* row) {
   assert(n % static_cast<std::size_t>(block_values(format)) == 0);

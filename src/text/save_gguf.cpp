@@ -152,8 +152,8 @@ std::vector<std::string> merges_of(const Definition& definition) {
   return out;
 }
 
-/// Those of the config, then those that only the tokenizer knows of and no reader would add for their names.
-std::vector<Token> ends_of(const Definition& definition, const Config& config) {
+/// Those of the model, then those that only the tokenizer knows of and no reader would add for their names.
+std::vector<Token> ends_of(const Definition& definition, const ModelTokens& model) {
   Definition usual;
   usual.added = definition.added;
   add_usual_ends(usual);
@@ -161,7 +161,7 @@ std::vector<Token> ends_of(const Definition& definition, const Config& config) {
   const auto add = [&](Token end) {
     if (std::find(out.begin(), out.end(), end) == out.end()) out.push_back(end);
   };
-  for (const Token end : config.end_tokens) add(end);
+  for (const Token end : model.ends) add(end);
   for (const Token end : definition.ends)
     if (!usual.ends.contains(end)) add(end);
   if (out.empty()) out.assign(definition.ends.begin(), definition.ends.end());
@@ -169,8 +169,8 @@ std::vector<Token> ends_of(const Definition& definition, const Config& config) {
 }
 
 /// As many as the model has rows for, and all that merging can make.
-std::size_t tokens_of(const Definition& definition, const Config& config) {
-  const auto rows = static_cast<std::size_t>(config.vocab_size);
+std::size_t tokens_of(const Definition& definition, const ModelTokens& model) {
+  const auto rows = static_cast<std::size_t>(model.vocab_size);
   const auto* bpe = std::get_if<Bpe>(&definition.model);
   if (bpe == nullptr) return std::max(rows, definition.vocabulary.size());
   Token last = 0;
@@ -190,9 +190,9 @@ void save_ends(const std::vector<Token>& ends, gguf::Writer& out, std::vector<st
                     std::to_string(names.size()));
 }
 
-void save_ggml_keys(const Definition& definition, const Config& config, gguf::Writer& out,
+void save_ggml_keys(const Definition& definition, const ModelTokens& model, gguf::Writer& out,
                     std::vector<std::string>& notes) {
-  const std::size_t count = tokens_of(definition, config);
+  const std::size_t count = tokens_of(definition, model);
   const GgufNames& names = definition.gguf;
   out.add("tokenizer.ggml.tokens", texts_of(definition, count));
   out.add("tokenizer.ggml.token_type", kinds_of(definition, count));
@@ -210,7 +210,7 @@ void save_ggml_keys(const Definition& definition, const Config& config, gguf::Wr
       notes.emplace_back("GGUF has no name for how this tokenizer cuts words: others will not read it");
   }
   if (const auto unknown = unknown_of(definition)) add_id(out, "unknown", *unknown);
-  const auto bos = definition.bos ? definition.bos : config.bos;
+  const auto bos = definition.bos ? definition.bos : model.bos;
   if (bos) add_id(out, "bos", *bos);
   out.add("tokenizer.ggml.add_bos_token", !definition.prefix.empty());
   out.add("tokenizer.ggml.add_eos_token", !definition.suffix.empty());
@@ -238,12 +238,12 @@ bool has_tokenizer(const std::filesystem::path& directory) {
 
 }  // namespace
 
-void save_gguf(const std::filesystem::path& directory, const Config& config, gguf::Writer& out,
+void save_gguf(const std::filesystem::path& directory, const ModelTokens& model, gguf::Writer& out,
                std::vector<std::string>& notes) {
   if (directory.empty() || !has_tokenizer(directory)) {
     out.add("tokenizer.ggml.model", "no_vocab");
-    if (config.bos) add_id(out, "bos", *config.bos);
-    save_ends(config.end_tokens, out, notes);
+    if (model.bos) add_id(out, "bos", *model.bos);
+    save_ends(model.ends, out, notes);
     if (!directory.empty()) notes.push_back("no tokenizer in " + directory.string());
     return;
   }
@@ -260,8 +260,8 @@ void save_gguf(const std::filesystem::path& directory, const Config& config, ggu
     }
     out.add("tokenizer.huggingface.json", own_json(std::move(json), definition));
   }
-  save_ggml_keys(definition, config, out, notes);
-  save_ends(ends_of(definition, config), out, notes);
+  save_ggml_keys(definition, model, out, notes);
+  save_ends(ends_of(definition, model), out, notes);
 }
 
 }  // namespace pith::text

@@ -34,6 +34,11 @@ class Random {
 
 inline const Table& plain() { return *tables().back(); }
 
+inline void apply(const Table& table, Elementwise operation, std::vector<float>& x, const std::vector<float>& other,
+                  float number) {
+  table.elementwise[static_cast<std::size_t>(operation)](x.data(), other.data(), number, x.size());
+}
+
 /// Rows of numbers in a format, each `stride` bytes and perhaps more.
 inline Bytes encoded(Format format, const std::vector<float>& values, std::size_t cols, std::size_t stride) {
   const std::size_t rows = cols == 0 ? 0 : values.size() / cols;
@@ -64,8 +69,6 @@ inline double bound(double magnitude, std::size_t n) {
   return magnitude * 6e-8 * (4 + std::sqrt(static_cast<double>(n))) + 1e-37;
 }
 
-inline constexpr Format formats[] = {Format::f32,  Format::f16,  Format::bf16, Format::q8_0,
-                                     Format::q4_0, Format::q4_k, Format::q6_k};
 inline constexpr Format float_formats[] = {Format::f32, Format::f16, Format::bf16};
 
 /// Vectors as the weights of a format want them, and the numbers that they then are.
@@ -78,7 +81,7 @@ struct Vectors {
 inline Vectors vectors(Format weights, const std::vector<float>& values, std::size_t cols) {
   const std::size_t count = cols == 0 ? 0 : values.size() / cols;
   Vectors result{{}, cols * sizeof(float), {values.begin(), values.end()}};
-  if (block_values(weights) == 1) {
+  if (!wants_quantised(weights)) {
     result.bytes.resize(values.size() * sizeof(float));
     if (!values.empty()) std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
     return result;

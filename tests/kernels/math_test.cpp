@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Element-wise kernels and norms against their formulas in double precision.
+// Elementwise kernels and norms against their formulas in double precision.
 #include "kernels/fixture.hpp"
 
 namespace pith::kernels {
@@ -9,7 +9,7 @@ class Math : public Kernels {};
 
 TEST_P(Math, DotAddScaleMax) {
   for (const std::size_t n : lengths(Format::f32)) {
-    const auto a = random_.floats(n + 1), b = random_.floats(n + 1);
+    const auto a = random_.floats(n), b = random_.floats(n);
     double sum = 0, magnitude = 0;
     for (std::size_t i = 0; i < n; ++i) {
       const double product = static_cast<double>(a[i]) * static_cast<double>(b[i]);
@@ -19,11 +19,11 @@ TEST_P(Math, DotAddScaleMax) {
     EXPECT_NEAR(table().dot(a.data(), b.data(), n), sum, bound(magnitude, n)) << n;
 
     auto y = a, expected = a;
-    table().add(y.data(), b.data(), n);
-    plain().add(expected.data(), b.data(), n);
+    apply(table(), Elementwise::add, y, b, 0);
+    apply(plain(), Elementwise::add, expected, b, 0);
     EXPECT_TRUE(same_bits(y, expected)) << n;
-    table().scale(y.data(), 0.37f, n);
-    plain().scale(expected.data(), 0.37f, n);
+    apply(table(), Elementwise::scale, y, {}, 0.37f);
+    apply(plain(), Elementwise::scale, expected, {}, 0.37f);
     EXPECT_TRUE(same_bits(y, expected)) << n;
     EXPECT_EQ(table().max(a.data(), n), plain().max(a.data(), n)) << n;
   }
@@ -57,34 +57,87 @@ TEST_P(Math, NormsAreTheirFormulas) {
   }
 }
 
-TEST_P(Math, ActivationsAreTheirFormulas) {
-  for (const std::size_t n : lengths(Format::f32)) {
-    const auto x = random_.floats(n, 4), up = random_.floats(n);
-    auto silu = x, tanh = x, erf = x;
-    table().silu_multiply(silu.data(), up.data(), n);
-    table().gelu_tanh(tanh.data(), n);
-    table().gelu(erf.data(), n);
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto v = static_cast<double>(x[i]), u = static_cast<double>(up[i]);
-      const double tolerance = 5e-7 * std::fabs(v) + 1e-12;
-      ASSERT_NEAR(silu[i], v / (1 + std::exp(-v)) * u, tolerance * std::fabs(u) + 1e-12) << v;
-      const double inner = 0.79788456080286536 * (v + 0.044715 * v * v * v);
-      ASSERT_NEAR(tanh[i], 0.5 * v * (1 + std::tanh(inner)), tolerance) << v;
-      ASSERT_NEAR(erf[i], 0.5 * v * (1 + std::erf(v * 0.70710678118654752)), tolerance) << v;
+/// What ops.hpp says of an operation, in double precision.
+double exactly(Elementwise operation, double x, double other, double number) {
+  switch (operation) {
+    case Elementwise::add:
+      return x + other;
+    case Elementwise::scale:
+      return x * number;
+    case Elementwise::silu:
+      return x / (1 + std::exp(-x));
+    case Elementwise::silu_multiply:
+      return exactly(Elementwise::silu, x, 0, 0) * other;
+    case Elementwise::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    case Elementwise::gelu:
+      return 0.5 * x * (1 + std::erf(x * 0.70710678118654752));
+    case Elementwise::gelu_tanh_multiply:
+      return exactly(Elementwise::gelu_tanh, x, 0, 0) * other;
+    case Elementwise::gelu_multiply:
+      return exactly(Elementwise::gelu, x, 0, 0) * other;
+    case Elementwise::soft_cap:
+      return number * std::tanh(x / number);
+    case Elementwise::count:
+      break;
+  }
+  ADD_FAILURE() << "an operation without a formula";
+  return 0;
+}
+
+TEST_P(Math, ElementwiseOperationsAreTheirFormulasAndTheirPlainTwins) {
+  const float number = 3;
+  for (std::size_t i = 0; i < elementwise_count; ++i)
+    for (const std::size_t n : lengths(Format::f32))
+      for (const float deviation : {1e-3f, 4.0f, 100.0f}) {
+        const auto operation = static_cast<Elementwise>(i);
+        const auto x = random_.floats(n, deviation), other = random_.floats(n);
+        auto y = x, twin = x;
+        apply(table(), operation, y, other, number);
+        apply(plain(), operation, twin, other, number);
+        for (std::size_t k = 0; k < n; ++k) {
+          const auto v = static_cast<double>(x[k]), w = static_cast<double>(other[k]);
+          const double tolerance = 5e-7 * (std::fabs(v) + std::fabs(w)) * (1 + std::fabs(w)) + 1e-12;
+          ASSERT_NEAR(y[k], exactly(operation, v, w, 3), tolerance) << "operation " << i << " of " << v << ", " << w;
+          ASSERT_NEAR(y[k], twin[k], tolerance) << "operation " << i << " of " << v << ", " << w;
+        }
+      }
+}
+
+TEST_P(Math, ElementwiseOperationsStayWithinTheirLength) {
+  for (std::size_t i = 0; i < elementwise_count; ++i)
+    for (std::size_t n = 0; n < 40; ++n) {
+      std::vector<float> x = random_.floats(64);
+      const std::vector<float> before = x, other = random_.floats(n);
+      table().elementwise[i](x.data(), other.data(), 3, n);
+      for (std::size_t k = n; k < x.size(); ++k) ASSERT_EQ(x[k], before[k]) << "operation " << i << ", n " << n;
     }
-  }
-  std::vector<float> far = {-1e30f, -1000, -200, 200, 1000, 1e10f};
-  auto silu = far, tanh = far, erf = far;
+}
+
+TEST_P(Math, ActivationsOfWhatIsFarFromZero) {
+  const std::vector<float> far = {-1e30f, -1000, -200, 200, 1000, 1e10f};
   const std::vector<float> ones(far.size(), 1);
-  table().silu_multiply(silu.data(), ones.data(), far.size());
-  table().gelu_tanh(tanh.data(), far.size());
-  table().gelu(erf.data(), far.size());
-  for (std::size_t i = 0; i < far.size(); ++i) {
-    const float expected = far[i] > 0 ? far[i] : 0;
-    EXPECT_EQ(silu[i], expected);
-    EXPECT_EQ(tanh[i], expected);
-    EXPECT_EQ(erf[i], expected);
+  for (const auto operation : {Elementwise::silu, Elementwise::silu_multiply, Elementwise::gelu_tanh, Elementwise::gelu,
+                               Elementwise::gelu_tanh_multiply, Elementwise::gelu_multiply}) {
+    auto y = far;
+    apply(table(), operation, y, ones, 0);
+    for (std::size_t i = 0; i < far.size(); ++i) EXPECT_EQ(y[i], far[i] > 0 ? far[i] : 0);
   }
+}
+
+TEST_P(Math, SoftCapsAreExactNearZeroAndNeverBeyondTheCap) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x = {0, 1e-30f, -1e-6f, 1e-3f, 29.9f, -300, 3e38f, -infinity, infinity};
+  const auto before = x;
+  apply(table(), Elementwise::soft_cap, x, {}, 30);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double expected = 30 * std::tanh(static_cast<double>(before[i]) / 30);
+    EXPECT_NEAR(x[i], expected, 5e-7 * std::fabs(expected));
+    EXPECT_LE(std::fabs(x[i]), 30);
+  }
+  std::vector<float> nan = {std::numeric_limits<float>::quiet_NaN()};
+  apply(table(), Elementwise::soft_cap, nan, {}, 30);
+  EXPECT_TRUE(std::isnan(nan[0]));
 }
 
 TEST_P(Math, ExpIsExact) {

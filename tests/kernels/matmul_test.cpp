@@ -9,7 +9,7 @@ namespace {
 class Matmul : public Kernels {};
 
 TEST_P(Matmul, IsTheProduct) {
-  for (const Format format : formats)
+  for (const Format format : all_formats)
     for (const std::size_t cols : lengths(format))
       for (const std::size_t rows : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{21}}) {
         const std::size_t tokens = 1 + random_.below(17), y_stride = rows + random_.below(3);
@@ -37,7 +37,7 @@ TEST_P(Matmul, IsTheProduct) {
 }
 
 TEST_P(Matmul, OfManyIsOfEachBitwise) {
-  for (const Format format : formats)
+  for (const Format format : all_formats)
     for (const std::size_t cols : lengths(format))
       for (std::size_t tokens = 1; tokens <= 17; ++tokens) {
         const std::size_t rows = 1 + random_.below(40);
@@ -60,7 +60,7 @@ TEST_P(Matmul, OfManyIsOfEachBitwise) {
 
 TEST_P(Matmul, ManyTokensArePackedInParts) {
   const std::size_t cols = 256, rows = 35, tokens = 150;
-  for (const Format format : formats) {
+  for (const Format format : all_formats) {
     const std::size_t stride = row_bytes(format, cols);
     const Bytes w = encoded(format, random_.floats(rows * cols), cols, stride);
     const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols), cols);
@@ -104,8 +104,8 @@ Bytes any_blocks(std::size_t count, Random& random) {
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.bits());
   for (std::size_t i = 0; i < count; ++i) {
     B block = block_at<B>(bytes.data(), i);
-    block.scale = to_f16(random.floats(1, 0.1f)[0]);
-    if constexpr (std::is_same_v<B, q4_k>) block.min = to_f16(random.floats(1, 0.1f)[0]);
+    if constexpr (requires { block.scale; }) block.scale = to_f16(random.floats(1, 0.1f)[0]);
+    if constexpr (requires { block.min; }) block.min = to_f16(random.floats(1, 0.1f)[0]);
     std::memcpy(&bytes[i * sizeof(B)], &block, sizeof(B));
   }
   return bytes;
@@ -113,7 +113,7 @@ Bytes any_blocks(std::size_t count, Random& random) {
 
 TEST_P(Matmul, TakesWhateverBytesAFileHolds) {
   const auto check = [&]<Block B>() {
-    const Format format = BlockTraits<B>::format;
+    const Format format = format_of<B>;
     const std::size_t cols = 512, rows = 37, w_stride = row_bytes(format, cols);
     const Bytes w = any_blocks<B>(rows * cols / BlockTraits<B>::values, random_);
     const auto ws = decoded(format, w, rows, cols, w_stride);
@@ -132,10 +132,8 @@ TEST_P(Matmul, TakesWhateverBytesAFileHolds) {
         }
     }
   };
-  check.operator()<q8_0>();
-  check.operator()<q4_0>();
-  check.operator()<q4_k>();
-  check.operator()<q6_k>();
+  for (const Format format : all_formats)
+    if (wants_quantised(format)) visit(format, check);
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, Matmul, testing::ValuesIn(tables().begin(), tables().end()), isa_name);

@@ -78,7 +78,7 @@ TEST_P(Rows, AccumulateAddsWeightedRows) {
 }
 
 TEST_P(Rows, EncodeAndDecodeAreTheTraitsBitwise) {
-  for (const Format format : formats)
+  for (const Format format : all_formats)
     for (const std::size_t n : lengths(format)) {
       auto values = random_.floats(n, std::pow(10.0f, static_cast<float>(random_.below(30)) - 15.0f));
       for (float& v : values)

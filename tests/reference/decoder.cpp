@@ -185,6 +185,9 @@ class Attention {
       scores.emplace_back(q.middleCols(h * dim, dim) *
                           cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() * scale);
 
+    if (const auto cap = static_cast<double>(config_.layers[at(layer)].score_cap); cap > 0)
+      for (Mat& head : scores) head = head.unaryExpr([&](double score) { return cap * std::tanh(score / cap); });
+
     Rows weights(at(config_.n_heads));
     for (int n = 0; n < tokens; ++n) {
       for (auto& head : weights) head.assign(at(n + 1), 0.0);

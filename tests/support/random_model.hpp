@@ -176,6 +176,7 @@ class ModelMaker {
       plan.activation = random_.one_of({Activation::silu, Activation::gelu, Activation::gelu_tanh});
       plan.rope = random_.integer(-1, static_cast<int>(c.ropes.size()) - 1);
       plan.query_scale = random_.one_of({0.0f, 0.2f});
+      plan.score_cap = random_.one_of({0.0f, 1.5f});
     }
   }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
+#include <utility>
 
 namespace pith {
 namespace {
@@ -13,11 +15,27 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
+/// Text that holds the enumerator's name, as the compiler writes it.
+template <Format format>
+constexpr std::string_view enumerator() {
+  return __PRETTY_FUNCTION__;
+}
+
+TEST(Format, TheListNamesEachAsItsTypeDoes) {
+  const auto check = []<std::size_t i>() {
+    constexpr auto format = static_cast<Format>(i);
+    const auto text = enumerator<format>();
+    const auto end = text.find_first_of(";]", text.rfind("Format::"));
+    EXPECT_TRUE(text.substr(0, end).ends_with("Format::" + std::string(name(format)))) << text << " " << name(format);
+  };
+  [&]<std::size_t... i>(std::index_sequence<i...>) { (check.template operator()<i>(), ...); }
+  (std::make_index_sequence<Formats::size>());
+}
+
 TEST(Format, NamesAndSizes) {
-  for (int i = 0; i < format_count; ++i) {
-    const auto format = static_cast<Format>(i);
+  for (const Format format : all_formats) {
     EXPECT_EQ(format_named(name(format)), format);
-    EXPECT_EQ(visit(format, []<Block B>() { return BlockTraits<B>::format; }), format);
+    EXPECT_EQ(visit(format, []<Block B>() { return format_of<B>; }), format);
   }
   EXPECT_EQ(format_named("q9"), std::nullopt);
   EXPECT_EQ(row_bytes(Format::f32, 7), 28u);

@@ -118,9 +118,7 @@ TEST_P(OfFormat, PartOfAMatrixSharesItsBytes) {
   EXPECT_EQ(part_row, whole_row);
 }
 
-INSTANTIATE_TEST_SUITE_P(Matrix, OfFormat,
-                         testing::Values(Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0,
-                                         Format::q4_k, Format::q6_k),
+INSTANTIATE_TEST_SUITE_P(Matrix, OfFormat, testing::ValuesIn(all_formats),
                          [](const auto& format) { return std::string(name(format.param)); });
 
 TEST(Matrix, RefusesBytesThatAreNotTheShape) {

@@ -42,8 +42,7 @@ TEST(Ops, FormatsAreDispatched) {
   constexpr int n = 256;
   float values[n], back[n];
   for (int i = 0; i < n; ++i) values[i] = static_cast<float>(i % 32 - 16) / 8;
-  for (int i = 0; i < format_count; ++i) {
-    const auto format = static_cast<Format>(i);
+  for (const Format format : all_formats) {
     alignas(64) std::byte row[n * sizeof(float)];
     ops::encode(format, values, n, row);
     ops::decode(format, row, n, back);

@@ -23,8 +23,8 @@ class Attention {
  public:
   Attention(const Config& config, prune::Needs needs);
 
-  /// out[t, h] = sum_j softmax_j(scale q[t, h] . k[j]) v[j] over the rows j that t sees in the pass's layer, with the
-  /// query_scale of its plan.
+  /// out[t, h] = sum_j softmax_j(cap(scale q[t, h] . k[j])) v[j] over the rows j that t sees in the pass's layer, with
+  /// query_scale and score_cap of its plan.
   /// q, out: [tokens, n_heads * head_dim]. Adds to the rows' evidence what the policy wants to know.
   void operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads);
 
@@ -49,6 +49,7 @@ class Attention {
   void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
   void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
   void attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
   void merge(const Pass& pass, View<float> out);
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
   void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
@@ -56,7 +57,8 @@ class Attention {
 
   const Config& config_;
   prune::Needs needs_;
-  float scale_ = 0;  // of the layer
+  std::size_t layer_ = 0;
+  float scale_ = 0;  // of its queries
   std::vector<Task> tasks_;
   std::size_t work_ = 0;    // multiply-adds of a score and a sum for all of them
   Tensor<float> partials_;  // [partial][head] (head_dim sums of values, maximum, sum of weights)

@@ -49,6 +49,7 @@ struct LayerPlan {
   int rope = 0;           // which of Config::ropes turns queries and keys; -1: none does
   int window = 0;         // tokens that a query sees, itself included; 0: all
   float query_scale = 0;  // of q . k; 0: 1 / sqrt(head_dim)
+  float score_cap = 0;    // c tanh(score / c) of the scaled q . k; 0: none
 
   bool operator==(const LayerPlan&) const = default;
 };

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <stop_token>
@@ -196,9 +195,8 @@ inline void unembed(const Config& config, const Weights& weights, Activations& h
   matmul(weights.head, h, out, threads);
   if (config.logit_scale == 1 && config.logit_cap == 0) return;
   threads.run_rows(out.rows, out.cols, activation_cost, [&](std::size_t t) {
-    ops::scale(out[t].data(), config.logit_scale, out.cols);
-    if (config.logit_cap == 0) return;
-    for (float& logit : out[t]) logit = config.logit_cap * std::tanh(logit / config.logit_cap);
+    if (config.logit_scale != 1) ops::scale(out[t].data(), config.logit_scale, out.cols);
+    if (config.logit_cap != 0) ops::soft_cap(out[t].data(), config.logit_cap, out.cols);
   });
 }
 

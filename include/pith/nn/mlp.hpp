@@ -2,7 +2,6 @@
 // The feed-forward half of a block.
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 
 #include "pith/nn/config.hpp"
@@ -23,8 +22,7 @@ struct MlpScratch {
 inline void activate(Activation activation, float* x, std::size_t n) {
   switch (activation) {
     case Activation::silu:
-      for (std::size_t i = 0; i < n; ++i) x[i] = x[i] / (1.0f + std::exp(-x[i]));
-      return;
+      return ops::silu(x, n);
     case Activation::gelu:
       return ops::gelu(x, n);
     case Activation::gelu_tanh:
@@ -34,9 +32,14 @@ inline void activate(Activation activation, float* x, std::size_t n) {
 
 /// x = act(x) * up
 inline void activate_and_multiply(Activation activation, float* x, const float* up, std::size_t n) {
-  if (activation == Activation::silu) return ops::silu_multiply(x, up, n);
-  activate(activation, x, n);
-  for (std::size_t i = 0; i < n; ++i) x[i] *= up[i];
+  switch (activation) {
+    case Activation::silu:
+      return ops::silu_multiply(x, up, n);
+    case Activation::gelu:
+      return ops::gelu_multiply(x, up, n);
+    case Activation::gelu_tanh:
+      return ops::gelu_tanh_multiply(x, up, n);
+  }
 }
 
 /// out = what the plan's MLP makes of h, both [tokens, d_model].

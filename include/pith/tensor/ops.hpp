@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -20,13 +21,25 @@ std::vector<std::string_view> isas();
 /// Uses the named one from now on; not while any session works. Throws Error (unsupported), naming those there are.
 void use_isa(std::string_view name);
 
+/// The operations that take numbers one by one; in ops, a function for each says what it computes.
+enum class Elementwise : std::uint8_t {
+  add,
+  scale,
+  silu,
+  silu_multiply,
+  gelu_tanh,
+  gelu,
+  gelu_tanh_multiply,
+  gelu_multiply,
+  soft_cap,
+  count  // of those above
+};
+inline constexpr auto elementwise_count = static_cast<std::size_t>(Elementwise::count);
+
 namespace ops {
 
 /// sum a[i] b[i], in an order fixed by the length alone.
 float dot(const float* a, const float* b, std::size_t n);
-
-/// y += x
-void add(float* y, const float* x, std::size_t n);
 
 /// out = x / sqrt(mean(x^2) + eps) * weight
 void rms_norm(const float* x, const float* weight, float eps, std::size_t n, float* out);
@@ -34,22 +47,42 @@ void rms_norm(const float* x, const float* weight, float eps, std::size_t n, flo
 /// out = (x - mean) / sqrt(variance + eps) * weight + bias
 void layer_norm(const float* x, const float* weight, const float* bias, float eps, std::size_t n, float* out);
 
-/// x = silu(x) * up, with silu(x) = x / (1 + e^-x)
-void silu_multiply(float* x, const float* up, std::size_t n);
-
-/// GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-void gelu_tanh(float* x, std::size_t n);
-
-/// GELU: 0.5 x (1 + erf(x / sqrt 2))
-void gelu(float* x, std::size_t n);
-
 float max(const float* x, std::size_t n);
 
 /// x = e^(x - shift); returns the sum. -infinity gives 0.
 float exp_shifted(float* x, float shift, std::size_t n);
 
+/// x[i] = f(x[i]), or f(x[i], other[i]), or f(x[i], number), as the operation says.
+void apply(Elementwise operation, float* x, const float* other, float number, std::size_t n);
+
+/// y += x
+inline void add(float* y, const float* x, std::size_t n) { apply(Elementwise::add, y, x, 0, n); }
+
 /// x *= factor
-void scale(float* x, float factor, std::size_t n);
+inline void scale(float* x, float factor, std::size_t n) { apply(Elementwise::scale, x, nullptr, factor, n); }
+
+/// silu(x) = x / (1 + e^-x)
+inline void silu(float* x, std::size_t n) { apply(Elementwise::silu, x, nullptr, 0, n); }
+
+/// x = silu(x) * up
+inline void silu_multiply(float* x, const float* up, std::size_t n) { apply(Elementwise::silu_multiply, x, up, 0, n); }
+
+/// GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+inline void gelu_tanh(float* x, std::size_t n) { apply(Elementwise::gelu_tanh, x, nullptr, 0, n); }
+
+/// GELU: 0.5 x (1 + erf(x / sqrt 2))
+inline void gelu(float* x, std::size_t n) { apply(Elementwise::gelu, x, nullptr, 0, n); }
+
+/// x = gelu_tanh(x) * up
+inline void gelu_tanh_multiply(float* x, const float* up, std::size_t n) {
+  apply(Elementwise::gelu_tanh_multiply, x, up, 0, n);
+}
+
+/// x = gelu(x) * up
+inline void gelu_multiply(float* x, const float* up, std::size_t n) { apply(Elementwise::gelu_multiply, x, up, 0, n); }
+
+/// x = cap tanh(x / cap), for cap > 0
+inline void soft_cap(float* x, float cap, std::size_t n) { apply(Elementwise::soft_cap, x, nullptr, cap, n); }
 
 /// n numbers to a row of blocks; n is a multiple of block_values(format).
 void encode(Format format, const float* values, std::size_t n, std::byte* row);

@@ -243,7 +243,7 @@ void require_plan(const Config& c, const LayerPlan& plan, const GgufKeysOut& out
     require(layer.mlp_bias == plan.mlp_bias, "biases of the MLP");
     require(layer.mlp == plan.mlp, "MLP");
     require(layer.rope == plan.rope, "RoPE");
-    require(layer.query_scale == plan.query_scale, "scale of queries");
+    require(layer.query_scale == plan.query_scale && layer.score_cap == plan.score_cap, "scale of attention's scores");
   }
   require(written(c.final_norm) == plan.norm, "norm after the last layer");
   require(c.learned_positions == (plan.rope < 0), "learned positions");
