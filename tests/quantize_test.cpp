@@ -105,8 +105,7 @@ Model in_format(const Model& model, Format wanted) {
 
 TEST(Quantize, WritesWhatEncodingInMemoryGives) {
   const TempFolder folder;
-  for (int i = 0; i < format_count; ++i) {
-    const auto format = static_cast<Format>(i);
+  for (const Format format : all_formats) {
     for (const Architecture architecture : {Architecture::gpt2, Architecture::qwen2, Architecture::llama}) {
       const Model model = random_model({.seed = 7, .architecture = architecture, .head_dim = 32, .window = 0});
       SCOPED_TRACE(describe(model) + " as " + std::string(name(format)));

@@ -263,7 +263,7 @@ TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(all_tables()), isa_name);
 
 }  // namespace
 }  // namespace pith::kernels

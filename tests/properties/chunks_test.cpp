@@ -68,8 +68,8 @@ TEST(ChunksTest, ChangeNothingInRoundedCaches) {
 }
 
 TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {
-  for (const Format weights : {Format::q8_0, Format::q4_0, Format::q4_k, Format::q6_k})
-    check_random(2, {.n_layers = 1}, {.weights = weights, .tolerance = 2e-2});
+  for (const Format weights : all_formats)
+    if (wants_quantised(weights)) check_random(2, {.n_layers = 1}, {.weights = weights, .tolerance = 2e-2});
 }
 
 // A policy that judges once per pass says so; its pace is that of the passes, whoever makes them.
