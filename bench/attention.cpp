@@ -55,7 +55,7 @@ class Context {
       for (float& value : queries_[t]) value = normal(engine);
       for (float& value : gate_queries_[t]) value = normal(engine);
     }
-    config.n_layers = static_cast<int>(layers);
+    config.layers.resize(layers);
     config.n_heads = static_cast<int>(heads.query);
     config.n_kv_heads = static_cast<int>(heads.kv);
     config.head_dim = static_cast<int>(head_dim);

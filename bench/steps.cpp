@@ -41,7 +41,7 @@ class Stand {
     std::vector<Position> positions(static_cast<std::size_t>(c.depth));
     std::iota(positions.begin(), positions.end(), 0);
     const auto kept = static_cast<std::ptrdiff_t>(c.keep * c.depth);
-    for (int l = 0; l < session.model().config().n_layers && c.keep < 1; ++l) {
+    for (int l = 0; l < session.model().config().n_layers() && c.keep < 1; ++l) {
       std::shuffle(positions.begin(), positions.end(), engine);
       session.forget(sequence, static_cast<std::size_t>(l),
                      std::span(positions).subspan(static_cast<std::size_t>(kept)));

@@ -13,7 +13,9 @@
 #include "files/gguf.hpp"
 #include "files/json.hpp"
 #include "files/safetensors.hpp"
+#include "nn/arch/common.hpp"
 #include "nn/arch/config.hpp"
+#include "nn/arch/family.hpp"
 #include "pith/error.hpp"
 #include "pith/tensor/tensor.hpp"
 #include "printable.hpp"
@@ -23,8 +25,6 @@ namespace pith {
 namespace fs = std::filesystem;
 
 namespace {
-
-using Tensors = std::map<std::string, StoredTensor, std::less<>>;
 
 constexpr std::string_view single_name = "model.safetensors";
 constexpr std::string_view index_name = "model.safetensors.index.json";
@@ -42,28 +42,36 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 /// Base models are saved without the prefix that the same tensors have in a whole model.
-std::string full_name(Architecture architecture, const std::string& name) {
-  const auto starts = [&](std::string_view prefix) { return name.starts_with(prefix); };
-  if (architecture == Architecture::gpt2) {
-    return starts("wte.") || starts("wpe.") || starts("h.") || starts("ln_f.") ? "transformer." + name : name;
-  }
-  return starts("embed_tokens.") || starts("layers.") || starts("norm.") ? "model." + name : name;
+std::string full_name(const Family& family, const std::string& name) {
+  if (name.starts_with(family.prefix)) return name;
+  const std::string full = std::string(family.prefix) + name;
+  for (const auto& lines : {family.names, hugging_face_names})
+    for (const TensorName& line : lines)
+      if (line.pattern.starts_with(family.prefix) && full.starts_with(line.pattern.substr(0, line.pattern.find("{}"))))
+        return full;
+  return name;
 }
 
+constexpr Role gate_roles[] = {Role::drop_gate_q, Role::drop_gate_k, Role::drop_gate_bias};
+
 /// The gate's tensors, by whatever names: transformer.h.0.attn.q_int.weight, blk.0.attn_q_int.weight …
-bool is_gate(std::string_view name) {
-  return name.ends_with("q_int.weight") || name.ends_with("k_int.weight") || name.ends_with("int_bias");
+bool is_gate(const Family& family, std::string_view name) {
+  const auto spells = [&](const TensorName* line) { return follows(name, line->pattern); };
+  return std::ranges::any_of(gate_roles, [&](Role role) {
+    return std::ranges::any_of(hugging_face_spellings(family, role), spells) ||
+           std::ranges::any_of(gguf_spellings(role), spells);
+  });
 }
 
 /// The first layer's gate queries, whose shape tells the gate's dim.
-Tensors::const_iterator find_gate(const Tensors& tensors) {
-  for (const char* name :
-       {"transformer.h.0.attn.q_int.weight", "model.layers.0.self_attn.q_int.weight", "blk.0.attn_q_int.weight"})
-    if (const auto found = tensors.find(std::string_view(name)); found != tensors.end()) return found;
+StoredTensors::const_iterator find_gate(const Family& family, const StoredTensors& tensors) {
+  for (const auto& lines : {hugging_face_spellings(family, Role::drop_gate_q), gguf_spellings(Role::drop_gate_q)})
+    for (const TensorName* line : lines)
+      if (const auto found = tensors.find(filled(line->pattern, 0) + ".weight"); found != tensors.end()) return found;
   return tensors.end();
 }
 
-void add(Tensors& tensors, std::string name, StoredTensor tensor) {
+void add(StoredTensors& tensors, std::string name, StoredTensor tensor) {
   const auto where = tensor.file->path().string();
   const auto [slot, added] = tensors.emplace(std::move(name), std::move(tensor));
   if (!added) fail(ErrorCode::model, where, "tensor " + in_quotes(slot->first) + " once", "it twice");
@@ -101,7 +109,7 @@ std::map<std::string, std::vector<std::string>> read_index(const fs::path& path)
   return out;
 }
 
-void read_shards(const fs::path& directory, Architecture architecture, Tensors& tensors) {
+void read_shards(const fs::path& directory, StoredTensors& tensors) {
   const auto index = directory / index_name;
   const auto shards = read_index(index);
 
@@ -118,18 +126,18 @@ void read_shards(const fs::path& directory, Architecture architecture, Tensors& 
       if (found == file.tensors.end())
         fail(ErrorCode::model, (directory / shard).string(), "tensor " + in_quotes(name) + ", as the index says",
              "no such tensor");
-      add(tensors, full_name(architecture, name), stored(file, found->second));
+      add(tensors, name, stored(file, found->second));
     }
   }
 }
 
-void read_hugging_face(const fs::path& directory, Architecture architecture, Tensors& tensors) {
+void read_hugging_face(const fs::path& directory, StoredTensors& tensors) {
   if (present(directory / single_name)) {
     const auto file = safetensors::open(directory / single_name);
-    for (const auto& [name, tensor] : file.tensors) add(tensors, full_name(architecture, name), stored(file, tensor));
+    for (const auto& [name, tensor] : file.tensors) add(tensors, name, stored(file, tensor));
     return;
   }
-  if (present(directory / index_name)) return read_shards(directory, architecture, tensors);
+  if (present(directory / index_name)) return read_shards(directory, tensors);
   const bool pickled = present(directory / "pytorch_model.bin") || present(directory / "pytorch_model.bin.index.json");
   fail(ErrorCode::file, directory.string(), std::string(single_name) + " or " + std::string(index_name),
        pickled ? "only pytorch_model.bin; save the model as safetensors" : "neither");
@@ -151,6 +159,10 @@ std::string known_types() {
     list.append(list.empty() ? "" : ", ").append(gguf::type_name(gguf::type_of(format)));
   }
   return everywhere + " or (in GGUF) " + in_gguf;
+}
+
+void read_gguf(const gguf::File& file, StoredTensors& tensors) {
+  for (const auto& tensor : file.tensors) add(tensors, tensor.name, stored(file, tensor));
 }
 
 void refuse_split(const gguf::File& file) {
@@ -231,20 +243,28 @@ GateText read_configs(const fs::path& directory, Config& config) {
 
 /// Puts a sidecar's gates in place of all that the model has, whatever else the sidecar holds. What it says of them in
 /// its metadata goes before what the model says.
-void lay_over(const fs::path& path, Architecture architecture, Tensors& tensors, GateText& gate) {
+void lay_over(const fs::path& path, const Family& family, StoredTensors& tensors, GateText& gate) {
   const auto file = safetensors::open(path);
-  if (std::none_of(file.tensors.begin(), file.tensors.end(), [](const auto& entry) { return is_gate(entry.first); }))
-    fail(ErrorCode::model, path.string(), "gate tensors (q_int.weight, k_int.weight, int_bias)", "none");
-
-  std::erase_if(tensors, [](const auto& entry) { return is_gate(entry.first); });
-  for (const auto& [name, tensor] : file.tensors)
-    if (is_gate(name)) add(tensors, full_name(architecture, name), stored(file, tensor));
+  std::erase_if(tensors, [&](const auto& entry) { return is_gate(family, entry.first); });
+  bool any = false;
+  for (const auto& [name, tensor] : file.tensors) {
+    const std::string full = full_name(family, name);
+    if (!is_gate(family, full)) continue;
+    add(tensors, full, stored(file, tensor));
+    any = true;
+  }
+  if (!any) {
+    std::string names;
+    for (const Role role : gate_roles)
+      names.append(names.empty() ? "" : ", ").append(hugging_face_spellings(family, role).front()->pattern);
+    fail(ErrorCode::model, path.string(), "tensors of gates (" + names + ")", "none");
+  }
   if (const auto found = file.metadata.find("drop_gate"); found != file.metadata.end())
     gate = {found->second, path.string() + ": metadata: drop_gate"};
 }
 
-std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Tensors& tensors) {
-  const auto query = find_gate(tensors);
+std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Family& family, const StoredTensors& tensors) {
+  const auto query = find_gate(family, tensors);
   if (gate.where.empty() && query == tensors.end()) return std::nullopt;
 
   DropGateConfig out;
@@ -261,11 +281,12 @@ std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Tensors& 
 
 /// ggml's rope_freqs.weight, which divides the frequencies beside what the metadata says.
 void multiply_divisors(const std::vector<float>& freqs, std::string_view where, Config& config) {
-  config.rope.divisors.resize(freqs.size(), 1.0f);
+  auto& divisors = config.ropes.front().divisors;
+  divisors.resize(freqs.size(), 1.0f);
   for (std::size_t i = 0; i < freqs.size(); ++i) {
     if (!std::isfinite(freqs[i]) || !(freqs[i] > 0.0f))
       fail(ErrorCode::model, where, "positive numbers", std::to_string(freqs[i]));
-    config.rope.divisors[i] *= freqs[i];
+    divisors[i] *= freqs[i];
   }
 }
 
@@ -285,7 +306,10 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
   if (fs::is_directory(status)) {
     out.container_ = Container::hugging_face;
     gate = read_configs(path, out.config_);
-    read_hugging_face(path, out.config_.architecture, out.tensors_);
+    StoredTensors named;
+    read_hugging_face(path, named);
+    for (auto& [name, tensor] : named)
+      add(out.tensors_, full_name(family_of(out.config_.architecture), name), std::move(tensor));
     if (!sidecar && present(path / gates_name)) sidecar = path / gates_name;
   } else {
     const auto file = gguf::open(path);
@@ -294,14 +318,30 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
     if (file.find("drop_gate") != nullptr)
       gate = {file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\""};
     out.config_ = read_config(file);
-    for (const auto& tensor : file.tensors) add(out.tensors_, tensor.name, stored(file, tensor));
-    if (out.has("rope_freqs.weight")) {
-      const auto freqs = out.vector("rope_freqs.weight", static_cast<std::size_t>(out.config_.head_dim / 2));
-      multiply_divisors(freqs, tensor_where(path, "rope_freqs.weight"), out.config_);
+    read_gguf(file, out.tensors_);
+    if (out.has(rope_freqs) && !out.config_.ropes.empty()) {
+      const auto freqs = out.vector(rope_freqs, static_cast<std::size_t>(out.config_.head_dim / 2));
+      multiply_divisors(freqs, tensor_where(path, rope_freqs), out.config_);
     }
   }
-  if (sidecar) lay_over(*sidecar, out.config_.architecture, out.tensors_, gate);
-  out.config_.gate = resolve_gate(gate, out.tensors_);
+  const Family& family = family_of(out.config_.architecture);
+  if (sidecar) lay_over(*sidecar, family, out.tensors_, gate);
+  out.config_.gate = resolve_gate(gate, family, out.tensors_);
+  return out;
+}
+
+Contents Contents::of(const fs::path& path) {
+  Contents out;
+  if (std::error_code ignored; fs::is_directory(path, ignored)) {
+    const auto config = read_json(path / "config.json");
+    if (const auto type = config.find("model_type"); type != config.end() && type->is_string())
+      out.architecture = type->get<std::string>();
+    read_hugging_face(path, out.tensors);
+  } else {
+    const auto file = gguf::open(path);
+    out.architecture = file.get_or<std::string>("general.architecture", "");
+    read_gguf(file, out.tensors);
+  }
   return out;
 }
 
@@ -314,9 +354,9 @@ const StoredTensor& Checkpoint::find(std::string_view name) const {
   return tensor;
 }
 
-Matrix Checkpoint::matrix(std::string_view name, std::size_t rows, std::size_t cols, Layout layout) const {
+Matrix Checkpoint::matrix(std::string_view name, std::size_t rows, std::size_t cols, TensorName::Layout layout) const {
   const StoredTensor& tensor = find(name);
-  const bool turned = layout == Layout::in_out;
+  const bool turned = layout == TensorName::Layout::in_out;
   const std::vector<std::int64_t> expected = {static_cast<std::int64_t>(turned ? cols : rows),
                                               static_cast<std::int64_t>(turned ? rows : cols)};
   if (tensor.shape != expected || rows == 0 || cols == 0)

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "files/mapped_file.hpp"
+#include "nn/arch/names.hpp"
 #include "pith/nn/config.hpp"
 #include "pith/tensor/matrix.hpp"
 
@@ -28,6 +29,8 @@ struct StoredTensor {
   bool supported = true;  // false: dtype is none of Format, format means nothing, and no weight can be made of it
 };
 
+using StoredTensors = std::map<std::string, StoredTensor, std::less<>>;
+
 class Checkpoint {
  public:
   enum class Container { hugging_face, gguf };
@@ -39,14 +42,14 @@ class Checkpoint {
   const Config& config() const { return config_; }
   Container container() const { return container_; }
   const std::filesystem::path& path() const { return path_; }
-  const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
+  const StoredTensors& tensors() const { return tensors_; }
 
   bool has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
 
-  /// A weight of out_features x in_features. Hugging Face's GPT-2 stores its Conv1D weights the other way round:
-  /// `layout` says so, and the result is a transposed copy. Throws Error (model) naming file, tensor, shapes.
-  enum class Layout { out_in, in_out };
-  Matrix matrix(std::string_view name, std::size_t rows, std::size_t cols, Layout layout = Layout::out_in) const;
+  /// A weight of out_features x in_features; of one that is stored the other way round, a transposed copy.
+  /// Throws Error (model) naming file, tensor, shapes.
+  Matrix matrix(std::string_view name, std::size_t rows, std::size_t cols,
+                TensorName::Layout layout = TensorName::Layout::out_in) const;
 
   /// A vector of n numbers, decoded.
   std::vector<float> vector(std::string_view name, std::size_t n) const;
@@ -57,7 +60,16 @@ class Checkpoint {
   std::filesystem::path path_;
   Container container_ = Container::hugging_face;
   Config config_;
-  std::map<std::string, StoredTensor, std::less<>> tensors_;
+  StoredTensors tensors_;
+};
+
+/// What lies in a model's files, whether or not this library knows what to make of it.
+struct Contents {
+  std::string architecture;  // as the files spell it; empty where they do not say
+  StoredTensors tensors;     // by their names there
+
+  /// Throws Error (file, format).
+  static Contents of(const std::filesystem::path& path);
 };
 
 }  // namespace pith

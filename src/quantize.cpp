@@ -14,8 +14,10 @@
 #include "files/gguf.hpp"
 #include "files/gguf_writer.hpp"
 #include "loader.hpp"
+#include "nn/arch/common.hpp"
+#include "nn/arch/config.hpp"
 #include "pith/error.hpp"
-#include "pith/nn/arch.hpp"
+#include "pith/nn/parameters.hpp"
 #include "pith/tensor/ops.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "printable.hpp"
@@ -35,129 +37,109 @@ struct Source {
   std::vector<float> rope_freqs;  // [head_dim / 2] or empty: a tensor of its own in a GGUF
 };
 
-/// GGUF's Llama pairs neighbours, all others the halves of a head.
-RopeConfig::Pairs pairs_in_gguf(Architecture architecture) {
-  const bool adjacent = architecture == Architecture::llama || architecture == Architecture::mistral;
-  return adjacent ? RopeConfig::Pairs::adjacent : RopeConfig::Pairs::halves;
-}
-
-/// Which row of a projection of rotated heads comes at each place, for the pairs that GGUF expects.
+/// Which row of a parameter comes at each place, for the pairs of a head's rows that GGUF expects.
 class RowOrder {
  public:
-  RowOrder() = default;
-  explicit RowOrder(const Config& config)
+  RowOrder(const Config& config, const Parameter& parameter)
       : head_dim_(static_cast<std::size_t>(config.head_dim)),
-        pairs_(pairs_in_gguf(config.architecture)),
-        moved_(config.architecture != Architecture::gpt2 && config.rope.pairs != pairs_) {}
+        pairs_(family_of(config.architecture).gguf_pairs),
+        moved_(parameter.rotated && !config.ropes.empty() && config.rope_pairs != pairs_) {}
 
   std::size_t operator()(std::size_t place) const {
     if (!moved_) return place;
     const std::size_t half = head_dim_ / 2, i = place % head_dim_, head = place - i;
-    if (pairs_ == RowOrder::Pairs::adjacent) return head + i / 2 + i % 2 * half;
+    if (pairs_ == RopePairs::adjacent) return head + i / 2 + i % 2 * half;
     return head + i % half * 2 + i / half;
   }
 
  private:
-  using Pairs = RopeConfig::Pairs;
-  std::size_t head_dim_ = 1;
-  Pairs pairs_ = Pairs::halves;
-  bool moved_ = false;
+  std::size_t head_dim_;
+  RopePairs pairs_;
+  bool moved_;
 };
 
-/// Matrices below each other as one tensor of a file.
+/// A tensor of the file: matrices below each other, or the numbers of a vector.
 struct Stack {
-  std::vector<const Matrix*> parts;
-  std::vector<RowOrder> orders;  // of each part
+  struct Part {
+    const Matrix* matrix;
+    RowOrder order;
+  };
+
+  std::string name;
+  std::vector<Part> parts;
+  std::vector<float> values;  // where there are no parts
+  bool exact = false;
 
   std::size_t rows() const {
     std::size_t sum = 0;
-    for (const Matrix* part : parts) sum += part->rows();
+    for (const Part& part : parts) sum += part.matrix->rows();
     return sum;
   }
-  std::size_t cols() const { return parts.front()->cols(); }
+  std::size_t cols() const { return parts.front().matrix->cols(); }
 };
 
-/// Calls out.matrix(name, stack) and out.vector(name, values) for every tensor of the file, in its order.
-template <class Out>
-class Walk {
+/// Collects parameters into the tensors that hold them in a GGUF.
+class Stacks {
  public:
-  Walk(const Source& source, Out& out) : source_(source), config_(source.config), out_(out) {}
+  explicit Stacks(const Config& config) : config_(config), family_(family_of(config.architecture)) {}
 
-  void run() {
-    const Weights& w = source_.all_but_layers;
-    const TensorNames& names = gguf_names;
-    matrix(names.embedding, w.embedding);
-    if (w.positions) out_.exact_matrix(std::string(names.positions) + ".weight", w.positions);
-    if (!source_.rope_freqs.empty()) out_.vector("rope_freqs.weight", source_.rope_freqs);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(config_.n_layers); ++i) layer(i, source_.layer(i));
-    norm(std::string(names.final_norm), w.final_norm);
-    if (!config_.tied_head) matrix(names.head, w.head);
+  void operator()(const Parameter& p, const Matrix& matrix) {
+    Stack& stack = stack_of(p);
+    stack.exact = p.exact;
+    stack.parts.push_back({&matrix, RowOrder(config_, p)});
   }
+  void operator()(const Parameter& p, const std::vector<float>& values) {
+    Stack& stack = stack_of(p);
+    const RowOrder order(config_, p);
+    for (std::size_t place = 0; place < values.size(); ++place)
+      stack.values.push_back(values[order(place)] + (p.plus_one ? 1.0f : 0.0f));
+  }
+  void operator()(const Parameter& p, float value) { stack_of(p).values.push_back(value); }
+
+  std::vector<Stack> take() { return std::exchange(stacks_, {}); }
 
  private:
-  void layer(std::size_t i, const LayerWeights& w) {
-    const TensorNames& names = gguf_names;
-    const auto name = [&](std::string_view pattern) { return of_layer(pattern, i); };
-    const RowOrder rotated(config_);
-    norm(name(names.attention_norm), w.attention_norm);
-    if (config_.architecture == Architecture::gpt2) {
-      linear(name(names.wqkv), {&w.wq, &w.wk, &w.wv}, {{}, {}, {}});
-    } else {
-      linear(name(names.wq), {&w.wq}, {rotated});
-      linear(name(names.wk), {&w.wk}, {rotated});
-      linear(name(names.wv), {&w.wv}, {{}});
-    }
-    linear(name(names.wo), {&w.wo}, {{}});
-    if (!w.q_norm.weight.empty()) vector(name(names.q_norm) + ".weight", w.q_norm.weight, rotated);
-    if (!w.k_norm.weight.empty()) vector(name(names.k_norm) + ".weight", w.k_norm.weight, rotated);
-    if (config_.gate) {
-      out_.exact_matrix(name(names.gate_q) + ".weight", w.drop_gate.wq);
-      out_.exact_matrix(name(names.gate_k) + ".weight", w.drop_gate.wk);
-      out_.vector(name(names.gate_bias), {w.drop_gate.bias});
-    }
-    norm(name(names.mlp_norm), w.mlp_norm);
-    if (w.gate.weight) linear(name(names.gate), {&w.gate}, {{}});
-    linear(name(names.up), {&w.up}, {{}});
-    linear(name(names.down), {&w.down}, {{}});
+  Stack& stack_of(const Parameter& p) {
+    const std::string name = filled(gguf_spelling(family_, p.role).pattern, p.layer).append(p.suffix);
+    const auto found = std::ranges::find(stacks_, name, &Stack::name);
+    return found != stacks_.end() ? *found : stacks_.emplace_back(Stack{.name = name});
   }
 
-  void matrix(std::string_view name, const Matrix& values) {
-    out_.matrix(std::string(name) + ".weight", Stack{{&values}, {{}}});
-  }
-
-  void linear(const std::string& name, const std::vector<const Linear*>& parts, const std::vector<RowOrder>& orders) {
-    Stack stack{{}, orders};
-    std::vector<float> bias;
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      stack.parts.push_back(&parts[i]->weight);
-      const std::vector<float>& values = parts[i]->bias;
-      for (std::size_t place = 0; place < values.size(); ++place) bias.push_back(values[orders[i](place)]);
-    }
-    out_.matrix(name + ".weight", stack);
-    if (!bias.empty()) out_.vector(name + ".bias", bias);
-  }
-
-  void norm(const std::string& name, const NormWeights& norm) {
-    out_.vector(name + ".weight", norm.weight);
-    if (!norm.bias.empty()) out_.vector(name + ".bias", norm.bias);
-  }
-
-  void vector(const std::string& name, const std::vector<float>& values, const RowOrder& order) {
-    std::vector<float> ordered;
-    for (std::size_t place = 0; place < values.size(); ++place) ordered.push_back(values[order(place)]);
-    out_.vector(name, ordered);
-  }
-
-  const Source& source_;
   const Config& config_;
-  Out& out_;
+  const Family& family_;
+  std::vector<Stack> stacks_;
 };
+
+/// Calls out(stack) for every tensor of the file, in its order.
+template <class Out>
+void walk(const Source& source, Out& out) {
+  const Config& config = source.config;
+  Stacks stacks(config);
+  const auto flush = [&] {
+    for (const Stack& stack : stacks.take()) out(stack);
+  };
+  for_each_parameter_around(config, source.all_but_layers, stacks, [&] {
+    flush();
+    if (!source.rope_freqs.empty())
+      out(Stack{.name = std::string(rope_freqs), .parts = {}, .values = source.rope_freqs});
+    for (std::size_t i = 0; i < config.layers.size(); ++i) {
+      const LayerWeights layer = source.layer(i);
+      for_each_parameter(config, i, layer, stacks);
+      flush();
+    }
+  });
+  flush();
+}
 
 /// `wanted`, or what rows of this length can be stored in.
 Format fitting(Format wanted, std::size_t cols) {
   for (const Format format : {wanted, Format::q8_0})
     if (cols % static_cast<std::size_t>(block_values(format)) == 0) return format;
   return Format::f16;
+}
+
+Format format_of(const Stack& stack, Format wanted) {
+  return stack.exact ? Format::f32 : fitting(wanted, stack.cols());
 }
 
 std::vector<std::int64_t> shape_of(std::size_t rows, std::size_t cols) {
@@ -170,18 +152,16 @@ class Declaration {
   Declaration(Format format, gguf::Writer& writer, Quantized& result)
       : format_(format), writer_(writer), result_(result) {}
 
-  void matrix(const std::string& name, const Stack& stack) {
-    const Format format = fitting(format_, stack.cols());
-    if (format != format_) ++misfits_[{stack.cols(), format}];
-    for (const Matrix* part : stack.parts)
-      again_ = again_ || (block_values(part->format()) > 1 && part->format() != format);
-    declare(name, shape_of(stack.rows(), stack.cols()), format, stack.rows() * row_bytes(format, stack.cols()));
-  }
-  void exact_matrix(const std::string& name, const Matrix& values) {
-    declare(name, shape_of(values.rows(), values.cols()), Format::f32, values.rows() * values.cols() * sizeof(float));
-  }
-  void vector(const std::string& name, const std::vector<float>& values) {
-    declare(name, {static_cast<std::int64_t>(values.size())}, Format::f32, values.size() * sizeof(float));
+  void operator()(const Stack& stack) {
+    if (stack.parts.empty()) {
+      const std::size_t n = stack.values.size();
+      return declare(stack.name, {static_cast<std::int64_t>(n)}, Format::f32, n * sizeof(float));
+    }
+    const Format format = format_of(stack, format_);
+    if (format != format_ && !stack.exact) ++misfits_[{stack.cols(), format}];
+    for (const Stack::Part& part : stack.parts)
+      again_ = again_ || (block_values(part.matrix->format()) > 1 && part.matrix->format() != format);
+    declare(stack.name, shape_of(stack.rows(), stack.cols()), format, stack.rows() * row_bytes(format, stack.cols()));
   }
 
   void add_notes() const {
@@ -214,20 +194,16 @@ class Conversion {
     for (const TensorInfo& tensor : plan.tensors) total_ += static_cast<double>(tensor.bytes);
   }
 
-  void matrix(const std::string& name, const Stack& stack) {
-    begin(name);
-    const Format format = fitting(options_.format, stack.cols());
-    for (std::size_t i = 0; i < stack.parts.size(); ++i) convert(name, *stack.parts[i], stack.orders[i], format);
-  }
-  void exact_matrix(const std::string& name, const Matrix& values) {
-    begin(name);
-    convert(name, values, RowOrder(), Format::f32);
-  }
-  void vector(const std::string& name, const std::vector<float>& values) {
-    begin(name);
-    const bool finite = std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
-    if (!finite) refuse(name, "finite numbers", "infinity or not a number");
-    writer_.write(std::as_bytes(std::span(values)));
+  void operator()(const Stack& stack) {
+    begin(stack.name);
+    if (!stack.parts.empty()) {
+      for (const Stack::Part& part : stack.parts)
+        convert(stack.name, *part.matrix, part.order, format_of(stack, options_.format));
+      return;
+    }
+    const bool finite = std::ranges::all_of(stack.values, [](float x) { return std::isfinite(x); });
+    if (!finite) refuse(stack.name, "finite numbers", "infinity or not a number");
+    writer_.write(std::as_bytes(std::span(stack.values)));
   }
 
  private:
@@ -292,63 +268,7 @@ class Conversion {
   double done_ = 0, total_ = 0;
 };
 
-std::uint32_t number(int n) { return static_cast<std::uint32_t>(n); }
-
 text::ModelTokens tokens_of(const Config& config) { return {config.vocab_size, config.bos, config.end_tokens}; }
-
-/// What a GGUF has no key for.
-void check_expressible(const Config& config, const std::string& where) {
-  const auto refuse = [&](std::string_view expected, std::string_view found) {
-    fail(ErrorCode::unsupported, where + ": as a GGUF", expected, found);
-  };
-  if (config.architecture == Architecture::gpt2 && config.activation != Activation::gelu_tanh)
-    refuse("the activation gelu_new, which gpt2 has there", "gelu");
-  const auto& windows = config.sliding_window;
-  const bool alike = std::adjacent_find(windows.begin(), windows.end(), std::not_equal_to<>()) == windows.end();
-  const bool slides = std::ranges::any_of(windows, [&](int w) { return w > 0 && w < config.context; });
-  const bool has_key = pairs_in_gguf(config.architecture) == RopeConfig::Pairs::adjacent;
-  if (!slides) return;
-  if (!has_key) refuse("no sliding window", "one of " + std::to_string(*std::ranges::max_element(windows)));
-  if (!alike) refuse("the same sliding window in all layers", "different ones");
-}
-
-void add_config(const Config& config, gguf::Writer& out) {
-  const bool gpt2 = config.architecture == Architecture::gpt2;
-  // ggml calls Mistral a Llama.
-  const std::string architecture(
-      name(config.architecture == Architecture::mistral ? Architecture::llama : config.architecture));
-  const auto key = [&](std::string_view name) { return architecture + "." + std::string(name); };
-  out.add("general.architecture", architecture);
-  out.add(key("vocab_size"), number(config.vocab_size));
-  out.add(key("context_length"), number(config.context));
-  out.add(key("embedding_length"), number(config.d_model));
-  out.add(key("block_count"), number(config.n_layers));
-  out.add(key("feed_forward_length"), number(config.d_ff));
-  out.add(key("attention.head_count"), number(config.n_heads));
-  out.add(key("attention.head_count_kv"), number(config.n_kv_heads));
-  out.add(key(gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"), config.norm_eps);
-  if (gpt2) return;
-  out.add(key("attention.key_length"), number(config.head_dim));
-  out.add(key("attention.value_length"), number(config.head_dim));
-  out.add(key("rope.dimension_count"), number(config.head_dim));
-  out.add(key("rope.freq_base"), config.rope.theta);
-  if (!config.sliding_window.empty() && config.sliding_window.front() > 0 &&
-      config.sliding_window.front() < config.context)
-    out.add(key("attention.sliding_window"), number(config.sliding_window.front()));
-}
-
-/// One divisor for all frequencies is a factor in the metadata; else they are a tensor, which is returned.
-std::vector<float> add_divisors(const Config& config, gguf::Writer& out) {
-  const std::vector<float>& divisors = config.rope.divisors;
-  if (config.architecture == Architecture::gpt2 || divisors.empty()) return {};
-  const bool alike = std::adjacent_find(divisors.begin(), divisors.end(), std::not_equal_to<>()) == divisors.end();
-  if (!alike) return divisors;
-  const std::string prefix(
-      name(config.architecture == Architecture::mistral ? Architecture::llama : config.architecture));
-  out.add(prefix + ".rope.scaling.type", "linear");
-  out.add(prefix + ".rope.scaling.factor", divisors.front());
-  return {};
-}
 
 void copy_metadata(const gguf::File& from, gguf::Writer& to) {
   for (const auto& [key, value] : from.encoded) {
@@ -375,10 +295,10 @@ Quantized write(const Source& source, const QuantizeOptions& options, gguf::Writ
   result.notes = std::move(notes);
   add_format(source.config, options.format, writer);
   Declaration declaration(options.format, writer, result);
-  Walk(source, declaration).run();
+  walk(source, declaration);
   declaration.add_notes();
   Conversion conversion(options, writer, result);
-  Walk(source, conversion).run();
+  walk(source, conversion);
   writer.finish();
   result.bytes = writer.bytes();
   return result;
@@ -397,33 +317,29 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
   const Config& config = checkpoint.config();
   refuse_same_file(in, out);
   Loader loader(checkpoint);
-  return visit(config, [&]<class Arch>() {
-    Source source{config, loader.all_but_layers<Arch>(), [&](std::size_t i) { return loader.layer<Arch>(i); }, {}};
-    std::vector<std::string> notes;
-    gguf::Writer writer(out);
-    if (checkpoint.container() == Checkpoint::Container::gguf) {
-      copy_metadata(gguf::open(in), writer);
-      if (checkpoint.has("rope_freqs.weight"))
-        source.rope_freqs = checkpoint.vector("rope_freqs.weight", static_cast<std::size_t>(config.head_dim / 2));
-    } else {
-      check_expressible(config, in.string());
-      add_config(config, writer);
-      source.rope_freqs = add_divisors(config, writer);
-      writer.add("general.name", (in.has_filename() ? in.filename() : in.parent_path().filename()).string());
-      text::save_gguf(in, tokens_of(config), writer, notes);
-    }
-    return write(source, options, writer, std::move(notes));
-  });
+  Source source{config, loader.all_but_layers(), [&](std::size_t i) { return loader.layer(i); }, {}};
+  std::vector<std::string> notes;
+  gguf::Writer writer(out);
+  if (checkpoint.container() == Checkpoint::Container::gguf) {
+    copy_metadata(gguf::open(in), writer);
+    if (checkpoint.has(rope_freqs))
+      source.rope_freqs = checkpoint.vector(rope_freqs, static_cast<std::size_t>(config.head_dim / 2));
+  } else {
+    write_config(config, writer, in.string());
+    source.rope_freqs = gguf_divisors(config);
+    writer.add("general.name", (in.has_filename() ? in.filename() : in.parent_path().filename()).string());
+    text::save_gguf(in, tokens_of(config), writer, notes);
+  }
+  return write(source, options, writer, std::move(notes));
 }
 
 Quantized quantize(const Model& model, const fs::path& out, const QuantizeOptions& options) {
   const Config& config = model.config();
-  check_expressible(config, "model");
-  Source source{config, model.weights(), [&](std::size_t i) { return model.weights().layers[i]; }, {}};
+  Source source{config, model.weights(), [&](std::size_t i) { return model.weights().layers[i]; },
+                gguf_divisors(config)};
   std::vector<std::string> notes;
   gguf::Writer writer(out);
-  add_config(config, writer);
-  source.rope_freqs = add_divisors(config, writer);
+  write_config(config, writer, "model");
   text::save_gguf({}, tokens_of(config), writer, notes);
   return write(source, options, writer, std::move(notes));
 }

@@ -9,7 +9,6 @@
 
 #include "pith/cache/kv_cache.hpp"
 #include "pith/error.hpp"
-#include "pith/nn/arch.hpp"
 #include "pith/nn/decoder.hpp"
 #include "pith/prune/methods.hpp"
 
@@ -60,7 +59,7 @@ std::size_t context_of(const Config& config, const SessionOptions& options) {
   prune::at_least(0, options.threads, "threads");
   prune::at_least(0, options.context, "context");
   // Learned positions end where the table does; rotary ones go on.
-  if (config.architecture == Architecture::gpt2 && options.context > config.context)
+  if (config.learned_positions && options.context > config.context)
     fail(ErrorCode::argument, "context", "at most the model's " + std::to_string(config.context) + " positions",
          std::to_string(options.context));
   return static_cast<std::size_t>(options.context > 0 ? options.context : config.context);
@@ -110,7 +109,7 @@ struct Session::Impl {
 
   Sequence make_sequence() {
     constexpr std::size_t most_expected_rows = 8192;
-    return {KvCache(layout, pool, static_cast<std::size_t>(config.n_layers), lanes_per_layer(),
+    return {KvCache(layout, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
                     std::min(context, most_expected_rows),
                     options.record_drops || options.on_drop ? DropLog::Keep::history : DropLog::Keep::counts),
             {},
@@ -192,10 +191,8 @@ struct Session::Impl {
   /// One forward pass, or what is left of it.
   void advance(const std::stop_token& stop) {
     if (pass.empty()) plan();
-    const bool done = visit(config, [&]<class Arch>() {
-      return forward<Arch>(config, model.weights(), policy, pass, workspace, threads, stop);
-    });
-    if (!done) fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
+    if (!forward(config, model.weights(), policy, pass, workspace, threads, stop))
+      fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
     complete();
   }
 
@@ -247,17 +244,12 @@ struct Session::Impl {
   }
 
   void compute_logits() {
-    const Weights& weights = model.weights();
     final.resize(output_rows.size(), static_cast<std::size_t>(config.d_model));
     logits.resize(output_rows.size(), static_cast<std::size_t>(config.vocab_size));
     if (output_rows.empty()) return;
-    visit(config, [&]<class Arch>() {
-      for (std::size_t i = 0; i < output_rows.size(); ++i)
-        Arch::Norm::apply(weights.final_norm, config.norm_eps, workspace.x[output_rows[i].second].data(),
-                          workspace.x.cols(), final.values()[i].data());
-    });
-    final.changed();
-    matmul(weights.head, final, logits.view(), threads);
+    for (std::size_t i = 0; i < output_rows.size(); ++i)
+      std::ranges::copy(workspace.x[output_rows[i].second], final.values()[i].begin());
+    unembed(config, model.weights(), final, logits.view(), threads);
     for (std::size_t i = 0; i < output_rows.size(); ++i) outputs.push_back({output_rows[i].first, logits[i]});
   }
 
@@ -265,8 +257,8 @@ struct Session::Impl {
     CacheStats stats;
     stats.bytes_reserved = pool.bytes_reserved();
     stats.bytes_high_water = pool.bytes_high_water();
-    stats.live_rows.resize(static_cast<std::size_t>(config.n_layers));
-    const std::size_t lanes = static_cast<std::size_t>(config.n_layers) * lanes_per_layer();
+    stats.live_rows.resize(static_cast<std::size_t>(config.n_layers()));
+    const std::size_t lanes = static_cast<std::size_t>(config.n_layers()) * lanes_per_layer();
     for (const Sequence* sequence : some) {
       const auto length = static_cast<std::size_t>(sequence->length);
       stats.bytes_used += sequence->cache.pages() * layout.bytes();

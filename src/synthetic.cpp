@@ -6,75 +6,66 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 
+#include "files/json.hpp"
+#include "nn/arch/config.hpp"
 #include "pith/error.hpp"
+#include "pith/nn/parameters.hpp"
 #include "pith/tensor/ops.hpp"
 
 namespace pith {
 namespace {
 
-struct Shape {
-  std::string_view name;
-  Architecture architecture;
-  int layers, d_model, heads, kv_heads, head_dim, d_ff, vocab, context;
-  bool tied, attention_bias, mlp_bias;
-  float theta;
+/// Names, and what the models' config.json says.
+constexpr std::pair<std::string_view, const char*> shapes[] = {
+    {"gpt2-124m",
+     R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024})"},
+    {"smollm2-135m", R"({"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
+      "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536, "max_position_embeddings": 8192,
+      "tie_word_embeddings": true, "rms_norm_eps": 1e-5, "rope_theta": 100000})"},
+    {"qwen2.5-0.5b", R"({"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "num_hidden_layers": 24,
+      "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864,
+      "max_position_embeddings": 32768, "tie_word_embeddings": true, "rms_norm_eps": 1e-6, "rope_theta": 1000000})"},
+    {"llama-1.1b", R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 22,
+      "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "max_position_embeddings": 2048,
+      "rms_norm_eps": 1e-5})"},
+    {"llama-3.2-1b", R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "num_hidden_layers": 16,
+      "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192,
+      "max_position_embeddings": 131072, "tie_word_embeddings": true, "rms_norm_eps": 1e-5, "rope_theta": 500000})"},
 };
 
-constexpr Shape shapes[] = {
-    {"gpt2-124m", Architecture::gpt2, 12, 768, 12, 12, 64, 3072, 50257, 1024, true, true, true, 0},
-    {"smollm2-135m", Architecture::llama, 30, 576, 9, 3, 64, 1536, 49152, 8192, true, false, false, 1e5f},
-    {"qwen2.5-0.5b", Architecture::qwen2, 24, 896, 14, 2, 64, 4864, 151936, 32768, true, true, false, 1e6f},
-    {"llama-1.1b", Architecture::llama, 22, 2048, 32, 4, 64, 5632, 32000, 2048, false, false, false, 1e4f},
-    {"llama-3.2-1b", Architecture::llama, 16, 2048, 32, 8, 64, 8192, 128256, 131072, true, false, false, 5e5f},
-};
-
-const Shape& shape_named(std::string_view name) {
+Config config_named(std::string_view name) {
   std::string names;
-  for (const Shape& shape : shapes) {
-    if (shape.name == name) return shape;
-    names.append(names.empty() ? "" : ", ").append(shape.name);
+  for (const auto& [shape, config] : shapes) {
+    if (shape == name) return read_config(parse_json(config, shape), shape);
+    names.append(names.empty() ? "" : ", ").append(shape);
   }
   fail(ErrorCode::unsupported, "synthetic model", "one of " + names, name);
 }
 
+/// Gives every parameter its random numbers.
 class Maker {
  public:
-  Maker(const Shape& shape, Format format) : shape_(shape), format_(format) {}
+  explicit Maker(Format format) : format_(format) {}
 
-  Weights weights(const Config& config) {
-    const auto size = [](int n) { return static_cast<std::size_t>(n); };
-    const auto d = size(config.d_model), dq = size(config.d_query()), dkv = size(config.d_kv()), ff = size(config.d_ff);
-    Weights w;
-    w.embedding = matrix(size(config.vocab_size), d, 1);
-    if (config.architecture == Architecture::gpt2) w.positions = matrix(size(config.context), d, 0.1, Format::f32);
-    w.final_norm = norm(d);
-    w.head = shape_.tied ? w.embedding : matrix(size(config.vocab_size), d, gain(d));
-    for (int i = 0; i < config.n_layers; ++i) {
-      LayerWeights layer;
-      layer.attention_norm = norm(d);
-      layer.wq = linear(dq, d, shape_.attention_bias);
-      layer.wk = linear(dkv, d, shape_.attention_bias);
-      layer.wv = linear(dkv, d, shape_.attention_bias);
-      layer.wo = linear(d, dq, shape_.attention_bias && config.architecture == Architecture::gpt2);
-      layer.mlp_norm = norm(d);
-      if (config.architecture != Architecture::gpt2) layer.gate = linear(ff, d, shape_.mlp_bias);
-      layer.up = linear(ff, d, shape_.mlp_bias);
-      layer.down = linear(d, ff, shape_.mlp_bias);
-      if (config.gate) {
-        layer.drop_gate.wq = matrix(size(config.gate->dim), d, gain(d), Format::f16);
-        layer.drop_gate.wk = matrix(size(config.gate->dim), d, gain(d), Format::f16);
-      }
-      w.layers.push_back(std::move(layer));
+  void operator()(const Parameter& p, Matrix& out) {
+    if (p.role == Role::embedding) {
+      out = matrix(p.rows, p.cols, 1, format_);
+    } else if (p.role == Role::positions) {
+      out = matrix(p.rows, p.cols, 0.1, Format::f32);
+    } else {
+      out = matrix(p.rows, p.cols, gain(p.cols), p.exact ? Format::f16 : format_);
     }
-    return w;
   }
+  void operator()(const Parameter& p, std::vector<float>& out) const {
+    out.assign(p.rows, p.suffix == ".bias" ? 0.01f : p.plus_one ? 0.0f : 1.0f);
+  }
+  void operator()(const Parameter& /*p*/, float& out) const { out = 0; }
 
  private:
   // Keeps the residual stream from growing out of range over the layers.
   static double gain(std::size_t inputs) { return 0.7 / std::sqrt(static_cast<double>(inputs)); }
-
-  Matrix matrix(std::size_t rows, std::size_t cols, double deviation) { return matrix(rows, cols, deviation, format_); }
 
   Matrix matrix(std::size_t rows, std::size_t cols, double deviation, Format format) {
     for (const Format less : {Format::q8_0, Format::f32})
@@ -95,15 +86,6 @@ class Maker {
     return Matrix(format, rows, cols, {storage->data(), rows * storage->cols()}, storage);
   }
 
-  Linear linear(std::size_t rows, std::size_t cols, bool bias) {
-    return {matrix(rows, cols, gain(cols)), std::vector<float>(bias ? rows : 0, 0.01f)};
-  }
-
-  NormWeights norm(std::size_t n) const {
-    return {std::vector<float>(n, 1.0f), std::vector<float>(shape_.architecture == Architecture::gpt2 ? n : 0, 0.01f)};
-  }
-
-  const Shape& shape_;
   Format format_;
   std::mt19937_64 engine_{1};
 };
@@ -112,32 +94,21 @@ class Maker {
 
 std::vector<std::string_view> synthetic_shapes() {
   std::vector<std::string_view> names;
-  for (const Shape& shape : shapes) names.push_back(shape.name);
+  for (const auto& [shape, config] : shapes) names.push_back(shape);
   return names;
 }
 
 Model synthetic_model(std::string_view name, const SyntheticOptions& options) {
-  const Shape& shape = shape_named(name);
-  Config config;
-  config.architecture = shape.architecture;
-  config.vocab_size = shape.vocab;
-  config.d_model = shape.d_model;
-  config.n_layers = shape.layers;
-  config.n_heads = shape.heads;
-  config.n_kv_heads = shape.kv_heads;
-  config.head_dim = shape.head_dim;
-  config.d_ff = shape.d_ff;
-  config.context = options.context > 0 ? options.context : shape.context;
-  config.activation = shape.architecture == Architecture::gpt2 ? Activation::gelu_tanh : Activation::silu;
-  config.tied_head = shape.tied;
-  config.attention_bias = shape.attention_bias;
-  config.mlp_bias = shape.mlp_bias;
-  config.rope.theta = shape.theta;
-  if (shape.architecture == Architecture::gpt2 && config.context > shape.context)
-    fail(ErrorCode::argument, std::string(name), "at most its " + std::to_string(shape.context) + " learned positions",
-         std::to_string(config.context));
+  Config config = config_named(name);
+  if (config.learned_positions && options.context > config.context)
+    fail(ErrorCode::argument, std::string(name), "at most its " + std::to_string(config.context) + " learned positions",
+         std::to_string(options.context));
+  if (options.context > 0) config.context = options.context;
   if (options.gate_dim > 0) config.gate = DropGateConfig{.dim = options.gate_dim};
-  return Model::create(config, Maker(shape, options.format).weights(config));
+  Weights weights;
+  weights.layers.resize(config.layers.size());
+  for_each_parameter(config, weights, Maker(options.format));
+  return Model::create(std::move(config), std::move(weights));
 }
 
 }  // namespace pith

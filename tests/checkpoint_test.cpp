@@ -101,7 +101,7 @@ TEST(Checkpoint, CopiesOnlyWhatIsMisaligned) {
       const auto m = checkpoint.matrix("t", 2, 2);
       EXPECT_EQ(values(m), expected);
       EXPECT_EQ(reinterpret_cast<std::uintptr_t>(m.data()) % alignment, 0u);
-      EXPECT_EQ(values(checkpoint.matrix("t", 2, 2, Checkpoint::Layout::in_out)), (std::vector{1.f, 3.f, -2.f, -4.f}));
+      EXPECT_EQ(values(checkpoint.matrix("t", 2, 2, TensorName::Layout::in_out)), (std::vector{1.f, 3.f, -2.f, -4.f}));
       copied += is_mapped(checkpoint, "t", m) ? 0 : 1;
     }
     return copied;
@@ -117,12 +117,12 @@ TEST(Checkpoint, TransposesWhatIsStoredInputsFirst) {
   for (int i = 0; i < 37 * 70; ++i) half.push_back(static_cast<std::uint16_t>(i));
   write_model(folder, gpt2_config, SafetensorsWriter().f32("w", {37, 70}).add("h", "BF16", {37, 70}, raw(half)));
   const auto checkpoint = Checkpoint::open(folder.path());
-  const auto w = checkpoint.matrix("w", 70, 37, Checkpoint::Layout::in_out);
+  const auto w = checkpoint.matrix("w", 70, 37, TensorName::Layout::in_out);
   ASSERT_EQ(w.rows(), 70u);
   const auto all = values(w);
   for (std::size_t r = 0; r < 70; ++r)
     for (std::size_t c = 0; c < 37; ++c) ASSERT_EQ(all[r * 37 + c], static_cast<float>(c * 70 + r));
-  const auto h = checkpoint.matrix("h", 70, 37, Checkpoint::Layout::in_out);
+  const auto h = checkpoint.matrix("h", 70, 37, TensorName::Layout::in_out);
   EXPECT_EQ(h.format(), Format::bf16);
   EXPECT_EQ(values(h)[5 * 37 + 3], to_float(bf16{3 * 70 + 5}));
 }
@@ -194,7 +194,7 @@ TEST(Checkpoint, NamesShapesThatDoNotFit) {
     expect_error(ErrorCode::model, parts, f);
   };
   const char* const name = "model.embed_tokens.weight";
-  using enum Checkpoint::Layout;
+  using enum TensorName::Layout;
   refused({"model.safetensors", name, "[4, 6]", "[6, 4]"}, [&] { checkpoint.matrix(name, 4, 6); });
   refused({name, "[4, 6]", "[6, 4]"}, [&] { checkpoint.matrix(name, 6, 4, in_out); });
   EXPECT_NO_THROW(checkpoint.matrix(name, 4, 6, in_out));
@@ -416,7 +416,7 @@ TEST(Gates, ThatAreBrokenAreRefused) {
     parts.push_back("gates.safetensors");
     expect_error(code, parts, [&] { Checkpoint::open(folder.path()); });
   };
-  refused(SafetensorsWriter().f32("model.norm.weight", {4}), ErrorCode::model, {"q_int.weight", "none"});
+  refused(SafetensorsWriter().f32("model.norm.weight", {4}), ErrorCode::model, {"self_attn.q_int", "none"});
   refused(SafetensorsWriter().f32("model.layers.0.self_attn.q_int.weight", {4}), ErrorCode::model,
           {"[gate dim, features]", "[4]"});
   refused(SafetensorsWriter().f32("model.layers.0.self_attn.q_int.weight", {0, 4}), ErrorCode::model, {"[0, 4]"});
@@ -446,7 +446,8 @@ TEST(Checkpoint, OpensGguf) {
 TEST(Checkpoint, ReadsGgufFrequencyDivisors) {
   const TempFolder folder;
   const auto open = [&](const GgufWriter& writer) { return Checkpoint::open(folder.write("m.gguf", writer.bytes())); };
-  EXPECT_EQ(open(llama_gguf().tensor_f32("rope_freqs.weight", {1}, 8.0f)).config().rope.divisors, std::vector{8.0f});
+  EXPECT_EQ(open(llama_gguf().tensor_f32("rope_freqs.weight", {1}, 8.0f)).config().ropes[0].divisors,
+            std::vector{8.0f});
   expect_error(ErrorCode::model, {"rope_freqs.weight", "[1]", "[2]"},
                [&] { open(llama_gguf().tensor_f32("rope_freqs.weight", {2})); });
   expect_error(ErrorCode::model, {"rope_freqs.weight", "positive"},
@@ -456,7 +457,7 @@ TEST(Checkpoint, ReadsGgufFrequencyDivisors) {
 TEST(Checkpoint, RefusesSharedVocabulariesWithoutAModel) {
   const auto path = test::shared_data("data/tokenizers/ggml/ggml-vocab-gpt-2.gguf");
   if (path.empty()) GTEST_SKIP() << test::shared_absent("data/tokenizers/ggml");
-  expect_error(ErrorCode::model, {"ggml-vocab-gpt-2.gguf", "vocabulary only"}, [&] { Checkpoint::open(path); });
+  expect_error(ErrorCode::unsupported, {"ggml-vocab-gpt-2.gguf", "vocabulary only"}, [&] { Checkpoint::open(path); });
 }
 
 TEST(Checkpoint, OpensTheSharedFixtures) {
@@ -469,7 +470,7 @@ TEST(Checkpoint, OpensTheSharedFixtures) {
                                                    {"gpt2-dense", 2, 0, 0}}) {
     const auto checkpoint = Checkpoint::open(fixtures / name);
     const Config& c = checkpoint.config();
-    EXPECT_EQ(c.n_layers, layers) << name;
+    EXPECT_EQ(c.n_layers(), layers) << name;
     EXPECT_EQ(c.gate ? c.gate->dim : 0, gate) << name;
     EXPECT_EQ(c.gate ? c.gate->recent : 0, recent) << name;
     const bool gpt2 = c.architecture == Architecture::gpt2;
@@ -498,12 +499,12 @@ TEST(Checkpoint, ReadsOneModelAlikeFromAllContainers) {
     const auto gguf = Checkpoint::open(folder / name);
     const Config& g = gguf.config();
     EXPECT_EQ(g.architecture, c.architecture);
-    EXPECT_EQ(std::tie(g.vocab_size, g.d_model, g.n_layers, g.n_heads, g.n_kv_heads, g.head_dim, g.d_ff, g.context),
-              std::tie(c.vocab_size, c.d_model, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.d_ff, c.context));
-    EXPECT_EQ(std::tie(g.norm_eps, g.tied_head, g.attention_bias, g.mlp_bias, g.rope.theta, g.bos, g.end_tokens),
-              std::tie(c.norm_eps, c.tied_head, c.attention_bias, c.mlp_bias, c.rope.theta, c.bos, c.end_tokens));
-    EXPECT_EQ(g.rope.pairs, RopeConfig::Pairs::adjacent);
-    EXPECT_EQ(c.rope.pairs, RopeConfig::Pairs::halves);
+    EXPECT_EQ(std::tie(g.vocab_size, g.d_model, g.layers, g.n_heads, g.n_kv_heads, g.head_dim, g.d_ff, g.context),
+              std::tie(c.vocab_size, c.d_model, c.layers, c.n_heads, c.n_kv_heads, c.head_dim, c.d_ff, c.context));
+    EXPECT_EQ(std::tie(g.norm_eps, g.tied_head, g.ropes, g.bos, g.end_tokens),
+              std::tie(c.norm_eps, c.tied_head, c.ropes, c.bos, c.end_tokens));
+    EXPECT_EQ(g.rope_pairs, RopePairs::adjacent);
+    EXPECT_EQ(c.rope_pairs, RopePairs::halves);
 
     const auto same = [&](const std::string& theirs, const std::string& ours, std::size_t rows, std::size_t cols,
                           bool rotated = false) {
@@ -517,7 +518,7 @@ TEST(Checkpoint, ReadsOneModelAlikeFromAllContainers) {
     };
     same("token_embd.weight", "model.embed_tokens.weight", static_cast<std::size_t>(c.vocab_size), d);
     EXPECT_EQ(gguf.vector("output_norm.weight", d), hf.vector("model.norm.weight", d));
-    for (int i = 0; i < c.n_layers; ++i) {
+    for (int i = 0; i < c.n_layers(); ++i) {
       const auto theirs = "blk." + std::to_string(i) + ".", ours = "model.layers." + std::to_string(i) + ".";
       same(theirs + "attn_q.weight", ours + "self_attn.q_proj.weight", dq, d, true);
       same(theirs + "attn_k.weight", ours + "self_attn.k_proj.weight", dkv, d, true);

@@ -43,7 +43,7 @@ void expect_same(const Model& written, const Model& model, std::span<const Token
 /// Rotated heads are stored with their rows in another order, which changes the order of additions.
 double tolerance_for(const Config& config) {
   const bool llama = config.architecture == Architecture::llama || config.architecture == Architecture::mistral;
-  const bool adjacent = config.rope.pairs == RopeConfig::Pairs::adjacent;
+  const bool adjacent = config.rope_pairs == RopePairs::adjacent;
   return config.architecture == Architecture::gpt2 || llama == adjacent ? 0 : 1e-5;
 }
 
@@ -72,7 +72,7 @@ TEST(Quantize, KeepsRandomModelsOfEveryKind) {
     const Model model = random_model({.seed = seed, .window = 0});
     SCOPED_TRACE(describe(model));
     const auto file = folder.path() / "model.gguf";
-    if (model.config().architecture == Architecture::gpt2 && model.config().activation == Activation::gelu) {
+    if (model.config().architecture == Architecture::gpt2 && model.config().layers[0].activation == Activation::gelu) {
       expect_error(ErrorCode::unsupported, {"gelu_new", "gelu"}, [&] { quantize(model, file); });
       continue;
     }
@@ -96,10 +96,11 @@ Model in_format(const Model& model, Format wanted) {
     return Matrix::encode(format, {values.data(), matrix.rows(), matrix.cols()});
   };
   Weights w = model.weights();
-  w.embedding = encoded(w.embedding);
-  w.head = model.config().tied_head ? w.embedding : encoded(w.head);
-  for (LayerWeights& layer : w.layers)
-    for (Linear* linear : layer.linears()) linear->weight = encoded(linear->weight);
+  w.head = {};
+  for_each_parameter(model.config(), w, [&](const Parameter& p, auto& kept) {
+    if constexpr (std::is_same_v<decltype(kept), Matrix&>)
+      if (!p.exact) kept = encoded(p.role == Role::head ? model.weights().head : kept);
+  });
   return Model::create(model.config(), std::move(w));
 }
 
@@ -109,7 +110,7 @@ TEST(Quantize, WritesWhatEncodingInMemoryGives) {
     for (const Architecture architecture : {Architecture::gpt2, Architecture::qwen2, Architecture::llama}) {
       const Model model = random_model({.seed = 7, .architecture = architecture, .head_dim = 32, .window = 0});
       SCOPED_TRACE(describe(model) + " as " + std::string(name(format)));
-      if (model.config().activation == Activation::gelu) continue;
+      if (model.config().layers[0].activation == Activation::gelu) continue;
       const auto file = folder.path() / "model.gguf";
       quantize(model, file, {.format = format});
       expect_same(Model::load(file), in_format(model, format), random_tokens(3, model.config(), 60),

@@ -110,6 +110,12 @@ INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,
                                            Architecture::qwen2, Architecture::qwen3),
                          [](const auto& test) { return std::string(name(test.param)); });
 
+// Layers of every kind, with what no architecture that is read today has.
+TEST(ReferenceTest, EveryPlanEqualsTheMaskedForward) {
+  check_random(60, 2000, {.plans = ModelSpec::Plans::any}, 1e-5);
+  check_random(10, 3000, {.window = 7, .plans = ModelSpec::Plans::any}, 1e-5);
+}
+
 // Longer than what one task of the attention takes on at a time, in pages and in queries.
 TEST(ReferenceTest, LongSequencesEqualTheMaskedForward) {
   check_random(1, 900, {.architecture = Architecture::llama, .n_layers = 2, .gate_bias = 4.0f, .context = 1024}, 2e-5,

@@ -6,29 +6,40 @@
 #include <cmath>
 #include <iomanip>
 #include <iostream>
+#include <type_traits>
 
+#include "pith/nn/parameters.hpp"
 #include "tool.hpp"
 
 namespace pith::tool {
 namespace {
 
-/// Bytes of the parameters that every token reads: all but the rows of the tables that are looked up.
+/// Calls f(parameter, matrix) for what every token is multiplied with: not the tables that rows are looked up in.
+template <class F>
+void for_each_product(const Model& model, F&& f) {
+  for_each_parameter(model.config(), model.weights(), [&](const Parameter& p, const auto& kept) {
+    if constexpr (std::is_same_v<decltype(kept), const Matrix&>)
+      if (p.layer) f(p, kept);
+  });
+  f({.role = Role::head}, model.weights().head);  // tied or not
+}
+
+/// Bytes of the parameters that every token reads.
 double bytes_read(const Model& model, bool with_gate) {
-  const Weights& w = model.weights();
-  double bytes = static_cast<double>(w.head.bytes());
-  for (const LayerWeights& layer : w.layers) {
-    for (const Linear* linear : layer.linears()) bytes += static_cast<double>(linear->weight.bytes());
-    if (with_gate) bytes += static_cast<double>(layer.drop_gate.wq.bytes() + layer.drop_gate.wk.bytes());
-  }
+  double bytes = 0;
+  for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
+    if (with_gate || !is_drop_gate(p.role)) bytes += static_cast<double>(matrix.bytes());
+  });
   return bytes;
 }
 
 /// Multiply-adds of a token with the weights of all blocks.
 double multiply_adds(const Model& model) {
   double products = 0;
-  for (const LayerWeights& layer : model.weights().layers)
-    for (const Linear* linear : layer.linears())
-      products += static_cast<double>(linear->weight.rows()) * static_cast<double>(linear->weight.cols());
+  for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
+    if (p.layer && !is_drop_gate(p.role))
+      products += static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
+  });
   return products;
 }
 
@@ -60,7 +71,7 @@ class Report {
   }
 
  private:
-  double layers() const { return model_.config().n_layers; }
+  double layers() const { return model_.config().n_layers(); }
 
   nlohmann::ordered_json speed(const Samples& seconds, double tokens) const {
     return {{"tokens_per_s", tokens / seconds.median()},        {"tokens_per_s_min", tokens / seconds.max()},
@@ -121,10 +132,11 @@ std::string name_of(const BenchOptions& options) {
 }  // namespace
 
 bool multiplies_bytes(const Model& model) {
-  for (const LayerWeights& layer : model.weights().layers)
-    for (const Linear* linear : layer.linears())
-      if (linear->weight && block_values(linear->weight.format()) == 1) return false;
-  return true;
+  bool all = true;
+  for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
+    if (p.layer && !is_drop_gate(p.role)) all = all && block_values(matrix.format()) > 1;
+  });
+  return all;
 }
 
 nlohmann::ordered_json report_rows(const Model& model, const BenchOptions& options, const Yardsticks& machine,

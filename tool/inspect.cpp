@@ -9,6 +9,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "command.hpp"
 #include "options.hpp"
@@ -31,7 +32,7 @@ std::optional<double> kv_bytes_per_token(const Config& config, Format format) {
                            .heads = static_cast<std::size_t>(config.n_kv_heads),
                            .head_dim = static_cast<std::size_t>(config.head_dim),
                            .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0});
-  return static_cast<double>(layout.bytes()) * config.n_layers / static_cast<double>(PageLayout::capacity);
+  return static_cast<double>(layout.bytes()) * config.n_layers() / static_cast<double>(PageLayout::capacity);
 }
 
 std::map<std::string, std::uint64_t> bytes_by_format(const Model& model) {
@@ -52,13 +53,14 @@ void print_json(const Model& model) {
   auto tensors = nlohmann::ordered_json::array();
   for (const TensorInfo& t : model.tensors())
     tensors.push_back({{"name", t.name}, {"format", t.format}, {"shape", t.shape}, {"bytes", t.bytes}});
-  nlohmann::ordered_json windows;
-  if (!c.sliding_window.empty()) windows = c.sliding_window;
+  std::vector<int> windows;
+  for (const LayerPlan& plan : c.layers) windows.push_back(plan.window);
+  const bool slides = std::ranges::any_of(windows, [](int window) { return window > 0; });
   print({{"architecture", name(c.architecture)},
          {"parameters", model.parameters()},
          {"bytes", model.bytes()},
          {"formats", bytes_by_format(model)},
-         {"layers", c.n_layers},
+         {"layers", c.n_layers()},
          {"d_model", c.d_model},
          {"heads", c.n_heads},
          {"kv_heads", c.n_kv_heads},
@@ -67,7 +69,7 @@ void print_json(const Model& model) {
          {"vocabulary", c.vocab_size},
          {"context", c.context},
          {"tied_head", c.tied_head},
-         {"sliding_window", windows},
+         {"sliding_window", slides ? nlohmann::ordered_json(windows) : nlohmann::ordered_json()},
          {"gate", gate},
          {"kv_bytes_per_token", kv},
          {"tensors", tensors}});
@@ -97,12 +99,13 @@ void print_table(const Model& model) {
   for (const auto& [format, bytes] : bytes_by_format(model))
     formats += (formats.empty() ? "" : ", ") + bytes_text(static_cast<double>(bytes)) + " of " + format;
   line("parameters", count_text(static_cast<double>(model.parameters())) + " (" + formats + ")");
-  line("layers", text(c.n_layers) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
+  line("layers", text(c.n_layers()) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
   line("heads", text(c.n_heads) + " of width " + text(c.head_dim) + ", " + text(c.n_kv_heads) + " for keys and values");
   line("vocabulary", text(c.vocab_size) + (c.tied_head ? ", head tied to the embedding" : ""));
   line("context", text(c.context));
-  if (const auto windowed = std::ranges::count_if(c.sliding_window, [](int w) { return w > 0; }); windowed > 0)
-    line("window", text(*std::ranges::max_element(c.sliding_window)) + " tokens in " + text(windowed) + " layers");
+  const int widest_window = std::ranges::max(c.layers, {}, &LayerPlan::window).window;
+  const auto sliding = std::ranges::count_if(c.layers, [](const LayerPlan& plan) { return plan.window > 0; });
+  if (sliding > 0) line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
   line("gate", c.gate ? "learned, width " + text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
                             (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
                       : "none");

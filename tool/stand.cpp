@@ -109,7 +109,7 @@ void Bench::thin() {
   std::vector<Position> positions(static_cast<std::size_t>(depth_));
   std::iota(positions.begin(), positions.end(), 0);
   const auto kept = static_cast<std::ptrdiff_t>(std::llround(keep_ * depth_));
-  for (std::size_t layer = 0; layer < static_cast<std::size_t>(model_.config().n_layers); ++layer) {
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(model_.config().n_layers()); ++layer) {
     std::shuffle(positions.begin(), positions.end(), engine_);
     std::vector<Position> dropped(positions.begin() + kept, positions.end());
     session_.forget(filled_, layer, dropped);

@@ -85,7 +85,7 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.path);
   const std::vector<Token> prompt = tokenizer.encode(options.text.read());
   if (prompt.empty()) fail(ErrorCode::argument, "prompt", "text (-p or -f)", "none");
-  const auto layers = static_cast<std::size_t>(model.config().n_layers);
+  const auto layers = static_cast<std::size_t>(model.config().n_layers());
   if (options.layer.value_or(0) >= layers)
     fail(ErrorCode::argument, "--layer", "a layer below " + std::to_string(layers), std::to_string(*options.layer));
   const std::string other = options.compare ? read_trace(*options.compare) : "null";
@@ -128,7 +128,7 @@ Exit trace_corpus(const TraceOptions& options, const Tool& tool) {
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
-  Aggregate aggregate(static_cast<std::size_t>(model.config().n_layers));
+  Aggregate aggregate(static_cast<std::size_t>(model.config().n_layers()));
   tool::Progress progress(tool);
   const Interrupt interrupt;
   for (std::size_t start = 0; start < text.size(); start += context - prefix) {

@@ -22,6 +22,15 @@ struct TensorInfo {
   std::uint64_t bytes = 0;
 };
 
+/// What lies in a model's files, whether or not this library can run it.
+struct ModelFiles {
+  std::string architecture;         // as they spell it; empty where they do not say
+  std::vector<TensorInfo> tensors;  // by their names there
+
+  /// A Hugging Face directory or a .gguf file. Throws Error (file, format) where the files are none.
+  static ModelFiles read(const std::filesystem::path& path);
+};
+
 struct LoadOptions {
   std::optional<std::filesystem::path> gates;  // a sidecar safetensors with gates, laid over the model's own
 };

@@ -74,14 +74,15 @@ void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&
 
 }  // namespace
 
-Attention::Attention(const Config& config, prune::Needs needs)
-    : config_(config), needs_(needs), scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {
+Attention::Attention(const Config& config, prune::Needs needs) : config_(config), needs_(needs) {
   tasks_.reserve(least_tasks);
   page_tasks_.reserve(least_tasks);
 }
 
 void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
   plan(pass);
+  const float scale = config_.layers[pass.layer].query_scale;
+  scale_ = scale != 0 ? scale : 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   maximum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   threads.run(tasks_.size(), work_, [&](std::size_t i) { attend(pass, tasks_[i], q, out); });

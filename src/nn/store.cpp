@@ -5,7 +5,7 @@ namespace pith::inline nn {
 
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto dim = static_cast<std::size_t>(config.head_dim);
-  const int window = config.window(static_cast<int>(layer));
+  const int window = config.layers[layer].window;
   for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
     const auto lanes = segment.cache->layer(layer).lanes();
     for (std::size_t l = 0; l < lanes.size(); ++l) {

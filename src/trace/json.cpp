@@ -35,7 +35,7 @@ std::string to_json(const Trace& trace, const TraceInfo& info, const Config& con
   out["format"] = "pith-trace/1";
   out["model"] = {{"name", info.model},
                   {"architecture", name(config.architecture)},
-                  {"n_layers", config.n_layers},
+                  {"n_layers", config.n_layers()},
                   {"n_heads", config.n_heads},
                   {"n_kv_heads", config.n_kv_heads}};
   out["policy"] = info.policy;

@@ -15,14 +15,17 @@ void check(bool holds) {
 }
 
 void check(const pith::Config& c) {
-  check(c.vocab_size > 0 && c.d_model > 0 && c.n_layers > 0 && c.head_dim > 0 && c.d_ff > 0 && c.context > 0);
+  check(c.vocab_size > 0 && c.d_model > 0 && c.n_layers() > 0 && c.head_dim > 0 && c.d_ff > 0 && c.context > 0);
   check(c.n_kv_heads > 0 && c.n_heads % c.n_kv_heads == 0);
   check(c.d_query() / c.head_dim == c.n_heads);
-  check(std::isfinite(c.norm_eps) && c.norm_eps > 0.0f && std::isfinite(c.rope.theta) && c.rope.theta > 0.0f);
-  check(c.rope.divisors.empty() || c.rope.divisors.size() == static_cast<std::size_t>(c.head_dim / 2));
-  for (const float divisor : c.rope.divisors) check(std::isfinite(divisor) && divisor > 0.0f);
-  check(c.sliding_window.empty() || c.sliding_window.size() == static_cast<std::size_t>(c.n_layers));
-  for (const int window : c.sliding_window) check(window >= 0);
+  check(std::isfinite(c.norm_eps) && c.norm_eps > 0.0f);
+  for (const pith::RopeConfig& rope : c.ropes) {
+    check(std::isfinite(rope.theta) && rope.theta > 0.0f && c.head_dim % 2 == 0);
+    check(rope.divisors.empty() || rope.divisors.size() == static_cast<std::size_t>(c.head_dim / 2));
+    for (const float divisor : rope.divisors) check(std::isfinite(divisor) && divisor > 0.0f);
+  }
+  for (const pith::LayerPlan& plan : c.layers)
+    check(plan.window >= 0 && plan.rope >= -1 && plan.rope < static_cast<int>(c.ropes.size()));
   for (const std::int32_t token : c.end_tokens) check(token >= 0 && token < c.vocab_size);
 }
 

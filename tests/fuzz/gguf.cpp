@@ -14,7 +14,7 @@ void read(const pith::Checkpoint& checkpoint, const std::string& name, const pit
     if (tensor.shape.size() != 2) return;
     const auto rows = static_cast<std::size_t>(tensor.shape[0]), cols = static_cast<std::size_t>(tensor.shape[1]);
     checkpoint.matrix(name, rows, cols);
-    checkpoint.matrix(name, cols, rows, pith::Checkpoint::Layout::in_out);
+    checkpoint.matrix(name, cols, rows, pith::TensorName::Layout::in_out);
   } catch (const pith::Error&) {
   }
 }

@@ -51,18 +51,26 @@ TEST(Config, ReadsGpt2WithItsDefaults) {
   EXPECT_EQ(c.architecture, Architecture::gpt2);
   EXPECT_EQ(c.vocab_size, 300);
   EXPECT_EQ(c.d_model, 64);
-  EXPECT_EQ(c.n_layers, 2);
+  EXPECT_EQ(c.n_layers(), 2);
   EXPECT_EQ(c.n_heads, 4);
   EXPECT_EQ(c.n_kv_heads, 4);
   EXPECT_EQ(c.head_dim, 16);
   EXPECT_EQ(c.d_ff, 256);
   EXPECT_EQ(c.context, 128);
   EXPECT_EQ(c.norm_eps, 1e-5f);
-  EXPECT_EQ(c.activation, Activation::gelu_tanh);
-  EXPECT_TRUE(c.tied_head && c.attention_bias && c.mlp_bias);
+  EXPECT_TRUE(c.tied_head && c.learned_positions && c.ropes.empty());
+  EXPECT_EQ(c.final_norm, Norm::layer);
+  const LayerPlan plan{.norm = Norm::layer,
+                       .qkv_bias = true,
+                       .o_bias = true,
+                       .mlp_bias = true,
+                       .mlp = Mlp::plain,
+                       .activation = Activation::gelu_tanh,
+                       .rope = -1};
+  EXPECT_EQ(c.layers, std::vector(2, plan));
   EXPECT_EQ(read(changed(gpt2(), "n_inner", nullptr)).d_ff, 256);
   EXPECT_EQ(read(changed(gpt2(), "n_inner", 100)).d_ff, 100);
-  EXPECT_EQ(read(changed(gpt2(), "activation_function", "gelu")).activation, Activation::gelu);
+  EXPECT_EQ(read(changed(gpt2(), "activation_function", "gelu")).layers[1].activation, Activation::gelu);
   EXPECT_FALSE(read(changed(gpt2(), "tie_word_embeddings", false)).tied_head);
 }
 
@@ -74,51 +82,58 @@ TEST(Config, ReadsLlamaWithItsDefaults) {
   EXPECT_EQ(c.head_dim, 8);
   EXPECT_EQ(c.d_ff, 172);
   EXPECT_EQ(c.context, 512);
-  EXPECT_EQ(c.activation, Activation::silu);
-  EXPECT_FALSE(c.tied_head || c.attention_bias || c.mlp_bias);
-  EXPECT_EQ(c.rope.pairs, RopeConfig::Pairs::halves);
-  EXPECT_EQ(c.rope.theta, 10000.0f);
-  EXPECT_TRUE(c.rope.divisors.empty());
-  EXPECT_TRUE(c.sliding_window.empty());
+  EXPECT_FALSE(c.tied_head || c.learned_positions);
+  EXPECT_EQ(c.layers, std::vector(4, LayerPlan{}));
+  EXPECT_EQ(c.rope_pairs, RopePairs::halves);
+  EXPECT_EQ(c.ropes, std::vector{RopeConfig{}});
 
   const Config few =
       read(without(without(without(llama_like("llama"), "rms_norm_eps"), "num_key_value_heads"), "head_dim"));
   EXPECT_EQ(few.norm_eps, 1e-6f);
   EXPECT_EQ(few.n_kv_heads, 8);
   EXPECT_EQ(few.head_dim, 8);
-  EXPECT_TRUE(read(changed(llama_like("llama"), "attention_bias", true)).attention_bias);
-  EXPECT_TRUE(read(changed(llama_like("llama"), "mlp_bias", true)).mlp_bias);
+  const LayerPlan attention{.qkv_bias = true, .o_bias = true}, mlp{.mlp_bias = true};
+  EXPECT_EQ(read(changed(llama_like("llama"), "attention_bias", true)).layers, std::vector(4, attention));
+  EXPECT_EQ(read(changed(llama_like("llama"), "mlp_bias", true)).layers, std::vector(4, mlp));
+  EXPECT_EQ(read(changed(llama_like("llama"), "hidden_act", "gelu")).layers[2].activation, Activation::gelu);
 }
 
 TEST(Config, ReadsQwen) {
   const Config two = read(changed(llama_like("qwen2"), "tie_word_embeddings", true));
   EXPECT_EQ(two.architecture, Architecture::qwen2);
-  EXPECT_TRUE(two.attention_bias && two.tied_head);
-  EXPECT_FALSE(two.mlp_bias);
+  EXPECT_TRUE(two.tied_head);
+  EXPECT_EQ(two.layers, std::vector(4, LayerPlan{.qkv_bias = true}));
   const Config three = read(changed(llama_like("qwen3"), "head_dim", 32));
   EXPECT_EQ(three.architecture, Architecture::qwen3);
-  EXPECT_FALSE(three.attention_bias);
+  EXPECT_EQ(three.layers, std::vector(4, LayerPlan{.qk_norm = QkNorm::head}));
   EXPECT_EQ(three.d_query(), 256);
   EXPECT_EQ(three.d_kv(), 64);
   EXPECT_EQ(read(without(llama_like("qwen3"), "head_dim")).head_dim, 128);
-  EXPECT_TRUE(read(changed(llama_like("qwen3"), "attention_bias", true)).attention_bias);
+  const LayerPlan biased{.qk_norm = QkNorm::head, .qkv_bias = true, .o_bias = true};
+  EXPECT_EQ(read(changed(llama_like("qwen3"), "attention_bias", true)).layers, std::vector(4, biased));
 }
 
 TEST(Config, ReadsSlidingWindows) {
   using Windows = std::vector<int>;
+  const auto windows = [](const json& config) {
+    Windows out;
+    for (const LayerPlan& plan : read(config).layers) out.push_back(plan.window);
+    return out;
+  };
+  const Windows none(4, 0);
   const auto mistral = llama_like("mistral"), qwen = llama_like("qwen2");
-  EXPECT_EQ(read(changed(mistral, "sliding_window", 96)).sliding_window, (Windows{96, 96, 96, 96}));
-  EXPECT_TRUE(read(changed(mistral, "sliding_window", nullptr)).sliding_window.empty());
-  EXPECT_EQ(read(mistral).window(0), 4096);  // transformers' default where the key is absent
-  EXPECT_TRUE(read(changed(llama_like("llama"), "sliding_window", 96)).sliding_window.empty());
+  EXPECT_EQ(windows(changed(mistral, "sliding_window", 96)), (Windows{96, 96, 96, 96}));
+  EXPECT_EQ(windows(changed(mistral, "sliding_window", nullptr)), none);
+  EXPECT_EQ(read(mistral).layers[0].window, 4096);  // transformers' default where the key is absent
+  EXPECT_EQ(windows(changed(llama_like("llama"), "sliding_window", 96)), none);
 
-  EXPECT_TRUE(read(changed(qwen, "sliding_window", 96)).sliding_window.empty());
+  EXPECT_EQ(windows(changed(qwen, "sliding_window", 96)), none);
   auto sliding = changed(changed(qwen, "sliding_window", 96), "use_sliding_window", true);
-  EXPECT_EQ(read(changed(sliding, "max_window_layers", 3)).sliding_window, (Windows{0, 0, 0, 96}));
-  EXPECT_EQ(read(changed(sliding, "max_window_layers", 0)).window(0), 96);
-  EXPECT_EQ(read(changed(sliding, "max_window_layers", 70)).window(3), 0);
+  EXPECT_EQ(windows(changed(sliding, "max_window_layers", 3)), (Windows{0, 0, 0, 96}));
+  EXPECT_EQ(read(changed(sliding, "max_window_layers", 0)).layers[0].window, 96);
+  EXPECT_EQ(read(changed(sliding, "max_window_layers", 70)).layers[3].window, 0);
   sliding["layer_types"] = {"sliding_attention", "full_attention", "full_attention", "sliding_attention"};
-  EXPECT_EQ(read(sliding).sliding_window, (Windows{96, 0, 0, 96}));
+  EXPECT_EQ(windows(sliding), (Windows{96, 0, 0, 96}));
 
   expect_refused(changed(sliding, "use_sliding_window", false), ErrorCode::model, {"sliding_window"});
   expect_refused(changed(sliding, "layer_types", {"full_attention"}), ErrorCode::model, {"layer_types", "4"});
@@ -129,19 +144,20 @@ TEST(Config, ReadsSlidingWindows) {
 }
 
 TEST(Config, ReadsRopeThetaWhereverItIs) {
-  EXPECT_EQ(read(changed(llama_like("llama"), "rope_theta", 1000000)).rope.theta, 1e6f);
+  EXPECT_EQ(read(changed(llama_like("llama"), "rope_theta", 1000000)).ropes[0].theta, 1e6f);
   const json parameters = {{"rope_type", "default"}, {"rope_theta", 5e5}};
-  EXPECT_EQ(read(changed(llama_like("llama"), "rope_parameters", parameters)).rope.theta, 5e5f);
+  EXPECT_EQ(read(changed(llama_like("llama"), "rope_parameters", parameters)).ropes[0].theta, 5e5f);
 }
 
 TEST(Config, ReadsRopeScaling) {
   const auto scaled = [](const char* key, json value) {
     return read(changed(llama_like("llama"), key, std::move(value)));
   };
-  EXPECT_TRUE(scaled("rope_scaling", nullptr).rope.divisors.empty());
-  EXPECT_TRUE(scaled("rope_scaling", {{"type", "default"}}).rope.divisors.empty());
-  EXPECT_EQ(scaled("rope_scaling", {{"type", "linear"}, {"factor", 2.5}}).rope.divisors, std::vector<float>(4, 2.5f));
-  EXPECT_EQ(scaled("rope_parameters", {{"rope_type", "linear"}, {"factor", 4}}).rope.divisors,
+  EXPECT_TRUE(scaled("rope_scaling", nullptr).ropes[0].divisors.empty());
+  EXPECT_TRUE(scaled("rope_scaling", {{"type", "default"}}).ropes[0].divisors.empty());
+  EXPECT_EQ(scaled("rope_scaling", {{"type", "linear"}, {"factor", 2.5}}).ropes[0].divisors,
+            std::vector<float>(4, 2.5f));
+  EXPECT_EQ(scaled("rope_parameters", {{"rope_type", "linear"}, {"factor", 4}}).ropes[0].divisors,
             std::vector<float>(4, 4.0f));
 }
 
@@ -156,7 +172,7 @@ TEST(Config, ReadsLlama3Scaling) {
                             {"low_freq_factor", low},
                             {"high_freq_factor", high},
                             {"original_max_position_embeddings", 8192}};
-  const auto divisors = read(config).rope.divisors;
+  const auto divisors = read(config).ropes[0].divisors;
   ASSERT_EQ(divisors.size(), 32u);
   int between = 0;
   for (int i = 0; i < 32; ++i) {
@@ -331,17 +347,17 @@ TEST(Config, ReadsGgufArchitectures) {
   EXPECT_EQ(llama.head_dim, 8);
   EXPECT_EQ(llama.d_ff, 128);
   EXPECT_EQ(llama.context, 256);
-  EXPECT_EQ(llama.rope.theta, 5e5f);
-  EXPECT_EQ(llama.rope.pairs, RopeConfig::Pairs::adjacent);
+  EXPECT_EQ(llama.ropes[0].theta, 5e5f);
+  EXPECT_EQ(llama.rope_pairs, RopePairs::adjacent);
   EXPECT_EQ(llama.bos, 1);
   EXPECT_EQ(llama.end_tokens, (std::vector<std::int32_t>{2, 3}));
   EXPECT_TRUE(llama.tied_head);
-  EXPECT_FALSE(llama.attention_bias);
+  EXPECT_EQ(llama.layers, std::vector(2, LayerPlan{}));
 
   const Config qwen =
       read_gguf(gguf_model("qwen2").tensor_f32("blk.0.attn_q.bias", {64}).tensor_f32("output.weight", {64, 20}));
-  EXPECT_EQ(qwen.rope.pairs, RopeConfig::Pairs::halves);
-  EXPECT_TRUE(qwen.attention_bias);
+  EXPECT_EQ(qwen.rope_pairs, RopePairs::halves);
+  EXPECT_EQ(qwen.layers, std::vector(2, LayerPlan{.qkv_bias = true}));
   EXPECT_FALSE(qwen.tied_head);
   EXPECT_EQ(qwen.n_kv_heads, 8);
 
@@ -350,21 +366,22 @@ TEST(Config, ReadsGgufArchitectures) {
   EXPECT_EQ(three.head_dim, 32);
 
   const Config gpt2 = read_gguf(gguf_model("gpt2"));
-  EXPECT_EQ(gpt2.activation, Activation::gelu_tanh);
-  EXPECT_TRUE(gpt2.attention_bias && gpt2.mlp_bias);
+  EXPECT_EQ(gpt2.layers, read(::pith::gpt2()).layers);
+  EXPECT_TRUE(gpt2.learned_positions && gpt2.ropes.empty());
 }
 
 TEST(Config, ReadsGgufRopeScalingAndWindows) {
   const auto factor = [](GgufWriter writer) { return writer.f32("llama.rope.scaling.factor", 4.0f); };
-  EXPECT_EQ(read_gguf(factor(gguf_model("llama"))).rope.divisors, std::vector<float>(4, 4.0f));
-  EXPECT_EQ(read_gguf(factor(gguf_model("llama")).text("llama.rope.scaling.type", "linear")).rope.divisors.size(), 4u);
-  EXPECT_TRUE(read_gguf(factor(gguf_model("llama")).text("llama.rope.scaling.type", "none")).rope.divisors.empty());
-  EXPECT_EQ(read_gguf(gguf_model("llama").f32("llama.rope.scale_linear", 2.0f)).rope.divisors.front(), 2.0f);
+  EXPECT_EQ(read_gguf(factor(gguf_model("llama"))).ropes[0].divisors, std::vector<float>(4, 4.0f));
+  EXPECT_EQ(read_gguf(factor(gguf_model("llama")).text("llama.rope.scaling.type", "linear")).ropes[0].divisors.size(),
+            4u);
+  EXPECT_TRUE(read_gguf(factor(gguf_model("llama")).text("llama.rope.scaling.type", "none")).ropes[0].divisors.empty());
+  EXPECT_EQ(read_gguf(gguf_model("llama").f32("llama.rope.scale_linear", 2.0f)).ropes[0].divisors.front(), 2.0f);
   expect_gguf_refused(factor(gguf_model("llama")).text("llama.rope.scaling.type", "yarn"), ErrorCode::unsupported,
                       {"yarn"});
 
-  EXPECT_EQ(read_gguf(gguf_model("llama").u32("llama.attention.sliding_window", 32)).window(1), 32);
-  EXPECT_EQ(read_gguf(gguf_model("llama").u32("llama.attention.sliding_window", 0)).window(1), 0);
+  EXPECT_EQ(read_gguf(gguf_model("llama").u32("llama.attention.sliding_window", 32)).layers[1].window, 32);
+  EXPECT_EQ(read_gguf(gguf_model("llama").u32("llama.attention.sliding_window", 0)).layers[1].window, 0);
   expect_gguf_refused(gguf_model("qwen2").u32("qwen2.attention.sliding_window", 32), ErrorCode::unsupported,
                       {"sliding_window", "32"});
 }
@@ -373,7 +390,7 @@ TEST(Config, RefusesGgufThatDoesNotFit) {
   expect_gguf_refused(GgufWriter().u32("x", 1).tensor_f32("t", {1}), ErrorCode::model, {"general.architecture"});
   expect_gguf_refused(gguf_model("falcon"), ErrorCode::unsupported, {"falcon", "gpt2", "llama", "qwen2", "qwen3"});
   expect_gguf_refused(gguf_model("mistral"), ErrorCode::unsupported, {"\"mistral\""});
-  expect_gguf_refused(GgufWriter().text("general.architecture", "llama"), ErrorCode::model, {"vocabulary only"});
+  expect_gguf_refused(GgufWriter().text("general.architecture", "llama"), ErrorCode::unsupported, {"vocabulary only"});
   expect_gguf_refused(GgufWriter().text("general.architecture", "llama").tensor_f32("t", {1}), ErrorCode::model,
                       {"token_embd.weight"});
   expect_gguf_refused(gguf_model("llama").u32("llama.expert_count", 8), ErrorCode::unsupported, {"expert_count"});

@@ -80,40 +80,43 @@ Mat linear(const Mat& x, const Linear& w) {
   return y;
 }
 
-/// LayerNorm where there is a bias, else RMSNorm.
-Vec norm(const Vec& x, const NormWeights& w, double eps) {
-  if (w.bias.empty())
-    return (x / std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + eps)).cwiseProduct(to_vec(w.weight));
-  const Vec centred = x.array() - x.mean();
-  const double variance = centred.squaredNorm() / static_cast<double>(x.size());
-  return (centred / std::sqrt(variance + eps)).cwiseProduct(to_vec(w.weight)) + to_vec(w.bias);
+Vec norm(Norm kind, const Vec& x, const NormWeights& w, double eps) {
+  const auto n = static_cast<double>(x.size());
+  const Vec weight = to_vec(w.weight);
+  if (kind == Norm::layer) {
+    const Vec centred = x.array() - x.mean();
+    return (centred / std::sqrt(centred.squaredNorm() / n + eps)).cwiseProduct(weight) + to_vec(w.bias);
+  }
+  const Vec unit = x / std::sqrt(x.squaredNorm() / n + eps);
+  return kind == Norm::rms_plus_one ? Vec(unit + unit.cwiseProduct(weight)) : Vec(unit.cwiseProduct(weight));
 }
 
-Mat norm_rows(const Mat& x, const NormWeights& w, double eps) {
+Mat norm_rows(Norm kind, const Mat& x, const NormWeights& w, double eps) {
   Mat out(x.rows(), x.cols());
-  for (Index t = 0; t < x.rows(); ++t) out.row(t) = norm(x.row(t), w, eps);
+  for (Index t = 0; t < x.rows(); ++t) out.row(t) = norm(kind, x.row(t), w, eps);
   return out;
 }
 
-void norm_heads(Mat& x, const NormWeights& w, const Config& config) {
-  if (w.weight.empty()) return;
+/// Each head for itself, or all of them together.
+void norm_heads(Mat& x, const NormWeights& w, const Config& config, const LayerPlan& plan) {
+  if (plan.qk_norm == QkNorm::none) return;
+  const Index width = plan.qk_norm == QkNorm::head ? config.head_dim : x.cols();
   for (Index t = 0; t < x.rows(); ++t)
-    for (Index c = 0; c < x.cols(); c += config.head_dim)
-      x.row(t).segment(c, config.head_dim) =
-          norm(x.row(t).segment(c, config.head_dim), w, static_cast<double>(config.norm_eps));
+    for (Index c = 0; c < x.cols(); c += width)
+      x.row(t).segment(c, width) = norm(plan.norm, x.row(t).segment(c, width), w, static_cast<double>(config.norm_eps));
 }
 
 /// Pair i of a head turns by the angle position * theta^(-2i/dim) / divisors[i].
-void rotate(Mat& x, const Config& config) {
+void rotate(Mat& x, const Config& config, const RopeConfig& rope) {
   const int dim = config.head_dim;
   for (Index t = 0; t < x.rows(); ++t) {
     for (Index head = 0; head < x.cols(); head += dim) {
       for (int i = 0; i < dim / 2; ++i) {
-        const bool halves = config.rope.pairs == RopeConfig::Pairs::halves;
+        const bool halves = config.rope_pairs == RopePairs::halves;
         const Index a = head + (halves ? i : 2 * i);
         const Index b = head + (halves ? i + dim / 2 : 2 * i + 1);
-        double frequency = std::pow(static_cast<double>(config.rope.theta), -2.0 * i / dim);
-        if (!config.rope.divisors.empty()) frequency /= static_cast<double>(config.rope.divisors[at(i)]);
+        double frequency = std::pow(static_cast<double>(rope.theta), -2.0 * i / dim);
+        if (!rope.divisors.empty()) frequency /= static_cast<double>(rope.divisors[at(i)]);
         const double angle = static_cast<double>(t) * frequency;
         const double xa = x(t, a), xb = x(t, b);
         x(t, a) = xa * std::cos(angle) - xb * std::sin(angle);
@@ -135,11 +138,11 @@ double activate(Activation activation, double x) {
   return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
 }
 
-Mat mlp(const Mat& x, const LayerWeights& w, const Config& config) {
-  const auto act = [&](double v) { return activate(config.activation, v); };
-  const Mat up = linear(x, w.up);
-  if (config.architecture == Architecture::gpt2) return linear(up.unaryExpr(act), w.down);
-  return linear(linear(x, w.gate).unaryExpr(act).cwiseProduct(up), w.down);
+Mat mlp(const Mat& x, const LayerWeights& w, const LayerPlan& plan) {
+  const auto act = [&](double v) { return activate(plan.activation, v); };
+  const Mat up = linear(x, w.mlp_up);
+  if (plan.mlp == Mlp::plain) return linear(up.unaryExpr(act), w.mlp_down);
+  return linear(linear(x, w.mlp_gate).unaryExpr(act).cwiseProduct(up), w.mlp_down);
 }
 
 struct Judgement {
@@ -171,15 +174,16 @@ class Attention {
   /// q, k, v: [tokens, heads * head_dim], rotated; gate_drop[token] or empty.
   Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<int>& gate_drop) {
     const int tokens = static_cast<int>(q.rows());
-    const int dim = config_.head_dim, group = config_.group(), window = config_.window(layer);
+    const int dim = config_.head_dim, group = config_.group(), window = config_.layers[at(layer)].window;
+    const auto given = static_cast<double>(config_.layers[at(layer)].query_scale);
+    const double scale = given != 0 ? given : 1 / std::sqrt(static_cast<double>(dim));
     auto& drop_at = result_.drop_at[at(layer)];
     drop_at.assign(at(config_.n_kv_heads), std::vector<int>(at(tokens), -1));
 
     std::vector<Mat> scores;
     for (int h = 0; h < config_.n_heads; ++h)
       scores.emplace_back(q.middleCols(h * dim, dim) *
-                          cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() /
-                          std::sqrt(static_cast<double>(dim)));
+                          cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() * scale);
 
     Rows weights(at(config_.n_heads));
     for (int n = 0; n < tokens; ++n) {
@@ -230,8 +234,9 @@ class Attention {
 Mat embed(const Config& config, const Weights& weights, std::span<const Token> tokens) {
   Mat x(static_cast<Index>(tokens.size()), config.d_model);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    x.row(static_cast<Index>(t)) = row(weights.embedding, static_cast<std::size_t>(tokens[t]));
-    if (config.architecture == Architecture::gpt2) x.row(static_cast<Index>(t)) += row(weights.positions, t);
+    x.row(static_cast<Index>(t)) =
+        row(weights.embedding, static_cast<std::size_t>(tokens[t])) * static_cast<double>(config.embedding_scale);
+    if (config.learned_positions) x.row(static_cast<Index>(t)) += row(weights.positions, t);
   }
   return x;
 }
@@ -241,28 +246,35 @@ Mat embed(const Config& config, const Weights& weights, std::span<const Token> t
 Result forward(const Config& config, const Weights& weights, std::span<const Token> tokens, const Options& options) {
   const auto eps = static_cast<double>(config.norm_eps);
   Result result;
-  result.drop_at.resize(at(config.n_layers));
+  result.drop_at.resize(at(config.n_layers()));
   Attention attention(config, options, result);
 
+  const auto residual = static_cast<double>(config.residual_scale);
   Mat x = embed(config, weights, tokens);
-  for (int layer = 0; layer < config.n_layers; ++layer) {
+  for (int layer = 0; layer < config.n_layers(); ++layer) {
+    const LayerPlan& plan = config.layers[at(layer)];
     const LayerWeights& w = weights.layers[at(layer)];
-    const Mat h = norm_rows(x, w.attention_norm, eps);
+    const Mat h = plan.pre_norms ? norm_rows(plan.norm, x, w.attention_norm, eps) : x;
     Mat q = linear(h, w.wq), k = linear(h, w.wk);
     const Mat v = linear(h, w.wv);
-    norm_heads(q, w.q_norm, config);
-    norm_heads(k, w.k_norm, config);
-    if (config.architecture != Architecture::gpt2) rotate(q, config), rotate(k, config);
+    norm_heads(q, w.q_norm, config, plan);
+    norm_heads(k, w.k_norm, config, plan);
+    if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]), rotate(k, config, config.ropes[at(plan.rope)]);
 
     Judgement gate;
     if (config.gate && options.tau) gate = judge(h, w.drop_gate, *config.gate, *options.tau);
     result.min_margin.push_back(gate.min_margin);
 
-    x += linear(attention(layer, q, k, v, gate.drop), w.wo);
-    x += mlp(norm_rows(x, w.mlp_norm, eps), w, config);
+    const Mat attended = linear(attention(layer, q, k, v, gate.drop), w.wo);
+    x += residual * (plan.post_norms ? norm_rows(plan.norm, attended, w.post_attention_norm, eps) : attended);
+    const Mat made = mlp(plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x, w, plan);
+    x += residual * (plan.post_norms ? norm_rows(plan.norm, made, w.post_mlp_norm, eps) : made);
   }
 
-  const Mat logits = multiply(norm_rows(x, weights.final_norm, eps), weights.head);
+  Mat logits = multiply(norm_rows(config.final_norm, x, weights.final_norm, eps), weights.head) *
+               static_cast<double>(config.logit_scale);
+  if (const auto cap = static_cast<double>(config.logit_cap); cap > 0)
+    logits = logits.unaryExpr([&](double logit) { return cap * std::tanh(logit / cap); });
   for (Index t = 0; t < logits.rows(); ++t)
     result.logits.emplace_back(logits.row(t).data(), logits.row(t).data() + logits.cols());
   return result;

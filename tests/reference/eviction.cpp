@@ -15,7 +15,7 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 bool Streaming::sees(int /*layer*/, int /*kv_head*/, int n, int j) const { return j < sinks_ || n < j + recent_; }
 
 Eviction::Eviction(const Config& config, EvictionRule rule, Visibility* before)
-    : config_(config), rule_(std::move(rule)), before_(before), lanes_(at(config.n_layers) * at(config.n_kv_heads)) {}
+    : config_(config), rule_(std::move(rule)), before_(before), lanes_(at(config.n_layers()) * at(config.n_kv_heads)) {}
 
 bool Eviction::sees(int layer, int kv_head, int n, int j) const {
   if (before_ != nullptr && !before_->sees(layer, kv_head, n, j)) return false;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pith/model.hpp"
+#include "pith/nn/parameters.hpp"
 #include "pith/tokenizer.hpp"
 
 namespace pith::testing {
@@ -52,6 +53,7 @@ struct ModelSpec {
   int window = -1;                      // sliding window, 0: none; default: Mistral's
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
+  enum class Plans { of_architectures, any } plans = Plans::of_architectures;
 };
 
 namespace detail {
@@ -63,13 +65,31 @@ class ModelMaker {
   Model make() {
     shape();
     Weights w;
-    const int d = config_.d_model;
-    w.embedding = matrix(config_.vocab_size, d, 1.0f);
-    if (gpt2()) w.positions = matrix(config_.context, d, 0.5f);
-    for (int i = 0; i < config_.n_layers; ++i) w.layers.push_back(layer());
-    w.final_norm = norm(d);
-    w.head = config_.tied_head ? w.embedding : matrix(config_.vocab_size, d, 1.0f);
+    w.layers.resize(config_.layers.size());
+    for_each_parameter(config_, w, *this);
     return Model::create(config_, std::move(w));
+  }
+
+  /// Numbers of about 1 come out where numbers of about 1 go in; queries and keys are larger, so that attention is
+  /// uneven.
+  void operator()(const Parameter& p, Matrix& out) {
+    const float gain = p.role == Role::wq || p.role == Role::wk ? 1.5f : 1.0f;
+    const float scale = p.role == Role::positions ? 0.5f
+                        : p.layer                 ? gain / std::sqrt(static_cast<float>(p.cols))
+                                                  : 1.0f;
+    std::vector<float> values(p.numbers());
+    for (float& value : values) value = scale * random_.normal();
+    out = Matrix::encode(format(), {values.data(), p.rows, p.cols});
+  }
+  void operator()(const Parameter& p, std::vector<float>& out) {
+    const float factor = p.role == Role::q_norm || p.role == Role::k_norm ? 1.2f : 1.0f;
+    const float mean = p.suffix == ".bias" ? 0.0f : p.plus_one ? factor - 1 : factor;
+    out.resize(p.rows);
+    for (float& value : out) value = mean + 0.2f * random_.normal();
+  }
+  void operator()(const Parameter& /*p*/, float& out) {
+    const float about = 1.2f + static_cast<float>(random_.uniform());
+    out = spec_.gate_bias ? *spec_.gate_bias : about + config_.gate->threshold;
   }
 
  private:
@@ -81,8 +101,9 @@ class ModelMaker {
                          ? *spec_.architecture
                          : random_.one_of({Architecture::gpt2, Architecture::llama, Architecture::mistral,
                                            Architecture::qwen2, Architecture::qwen3});
+    const bool llama = c.architecture == Architecture::llama;
     c.vocab_size = random_.integer(33, 97);
-    c.n_layers = spec_.n_layers ? *spec_.n_layers : random_.integer(1, 3);
+    const int n_layers = spec_.n_layers ? *spec_.n_layers : random_.integer(1, 3);
     c.n_kv_heads = random_.integer(1, 3);
     c.n_heads = c.n_kv_heads * (gpt2() ? 1 : random_.integer(1, 3));
     const int even = 2 * random_.integer(2, 12);
@@ -91,27 +112,70 @@ class ModelMaker {
     c.d_ff = 32 * random_.integer(1, 5);
     c.context = spec_.context;
     c.norm_eps = random_.one_of({1e-5f, 1e-6f});
-    c.activation = !gpt2() ? Activation::silu : random_.one_of({Activation::gelu, Activation::gelu_tanh});
+    LayerPlan plan;
+    if (gpt2()) {
+      plan = {.norm = Norm::layer, .mlp = Mlp::plain, .rope = -1};
+      plan.activation = random_.one_of({Activation::gelu, Activation::gelu_tanh});
+    }
     c.tied_head = gpt2() || random_.integer(0, 1) == 0;
-    c.attention_bias = gpt2() || c.architecture == Architecture::qwen2 ||
-                       (c.architecture == Architecture::llama && random_.integer(0, 2) == 0);
-    c.mlp_bias = gpt2() || (c.architecture == Architecture::llama && random_.integer(0, 2) == 0);
-    c.rope.theta = random_.one_of({10000.0f, 1e6f});
-    c.rope.pairs = random_.one_of({RopeConfig::Pairs::halves, RopeConfig::Pairs::adjacent});
-    if (!gpt2() && random_.integer(0, 2) == 0)
-      for (int i = 0; i < c.head_dim / 2; ++i)
-        c.rope.divisors.push_back(1.0f + 7.0f * static_cast<float>(random_.uniform()));
+    plan.o_bias = gpt2() || (llama && random_.integer(0, 2) == 0);
+    plan.qkv_bias = plan.o_bias || c.architecture == Architecture::qwen2;
+    plan.mlp_bias = gpt2() || (llama && random_.integer(0, 2) == 0);
+    if (c.architecture == Architecture::qwen3) plan.qk_norm = QkNorm::head;
+    RopeConfig rope{.theta = random_.one_of({10000.0f, 1e6f}), .divisors = {}};
+    c.rope_pairs = random_.one_of({RopePairs::halves, RopePairs::adjacent});
     if (block_values(format()) > 1) whole_blocks();
+    if (!gpt2() && random_.integer(0, 2) == 0) divide(rope);
+    if (!gpt2()) c.ropes = {rope};
+    c.final_norm = plan.norm;
+    c.learned_positions = gpt2();
+    c.layers.assign(static_cast<std::size_t>(n_layers), plan);
 
     const int chosen = random_.integer(5, 40);
     const int window = spec_.window >= 0 ? spec_.window : c.architecture == Architecture::mistral ? chosen : 0;
-    if (window > 0)
-      for (int i = 0; i < c.n_layers; ++i) c.sliding_window.push_back(i % 3 == 1 ? 0 : window);
+    for (std::size_t i = 0; i < c.layers.size(); ++i) c.layers[i].window = i % 3 == 1 ? 0 : window;
     if (spec_.gate == ModelSpec::Gate::yes) {
       const int recent = random_.integer(0, 1) == 0 ? 1 : random_.integer(2, 12);
       c.gate = DropGateConfig{.dim = random_.integer(3, 17),
                               .threshold = random_.one_of({0.0f, 0.25f, -0.5f}),
                               .recent = spec_.gate_recent > 0 ? spec_.gate_recent : recent};
+    }
+    if (spec_.plans == ModelSpec::Plans::any) plan_freely();
+  }
+
+  void divide(RopeConfig& rope) {
+    for (int i = 0; i < config_.head_dim / 2; ++i)
+      rope.divisors.push_back(1.0f + 7.0f * static_cast<float>(random_.uniform()));
+  }
+
+  /// Every choice that a plan has, in each layer for itself.
+  void plan_freely() {
+    Config& c = config_;
+    const auto coin = [&] { return random_.integer(0, 1) == 0; };
+    const auto norm = [&] { return random_.one_of({Norm::rms, Norm::rms_plus_one, Norm::layer}); };
+    c.ropes.resize(static_cast<std::size_t>(random_.integer(0, 3)));
+    for (RopeConfig& rope : c.ropes) {
+      rope = {.theta = random_.one_of({100.0f, 10000.0f, 1e6f}), .divisors = {}};
+      if (coin()) divide(rope);
+    }
+    c.learned_positions = coin();
+    c.final_norm = norm();
+    c.embedding_scale = random_.one_of({1.0f, 3.0f});
+    c.residual_scale = random_.one_of({1.0f, 0.4f});
+    c.logit_scale = random_.one_of({1.0f, 0.3f});
+    c.logit_cap = random_.one_of({0.0f, 5.0f});
+    for (LayerPlan& plan : c.layers) {
+      plan.norm = norm();
+      plan.pre_norms = random_.integer(0, 2) > 0;
+      plan.post_norms = !plan.pre_norms || coin();
+      plan.qk_norm = random_.one_of({QkNorm::none, QkNorm::head, QkNorm::all});
+      plan.qkv_bias = coin();
+      plan.o_bias = coin();
+      plan.mlp_bias = coin();
+      plan.mlp = random_.one_of({Mlp::plain, Mlp::gated});
+      plan.activation = random_.one_of({Activation::silu, Activation::gelu, Activation::gelu_tanh});
+      plan.rope = random_.integer(-1, static_cast<int>(c.ropes.size()) - 1);
+      plan.query_scale = random_.one_of({0.0f, 0.2f});
     }
   }
 
@@ -126,62 +190,9 @@ class ModelMaker {
     }
     c.head_dim = (c.head_dim + 31) / 32 * 32;
     if (gpt2()) c.d_model = c.d_query();
-    if (!c.rope.divisors.empty()) c.rope.divisors.resize(static_cast<std::size_t>(c.head_dim / 2), 2.0f);
   }
 
   Format format() const { return spec_.format.value_or(Format::f32); }
-
-  Matrix matrix(int rows, int cols, float scale) {
-    std::vector<float> values(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols));
-    for (float& value : values) value = scale * random_.normal();
-    return Matrix::encode(format(), {values.data(), static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)});
-  }
-
-  std::vector<float> vector(int n, float mean, float deviation) {
-    std::vector<float> values(static_cast<std::size_t>(n));
-    for (float& value : values) value = mean + deviation * random_.normal();
-    return values;
-  }
-
-  /// Numbers of about `gain` come out where numbers of about 1 go in.
-  Linear linear(int rows, int cols, float gain, bool bias) {
-    Linear out;
-    out.weight = matrix(rows, cols, gain / std::sqrt(static_cast<float>(cols)));
-    if (bias) out.bias = vector(rows, 0.0f, 0.2f);
-    return out;
-  }
-
-  NormWeights norm(int n) {
-    NormWeights out;
-    out.weight = vector(n, 1.0f, 0.2f);
-    if (gpt2()) out.bias = vector(n, 0.0f, 0.2f);
-    return out;
-  }
-
-  LayerWeights layer() {
-    const Config& c = config_;
-    LayerWeights w;
-    w.attention_norm = norm(c.d_model);
-    w.wq = linear(c.d_query(), c.d_model, 1.5f, c.attention_bias);
-    w.wk = linear(c.d_kv(), c.d_model, 1.5f, c.attention_bias);
-    w.wv = linear(c.d_kv(), c.d_model, 1.0f, c.attention_bias);
-    w.wo = linear(c.d_model, c.d_query(), 1.0f, c.attention_bias && c.architecture != Architecture::qwen2);
-    if (c.architecture == Architecture::qwen3) {
-      w.q_norm.weight = vector(c.head_dim, 1.2f, 0.2f);
-      w.k_norm.weight = vector(c.head_dim, 1.2f, 0.2f);
-    }
-    if (c.gate) {
-      w.drop_gate.wq = linear(c.gate->dim, c.d_model, 1.0f, false).weight;
-      w.drop_gate.wk = linear(c.gate->dim, c.d_model, 1.0f, false).weight;
-      const float about = 1.2f + static_cast<float>(random_.uniform());
-      w.drop_gate.bias = spec_.gate_bias ? *spec_.gate_bias : about + c.gate->threshold;
-    }
-    w.mlp_norm = norm(c.d_model);
-    if (!gpt2()) w.gate = linear(c.d_ff, c.d_model, 1.0f, c.mlp_bias);
-    w.up = linear(c.d_ff, c.d_model, 1.0f, c.mlp_bias);
-    w.down = linear(c.d_model, c.d_ff, 1.0f, c.mlp_bias);
-    return w;
-  }
 
   ModelSpec spec_;
   Random random_;
@@ -203,10 +214,14 @@ inline std::vector<Token> random_tokens(std::uint64_t seed, const Config& config
 inline std::string describe(const Model& model) {
   const Config& c = model.config();
   std::string text = std::string(name(c.architecture)) + " in " + std::string(name(model.weights().head.format())) +
-                     ", " + std::to_string(c.n_layers) + " layers, " + std::to_string(c.n_heads) + " / " +
+                     ", " + std::to_string(c.n_layers()) + " layers, " + std::to_string(c.n_heads) + " / " +
                      std::to_string(c.n_kv_heads) + " heads of " + std::to_string(c.head_dim) + ", d_model " +
                      std::to_string(c.d_model) + ", d_ff " + std::to_string(c.d_ff);
-  if (!c.sliding_window.empty()) text += ", window " + std::to_string(c.window(0));
+  for (const LayerPlan& plan : c.layers)
+    text += ", layer of norm " + std::to_string(static_cast<int>(plan.norm)) + (plan.pre_norms ? "" : " not before") +
+            (plan.post_norms ? " after" : "") + ", qk norm " + std::to_string(static_cast<int>(plan.qk_norm)) +
+            ", rope " + std::to_string(plan.rope) + ", mlp " + std::to_string(static_cast<int>(plan.mlp)) + "." +
+            std::to_string(static_cast<int>(plan.activation)) + ", window " + std::to_string(plan.window);
   if (c.gate) text += ", gate dim " + std::to_string(c.gate->dim) + " recent " + std::to_string(c.gate->recent);
   return text;
 }

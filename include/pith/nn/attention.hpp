@@ -23,7 +23,8 @@ class Attention {
  public:
   Attention(const Config& config, prune::Needs needs);
 
-  /// out[t, h] = sum_j softmax_j(q[t, h] . k[j] / sqrt(head_dim)) v[j] over the rows j that t sees in layer `layer`.
+  /// out[t, h] = sum_j softmax_j(scale q[t, h] . k[j]) v[j] over the rows j that t sees in the pass's layer, with the
+  /// query_scale of its plan.
   /// q, out: [tokens, n_heads * head_dim]. Adds to the rows' evidence what the policy wants to know.
   void operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads);
 
@@ -55,7 +56,7 @@ class Attention {
 
   const Config& config_;
   prune::Needs needs_;
-  float scale_;
+  float scale_ = 0;  // of the layer
   std::vector<Task> tasks_;
   std::size_t work_ = 0;    // multiply-adds of a score and a sum for all of them
   Tensor<float> partials_;  // [partial][head] (head_dim sums of values, maximum, sum of weights)

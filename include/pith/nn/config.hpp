@@ -1,29 +1,71 @@
 // SPDX-License-Identifier: MIT
-// The shape of a model: what config.json or a GGUF's metadata says of it.
+// A model as data: what config.json or a GGUF's metadata says of it, layer by layer.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <string_view>
 #include <vector>
 
 namespace pith::inline nn {
 
 enum class Architecture : std::uint8_t { gpt2, llama, mistral, qwen2, qwen3 };
 
+enum class Norm : std::uint8_t {
+  rms,           // x / rms(x) * weight (Zhang and Sennrich, arXiv 1910.07467)
+  rms_plus_one,  // x / rms(x) * (1 + weight)
+  layer,         // (x - mean) / deviation * weight + bias (Ba et al., arXiv 1607.06450)
+};
+
+/// What the queries and keys are normalised over before they are rotated.
+enum class QkNorm : std::uint8_t {
+  none,
+  head,  // each head for itself; weight [head_dim]
+  all,   // all heads together; weight [n_heads * head_dim] and [n_kv_heads * head_dim]
+};
+
+enum class Mlp : std::uint8_t {
+  plain,  // act(h W_up) W_down
+  gated,  // (act(h W_gate) * h W_up) W_down (Shazeer, arXiv 2002.05202)
+};
+
 enum class Activation : std::uint8_t { silu, gelu, gelu_tanh };
+
+/// What a layer does:
+///   h = norm(x);  q, k, v = h W;  q, k = rope(norm(q)), rope(norm(k));  x += scale * norm(attention(q, k, v) W_o)
+///   h = norm(x);  x += scale * norm(mlp(h))
+/// where each norm may be absent.
+struct LayerPlan {
+  Norm norm = Norm::rms;    // all norms of the layer
+  bool pre_norms = true;    // of what attention and MLP read
+  bool post_norms = false;  // of what they add
+  QkNorm qk_norm = QkNorm::none;
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;
+  Mlp mlp = Mlp::gated;
+  Activation activation = Activation::silu;
+  int rope = 0;           // which of Config::ropes turns queries and keys; -1: none does
+  int window = 0;         // tokens that a query sees, itself included; 0: all
+  float query_scale = 0;  // of q . k; 0: 1 / sqrt(head_dim)
+
+  bool operator==(const LayerPlan&) const = default;
+};
 
 /// Rotary position embedding (Su et al., arXiv 2104.09864).
 struct RopeConfig {
-  /// Which two of a head's numbers form the pair that is rotated together.
-  enum class Pairs : std::uint8_t {
-    halves,    // (i, i + dim/2): Hugging Face's weights
-    adjacent,  // (2i, 2i + 1): GGUF's Llama weights
-  };
-  Pairs pairs = Pairs::halves;
   float theta = 10000.0f;
   /// Frequency i is theta^(-2i/dim) / divisors[i]; empty = all 1. Linear and Llama 3 scaling are expressed here.
   std::vector<float> divisors;  // [head_dim / 2]
+
+  bool operator==(const RopeConfig&) const = default;
+};
+
+/// Which two of a head's numbers form the pair that is rotated together.
+enum class RopePairs : std::uint8_t {
+  halves,    // (i, i + dim/2): Hugging Face's weights
+  adjacent,  // (2i, 2i + 1): GGUF's Llama weights
 };
 
 /// The learned gate of a checkpoint (Anagnostidis et al., arXiv 2305.15805, section 3).
@@ -34,32 +76,36 @@ struct DropGateConfig {
 };
 
 struct Config {
-  Architecture architecture = Architecture::llama;
+  Architecture architecture = Architecture::llama;  // whose keys and names its files have; nothing is computed by it
   int vocab_size = 0;
   int d_model = 0;
-  int n_layers = 0;
   int n_heads = 0;
   int n_kv_heads = 0;
   int head_dim = 0;
   int d_ff = 0;
   int context = 0;  // positions the model was made for
   float norm_eps = 1e-5f;
-  Activation activation = Activation::silu;
-  bool tied_head = false;
-  bool attention_bias = false;  // on q, k and v (all but qwen2: on o too)
-  bool mlp_bias = false;
-  RopeConfig rope;                     // gpt2: unused
-  std::vector<int> sliding_window;     // per layer, tokens visible with the token itself; 0 = all; empty = all for all
+  Norm final_norm = Norm::rms;
+  bool tied_head = false;          // the head is the embedding
+  bool learned_positions = false;  // a vector for each position is added to the embedding
+  float embedding_scale = 1;       // of what a token's row of the embedding gives
+  float residual_scale = 1;        // of what attention and MLP add
+  float logit_scale = 1;
+  float logit_cap = 0;  // c tanh(logit / c), after the scale; 0: none
+  std::vector<LayerPlan> layers;
+  std::vector<RopeConfig> ropes;
+  RopePairs rope_pairs = RopePairs::halves;
   std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar
   std::optional<std::int32_t> bos;
   std::vector<std::int32_t> end_tokens;
 
+  int n_layers() const { return static_cast<int>(layers.size()); }
   int d_query() const { return n_heads * head_dim; }
   int d_kv() const { return n_kv_heads * head_dim; }
   int group() const { return n_heads / n_kv_heads; }  // query heads that share one kv-head
-  int window(int layer) const { return sliding_window.empty() ? 0 : sliding_window[static_cast<std::size_t>(layer)]; }
 };
 
+/// "llama": Hugging Face's model_type.
 std::string_view name(Architecture architecture);
 
 }  // namespace pith::inline nn

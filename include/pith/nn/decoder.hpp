@@ -2,14 +2,21 @@
 // One forward pass of a decoder-only transformer over the new tokens of several sequences, forgetting as it goes.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <span>
 #include <stop_token>
+#include <vector>
 
-#include "pith/nn/arch.hpp"
 #include "pith/nn/attention.hpp"
+#include "pith/nn/config.hpp"
 #include "pith/nn/drop_gate.hpp"
+#include "pith/nn/mlp.hpp"
+#include "pith/nn/norm.hpp"
 #include "pith/nn/pass.hpp"
 #include "pith/nn/rope.hpp"
+#include "pith/nn/weights.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/ops.hpp"
 
@@ -21,12 +28,12 @@ struct Workspace {
 
   Attention attention;
   prune::Needs needs;
-  Tensor<float> x;        // [tokens, d_model] the residual stream
-  Activations h;          // [tokens, d_model] its normalised form
-  Tensor<float> q, k, v;  // [tokens, heads * head_dim]
-  Activations attended;   // [tokens, n_heads * head_dim]
-  Tensor<float> branch;   // [tokens, d_model] what a half of a block adds to x
-  RopeTable rope;
+  Tensor<float> x;               // [tokens, d_model] the residual stream
+  Activations h;                 // [tokens, d_model] its normalised form
+  Tensor<float> q, k, v;         // [tokens, heads * head_dim]
+  Activations attended;          // [tokens, n_heads * head_dim]
+  Tensor<float> branch;          // [tokens, d_model] what a half of a layer adds to x
+  std::vector<RopeTable> ropes;  // of Config::ropes
   DropGate gate;
   MlpScratch mlp;
 };
@@ -34,17 +41,19 @@ struct Workspace {
 /// Appends the new tokens' rows to the lanes of layer `layer`.
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
 
-/// RMSNorm of each head of a row, where there are such weights (Qwen3).
-inline void normalise_heads(const NormWeights& w, const Config& config, std::span<float> row) {
-  if (w.weight.empty()) return;
-  const auto dim = static_cast<std::size_t>(config.head_dim);
-  for (float* head = row.data(); head != row.data() + row.size(); head += dim)
-    RmsNorm::apply(w, config.norm_eps, head, dim, head);
+/// The numbers of a row, as many at a time as there are weights; none where there are no weights.
+inline void normalise_heads(Norm norm, const NormWeights& w, float eps, std::span<float> row) {
+  const std::size_t n = w.weight.size();
+  for (std::size_t head = 0; n > 0 && head < row.size(); head += n)
+    normalise(norm, w, eps, row.data() + head, n, row.data() + head);
 }
 
-/// x += y
-inline void add(View<float> x, View<const float> y, const Threads& threads) {
-  threads.run_rows(x.rows, x.cols, 1, [&](std::size_t t) { ops::add(x[t].data(), y[t].data(), x.cols); });
+/// x += scale * y, which is scaled in place
+inline void add(View<float> x, View<float> y, float scale, const Threads& threads) {
+  threads.run_rows(x.rows, x.cols, 1, [&](std::size_t t) {
+    if (scale != 1) ops::scale(y[t].data(), scale, y.cols);
+    ops::add(x[t].data(), y[t].data(), x.cols);
+  });
 }
 
 /// Calls f(segment, threads) for the sequences still alive: side by side, or one with all threads to itself.
@@ -68,7 +77,7 @@ inline std::size_t rows_in(const Pass& pass) {
 
 inline prune::Moment moment(const Config& config, const LayerWeights& w, const Segment& segment, const Workspace& ws,
                             const Threads& threads) {
-  prune::Moment m{.n_layers = static_cast<std::size_t>(config.n_layers),
+  prune::Moment m{.n_layers = config.layers.size(),
                   .first = segment.first,
                   .next = segment.next(),
                   .prompt_end = segment.prompt_end,
@@ -79,39 +88,63 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
   return m;
 }
 
-/// Runs the pass from pass.layer on; false when stopped between two layers, to be gone on with by another call.
-/// Then ws.x holds the residual stream of every token after the last layer.
-template <class Arch>
-bool forward(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, Pass& pass, Workspace& ws,
-             const Threads& threads, const std::stop_token& stop) {
+/// x = the tokens' embeddings, and what turns queries and keys at their positions.
+inline void embed(const Config& config, const Weights& weights, const Pass& pass, Workspace& ws) {
   const std::size_t n = pass.tokens.size();
   const auto d = static_cast<std::size_t>(config.d_model);
-
-  if (pass.layer == 0) {
-    ws.x.resize(n, d);
-    ws.branch.resize(n, d);
-    ws.h.resize(n, d);
-    ws.q.resize(n, static_cast<std::size_t>(config.d_query()));
-    ws.k.resize(n, static_cast<std::size_t>(config.d_kv()));
-    ws.v.resize(n, static_cast<std::size_t>(config.d_kv()));
-    ws.attended.resize(n, static_cast<std::size_t>(config.d_query()));
-    for (std::size_t t = 0; t < n; ++t) {
-      weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
-      if constexpr (!Arch::rotary) {
-        weights.positions.row(static_cast<std::size_t>(pass.positions[t]), ws.branch[t]);
-        ops::add(ws.x[t].data(), ws.branch[t].data(), d);
-      }
-    }
-    if constexpr (Arch::rotary) ws.rope.fill(config.rope, static_cast<std::size_t>(config.head_dim), pass.positions);
+  ws.x.resize(n, d);
+  ws.branch.resize(n, d);
+  for (std::size_t t = 0; t < n; ++t) {
+    weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
+    if (config.embedding_scale != 1) ops::scale(ws.x[t].data(), config.embedding_scale, d);
+    if (!config.learned_positions) continue;
+    weights.positions.row(static_cast<std::size_t>(pass.positions[t]), ws.branch[t]);
+    ops::add(ws.x[t].data(), ws.branch[t].data(), d);
   }
+  ws.ropes.resize(config.ropes.size());
+  for (std::size_t i = 0; i < ws.ropes.size(); ++i)
+    ws.ropes[i].fill(config.ropes[i], static_cast<std::size_t>(config.head_dim), pass.positions);
+}
 
-  for (; pass.layer < weights.layers.size(); ++pass.layer) {
+/// h = what a half of a layer reads: x, normalised where the plan says so.
+inline void read_stream(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
+                        const Threads& threads) {
+  const View<float> h = ws.h.values();
+  if (plan.pre_norms) {
+    normalise(plan.norm, norm, config.norm_eps, ws.x.view(), h, threads);
+  } else {
+    for (std::size_t t = 0; t < h.rows; ++t) std::ranges::copy(ws.x[t], h[t].begin());
+  }
+  ws.h.changed();
+}
+
+/// x += what a half of a layer has come to, normalised where the plan says so.
+inline void add_to_stream(const Config& config, const LayerPlan& plan, const NormWeights& norm, Workspace& ws,
+                          const Threads& threads) {
+  const View<float> branch = ws.branch.view();
+  if (plan.post_norms) normalise(plan.norm, norm, config.norm_eps, branch, branch, threads);
+  add(ws.x.view(), branch, config.residual_scale, threads);
+}
+
+/// Runs the pass from pass.layer on; false when stopped between two layers, to be gone on with by another call.
+/// Then ws.x holds the residual stream of every token after the last layer.
+inline bool forward(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, Pass& pass,
+                    Workspace& ws, const Threads& threads, const std::stop_token& stop) {
+  const std::size_t n = pass.tokens.size();
+  if (pass.layer == 0) embed(config, weights, pass, ws);
+  ws.h.resize(n, static_cast<std::size_t>(config.d_model));
+  ws.q.resize(n, static_cast<std::size_t>(config.d_query()));
+  ws.k.resize(n, static_cast<std::size_t>(config.d_kv()));
+  ws.v.resize(n, static_cast<std::size_t>(config.d_kv()));
+  ws.attended.resize(n, static_cast<std::size_t>(config.d_query()));
+
+  for (; pass.layer < config.layers.size(); ++pass.layer) {
     if (stop.stop_requested()) return false;
+    const LayerPlan& plan = config.layers[pass.layer];
     const LayerWeights& w = weights.layers[pass.layer];
 
     // Queries, keys, values, and the gate's own.
-    normalise<typename Arch::Norm>(w.attention_norm, config.norm_eps, ws.x.view(), ws.h.values(), threads);
-    ws.h.changed();
+    read_stream(config, plan, w.attention_norm, ws, threads);
     const auto [gate_q, gate_k] = ws.gate.products(w.drop_gate, n);
     const Product products[] = {{w.wq.weight, ws.q.view(), w.wq.bias},
                                 {w.wk.weight, ws.k.view(), w.wk.bias},
@@ -120,12 +153,12 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
                                 gate_k};
     matmul(std::span(products, ws.needs.gate ? 5 : 3), ws.h, threads);
     threads.run_rows(n, ws.q.cols() + ws.k.cols(), 4, [&](std::size_t t) {
-      normalise_heads(w.q_norm, config, ws.q[t]);
-      normalise_heads(w.k_norm, config, ws.k[t]);
-      if constexpr (Arch::rotary) {
-        ws.rope.rotate(config.rope.pairs, t, ws.q[t]);
-        ws.rope.rotate(config.rope.pairs, t, ws.k[t]);
-      }
+      normalise_heads(plan.norm, w.q_norm, config.norm_eps, ws.q[t]);
+      normalise_heads(plan.norm, w.k_norm, config.norm_eps, ws.k[t]);
+      if (plan.rope < 0) return;
+      const RopeTable& rope = ws.ropes[static_cast<std::size_t>(plan.rope)];
+      rope.rotate(config.rope_pairs, t, ws.q[t]);
+      rope.rotate(config.rope_pairs, t, ws.k[t]);
     });
 
     // Remember, forget, attend, forget.
@@ -134,7 +167,7 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       const KvLayer layer = segment.cache->layer(pass.layer);
       policy.before_attention(layer, moment(config, w, segment, ws, inner));
-      layer.reopen_kept(config.window(static_cast<int>(pass.layer)));
+      layer.reopen_kept(plan.window);
       layer.sweep(segment.first);
     });
     ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
@@ -145,14 +178,28 @@ bool forward(const Config& config, const Weights& weights, const prune::AnyPolic
       policy.after_attention(layer, moment(config, w, segment, ws, inner));
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
-    add(ws.x.view(), ws.branch.view(), threads);
+    add_to_stream(config, plan, w.post_attention_norm, ws, threads);
 
-    normalise<typename Arch::Norm>(w.mlp_norm, config.norm_eps, ws.x.view(), ws.h.values(), threads);
-    ws.h.changed();
-    Arch::Mlp::apply(w, ws.h, ws.mlp, ws.branch.view(), threads);
-    add(ws.x.view(), ws.branch.view(), threads);
+    read_stream(config, plan, w.mlp_norm, ws, threads);
+    feed_forward(plan, w, ws.h, ws.mlp, ws.branch.view(), threads);
+    add_to_stream(config, plan, w.post_mlp_norm, ws, threads);
   }
   return true;
+}
+
+/// out[i] = the logits [vocab_size] of row i of h [rows, d_model], rows of the residual stream after the last layer;
+/// they are normalised in place.
+inline void unembed(const Config& config, const Weights& weights, Activations& h, View<float> out,
+                    const Threads& threads) {
+  normalise(config.final_norm, weights.final_norm, config.norm_eps, h.values(), h.values(), threads);
+  h.changed();
+  matmul(weights.head, h, out, threads);
+  if (config.logit_scale == 1 && config.logit_cap == 0) return;
+  threads.run_rows(out.rows, out.cols, activation_cost, [&](std::size_t t) {
+    ops::scale(out[t].data(), config.logit_scale, out.cols);
+    if (config.logit_cap == 0) return;
+    for (float& logit : out[t]) logit = config.logit_cap * std::tanh(logit / config.logit_cap);
+  });
 }
 
 }  // namespace pith::inline nn

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Normalisations, as types.
+// Normalisations.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 
+#include "pith/nn/config.hpp"
 #include "pith/nn/weights.hpp"
 #include "pith/tensor/ops.hpp"
 #include "pith/tensor/parallel.hpp"
@@ -11,26 +13,27 @@
 
 namespace pith::inline nn {
 
-/// x / rms(x) * weight (Zhang and Sennrich, arXiv 1910.07467).
-struct RmsNorm {
-  static constexpr bool has_bias = false;
-  static void apply(const NormWeights& w, float eps, const float* x, std::size_t n, float* out) {
-    ops::rms_norm(x, w.weight.data(), eps, n, out);
+/// n numbers; out may be x.
+inline void normalise(Norm norm, const NormWeights& w, float eps, const float* x, std::size_t n, float* out) {
+  const float* const weight = w.weight.data();
+  switch (norm) {
+    case Norm::rms:
+      return ops::rms_norm(x, weight, eps, n, out);
+    case Norm::rms_plus_one: {
+      const float scale = 1.0f / std::sqrt(ops::dot(x, x, n) / static_cast<float>(n) + eps);
+      for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * scale * (1.0f + weight[i]);
+      return;
+    }
+    case Norm::layer:
+      return ops::layer_norm(x, weight, w.bias.data(), eps, n, out);
   }
-};
-
-/// (x - mean) / deviation * weight + bias (Ba et al., arXiv 1607.06450).
-struct LayerNorm {
-  static constexpr bool has_bias = true;
-  static void apply(const NormWeights& w, float eps, const float* x, std::size_t n, float* out) {
-    ops::layer_norm(x, w.weight.data(), w.bias.data(), eps, n, out);
-  }
-};
+}
 
 /// Every row of x [rows, d]; out may be x.
-template <class Norm>
-void normalise(const NormWeights& w, float eps, View<const float> x, View<float> out, const Threads& threads) {
-  threads.run_rows(x.rows, x.cols, 4, [&](std::size_t t) { Norm::apply(w, eps, x[t].data(), x.cols, out[t].data()); });
+inline void normalise(Norm norm, const NormWeights& w, float eps, View<const float> x, View<float> out,
+                      const Threads& threads) {
+  threads.run_rows(x.rows, x.cols, 4,
+                   [&](std::size_t t) { normalise(norm, w, eps, x[t].data(), x.cols, out[t].data()); });
 }
 
 }  // namespace pith::inline nn

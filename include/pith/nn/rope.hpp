@@ -32,12 +32,12 @@ class RopeTable {
   }
 
   /// Rotates the heads of token `t` in place; x is [heads * head_dim].
-  void rotate(RopeConfig::Pairs pairs, std::size_t t, std::span<float> x) const {
+  void rotate(RopePairs pairs, std::size_t t, std::span<float> x) const {
     const std::span<const float> turn = turns_[t];
     const std::size_t head_dim = turn.size();
     const std::size_t half = head_dim / 2;
-    const std::size_t step = pairs == RopeConfig::Pairs::adjacent ? 2 : 1;
-    const std::size_t other = pairs == RopeConfig::Pairs::adjacent ? 1 : half;
+    const std::size_t step = pairs == RopePairs::adjacent ? 2 : 1;
+    const std::size_t other = pairs == RopePairs::adjacent ? 1 : half;
     for (float* head = x.data(); head != x.data() + x.size(); head += head_dim) {
       for (std::size_t i = 0; i < half; ++i) {
         float& a = head[i * step];

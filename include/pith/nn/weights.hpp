@@ -2,7 +2,6 @@
 // A model's parameters, as plain structs of matrices and vectors. A projection is [out_features, in_features].
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "pith/tensor/matrix.hpp"
@@ -16,7 +15,7 @@ struct Linear {
 
 struct NormWeights {
   std::vector<float> weight;  // [n]; empty = no such norm
-  std::vector<float> bias;    // [n], LayerNorm only
+  std::vector<float> bias;    // [n], Norm::layer only
 };
 
 /// s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4).
@@ -25,25 +24,25 @@ struct DropGateWeights {
   float bias = 0;
 };
 
+/// Which of them a layer has is said by its LayerPlan; the others are empty.
 struct LayerWeights {
-  NormWeights attention_norm;  // [d_model]
-  Linear wq;                   // [n_heads * head_dim, d_model]
-  Linear wk, wv;               // [n_kv_heads * head_dim, d_model]
-  Linear wo;                   // [d_model, n_heads * head_dim]
-  NormWeights q_norm, k_norm;  // [head_dim], Qwen3
-  DropGateWeights drop_gate;   // empty matrices without a gate
-  NormWeights mlp_norm;        // [d_model]
-  Linear gate;                 // [d_ff, d_model], gated MLPs only
-  Linear up;                   // [d_ff, d_model]
-  Linear down;                 // [d_model, d_ff]
-
-  std::array<Linear*, 7> linears() { return {&wq, &wk, &wv, &wo, &gate, &up, &down}; }
-  std::array<const Linear*, 7> linears() const { return {&wq, &wk, &wv, &wo, &gate, &up, &down}; }
+  NormWeights attention_norm;       // [d_model]
+  Linear wq;                        // [n_heads * head_dim, d_model]
+  Linear wk, wv;                    // [n_kv_heads * head_dim, d_model]
+  Linear wo;                        // [d_model, n_heads * head_dim]
+  NormWeights q_norm, k_norm;       // as QkNorm says
+  DropGateWeights drop_gate;        // with a gate only
+  NormWeights post_attention_norm;  // [d_model]
+  NormWeights mlp_norm;             // [d_model]
+  Linear mlp_gate;                  // [d_ff, d_model], gated MLPs only
+  Linear mlp_up;                    // [d_ff, d_model]
+  Linear mlp_down;                  // [d_model, d_ff]
+  NormWeights post_mlp_norm;        // [d_model]
 };
 
 struct Weights {
   Matrix embedding;  // [vocab_size, d_model]
-  Matrix positions;  // [context, d_model], GPT-2 only
+  Matrix positions;  // [context, d_model], learned positions only
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [d_model]
   Matrix head;             // [vocab_size, d_model]; the embedding when tied

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "files/gguf.hpp"
+#include "files/gguf_writer.hpp"
 #include "files/json.hpp"
 #include "pith/nn/config.hpp"
 
@@ -22,6 +23,10 @@ void read_generation_config(const nlohmann::json& generation, std::string_view w
 /// A GGUF's metadata and the names and shapes of its tensors. The frequency divisors of a tensor rope_freqs.weight are
 /// left to who can read tensors.
 Config read_config(const gguf::File& file);
+
+/// What read_config(gguf::File) reads, but for special tokens, which are the tokenizer's to write, and the frequency
+/// divisors. Throws Error (unsupported), `where` naming the model, for what a GGUF of its architecture cannot say.
+void write_config(const Config& config, gguf::Writer& writer, std::string_view where);
 
 /// The object "drop_gate" of a checkpoint; `dim` is 0 where it does not say.
 DropGateConfig read_drop_gate(const nlohmann::json& gate, std::string_view where);

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// Every tensor that a model is made of, one line each: whoever loads, checks, counts, makes or writes them walks here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "pith/nn/config.hpp"
+#include "pith/nn/weights.hpp"
+
+namespace pith::inline nn {
+
+enum class Role : std::uint8_t {
+  embedding,
+  positions,
+  final_norm,
+  head,
+  attention_norm,
+  wq,
+  wk,
+  wv,
+  wo,
+  q_norm,
+  k_norm,
+  drop_gate_q,
+  drop_gate_k,
+  drop_gate_bias,
+  post_attention_norm,
+  mlp_norm,
+  mlp_gate,
+  mlp_up,
+  mlp_down,
+  post_mlp_norm,
+};
+
+inline bool is_drop_gate(Role role) {
+  return role == Role::drop_gate_q || role == Role::drop_gate_k || role == Role::drop_gate_bias;
+}
+
+struct Parameter {
+  Role role = Role::embedding;
+  std::optional<std::size_t> layer = {};
+  std::string_view suffix = ".weight";  // of its name in files: ".weight", ".bias" or nothing
+  bool present = true;                  // by the plan
+  std::size_t rows = 0;                 // out_features, or the numbers of a vector
+  std::size_t cols = 0;                 // in_features; 0: a vector
+  bool rotated = false;                 // its rows are those of heads, turned in pairs (Config::rope_pairs)
+  bool exact = false;                   // never quantised: a table of positions, a gate
+  bool plus_one = false;                // multiplies as 1 + itself
+
+  std::size_t numbers() const { return cols == 0 ? rows : rows * cols; }
+};
+
+namespace detail {
+
+enum class Rows : std::uint8_t { plain, rotated };
+
+/// Calls f(parameter, where it is kept) for what a Weights or LayerWeights keeps together.
+template <class F>
+struct Lines {
+  std::optional<std::size_t> layer;
+  F& f;
+
+  template <class M>
+  void matrix(Role role, M& m, std::size_t rows, std::size_t cols, bool present, bool exact = false) const {
+    f(Parameter{.role = role, .layer = layer, .present = present, .rows = rows, .cols = cols, .exact = exact}, m);
+  }
+
+  template <class L>
+  void linear(Role role, L& w, std::size_t rows, std::size_t cols, bool bias, Rows order = Rows::plain,
+              bool present = true) const {
+    Parameter p{.role = role, .layer = layer, .present = present, .rows = rows, .cols = cols};
+    p.rotated = order == Rows::rotated;
+    f(p, w.weight);
+    p.suffix = ".bias";
+    p.present = present && bias;
+    p.cols = 0;
+    f(p, w.bias);
+  }
+
+  template <class N>
+  void norm(Role role, N& w, Norm norm, std::size_t n, bool present = true, Rows order = Rows::plain) const {
+    Parameter p{.role = role, .layer = layer, .present = present, .rows = n};
+    p.rotated = order == Rows::rotated;
+    p.plus_one = norm == Norm::rms_plus_one;
+    f(p, w.weight);
+    p.suffix = ".bias";
+    p.present = present && norm == Norm::layer;
+    p.plus_one = false;
+    f(p, w.bias);
+  }
+};
+
+}  // namespace detail
+
+/// Calls f(parameter, kept) for all that layer `layer` of a plan could have, present or not; w is a LayerWeights or a
+/// const one, and `kept` its Matrix, std::vector<float> or float.
+template <class Layer, class F>
+void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
+  const auto size = [](int n) { return static_cast<std::size_t>(n); };
+  const std::size_t d = size(config.d_model), ff = size(config.d_ff), head_dim = size(config.head_dim);
+  const std::size_t dq = size(config.d_query()), dkv = size(config.d_kv());
+  const std::size_t r = config.gate ? size(config.gate->dim) : 0;
+  const LayerPlan& plan = config.layers[layer];
+  const bool qk_norm = plan.qk_norm != QkNorm::none, per_head = plan.qk_norm == QkNorm::head;
+  const bool drop_gate = config.gate.has_value(), exact = true;
+
+  const detail::Lines<std::remove_reference_t<F>> line{layer, f};
+  using enum detail::Rows;
+  line.norm(Role::attention_norm, w.attention_norm, plan.norm, d, plan.pre_norms);
+  line.linear(Role::wq, w.wq, dq, d, plan.qkv_bias, rotated);
+  line.linear(Role::wk, w.wk, dkv, d, plan.qkv_bias, rotated);
+  line.linear(Role::wv, w.wv, dkv, d, plan.qkv_bias);
+  line.linear(Role::wo, w.wo, d, dq, plan.o_bias);
+  line.norm(Role::q_norm, w.q_norm, plan.norm, per_head ? head_dim : dq, qk_norm, rotated);
+  line.norm(Role::k_norm, w.k_norm, plan.norm, per_head ? head_dim : dkv, qk_norm, rotated);
+  line.matrix(Role::drop_gate_q, w.drop_gate.wq, r, d, drop_gate, exact);
+  line.matrix(Role::drop_gate_k, w.drop_gate.wk, r, d, drop_gate, exact);
+  f(Parameter{.role = Role::drop_gate_bias, .layer = layer, .suffix = "", .present = drop_gate, .rows = 1},
+    w.drop_gate.bias);
+  line.norm(Role::post_attention_norm, w.post_attention_norm, plan.norm, d, plan.post_norms);
+  line.norm(Role::mlp_norm, w.mlp_norm, plan.norm, d, plan.pre_norms);
+  line.linear(Role::mlp_gate, w.mlp_gate, ff, d, plan.mlp_bias, plain, plan.mlp == Mlp::gated);
+  line.linear(Role::mlp_up, w.mlp_up, ff, d, plan.mlp_bias);
+  line.linear(Role::mlp_down, w.mlp_down, d, ff, plan.mlp_bias);
+  line.norm(Role::post_mlp_norm, w.post_mlp_norm, plan.norm, d, plan.post_norms);
+}
+
+/// The same for what is in no layer; `layers()` is called where those of the layers come in a file.
+template <class W, class F, class Layers>
+void for_each_slot_around(const Config& config, W& w, F&& f, Layers&& layers) {
+  const auto size = [](int n) { return static_cast<std::size_t>(n); };
+  const std::size_t d = size(config.d_model), vocab = size(config.vocab_size);
+  const bool exact = true;
+
+  const detail::Lines<std::remove_reference_t<F>> line{{}, f};
+  line.matrix(Role::embedding, w.embedding, vocab, d, true);
+  line.matrix(Role::positions, w.positions, size(config.context), d, config.learned_positions, exact);
+  layers();
+  line.norm(Role::final_norm, w.final_norm, config.final_norm, d);
+  line.matrix(Role::head, w.head, vocab, d, !config.tied_head);
+}
+
+/// Those that are present.
+template <class Layer, class F>
+void for_each_parameter(const Config& config, std::size_t layer, Layer& w, F&& f) {
+  for_each_slot(config, layer, w, [&](const Parameter& p, auto& kept) {
+    if (p.present) f(p, kept);
+  });
+}
+template <class W, class F, class Layers>
+void for_each_parameter_around(const Config& config, W& w, F&& f, Layers&& layers) {
+  for_each_slot_around(
+      config, w,
+      [&](const Parameter& p, auto& kept) {
+        if (p.present) f(p, kept);
+      },
+      std::forward<Layers>(layers));
+}
+
+/// All parameters of a model, in the order of a file; w is a Weights or a const one, with all its layers.
+template <class W, class F>
+void for_each_parameter(const Config& config, W& w, F&& f) {
+  for_each_parameter_around(config, w, f, [&] {
+    for (std::size_t i = 0; i < config.layers.size(); ++i) for_each_parameter(config, i, w.layers[i], f);
+  });
+}
+
+}  // namespace pith::inline nn
