@@ -21,7 +21,7 @@ inline constexpr std::size_t max_queries = 64;  // (token, head) pairs worked on
 
 class Attention {
  public:
-  Attention(const Config& config, prune::Needs needs);
+  Attention(const Config& config, const prune::Needs& needs);
 
   /// out[t, h] = sum_j softmax_j(q[t, h] . k[j] / sqrt(head_dim)) v[j] over the rows j that t sees in layer `layer`.
   /// q, out: [tokens, n_heads * head_dim]. Adds to the rows' evidence what the policy wants to know.
@@ -54,7 +54,8 @@ class Attention {
                     View<const float> q);
 
   const Config& config_;
-  prune::Needs needs_;
+  int window_;     // tokens at the end of a prompt whose attention column::window collects
+  bool observes_;  // is any column wanted that attention fills?
   float scale_;
   std::vector<Task> tasks_;
   std::size_t work_ = 0;    // multiply-adds of a score and a sum for all of them
@@ -65,6 +66,10 @@ class Attention {
     std::size_t segment, lane, page;
   };
   std::vector<PageTask> page_tasks_;
+  struct Observed {
+    Slot mass, window, last;
+  };
+  Observed observed_;  // the columns of the pass's lanes
 };
 
 }  // namespace pith::inline nn
