@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -34,24 +33,38 @@ prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) 
 /// What the policy needs, and what a record of its drops wants to know beside it.
 prune::Needs needs_of(const prune::AnyPolicy& policy, const SessionOptions& options) {
   prune::Needs needs = policy.needs();
-  if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | Evidence::gate_logit;
+  if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
 }
 
-PageLayout layout_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
+KvLayouts layouts_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
   if (needs.gate && !config.gate)
     fail(ErrorCode::unsupported, "policy", "a model with learned gates (its own, or a sidecar's)", "none");
-  if (!is_kv_format(options.kv))
-    fail(ErrorCode::unsupported, "cache format", "f32, f16, bf16 or q8_0", name(options.kv));
+  const auto check = [](std::size_t asked, int there, const std::string& what) {
+    if (asked > static_cast<std::size_t>(there))
+      fail(ErrorCode::argument, "policy", what + "s below the model's " + std::to_string(there),
+           what + " " + std::to_string(asked - 1));
+  };
+  check(needs.layers, config.n_layers, "layer");
+  check(needs.kv_heads, config.n_kv_heads, "kv-head");
   if (config.head_dim % block_values(options.kv) != 0)
     fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),
          std::to_string(config.head_dim));
-  return PageLayout({.format = options.kv,
-                     .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
-                     .head_dim = static_cast<std::size_t>(config.head_dim),
-                     .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
-                     .evidence = needs.evidence});
+  const GateKeys gate_keys = options.gate_keys.value_or(options.kv == KvFormat::f32 ? GateKeys::f32 : GateKeys::f16);
+  PageLayout::Shape gate{.heads = 0,
+                         .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
+                         .gate_keys = gate_keys == GateKeys::f32 ? KvFormat::f32 : KvFormat::f16,
+                         .evidence = column::holders};
+  const bool apart = needs.gate && needs.lane_per_head;
+  return {PageLayout({.keys = options.kv,
+                      .values = options.kv,
+                      .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
+                      .head_dim = static_cast<std::size_t>(config.head_dim),
+                      .gate_dim = apart ? 0 : gate.gate_dim,
+                      .gate_keys = gate.gate_keys,
+                      .evidence = needs.evidence}),
+          apart ? std::optional<PageLayout>(gate) : std::nullopt};
 }
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
@@ -75,8 +88,8 @@ struct Session::Impl {
         policy(policy_of(config, options)),
         needs(needs_of(policy, options)),
         context(context_of(config, options)),
-        layout(layout_of(config, options, needs)),
-        pool(layout.bytes(), options.kv_budget),
+        layouts(layouts_of(config, options, needs)),
+        pool(options.kv_budget),
         threads(options.threads),
         workspace(config, needs) {}
 
@@ -109,7 +122,7 @@ struct Session::Impl {
 
   Sequence make_sequence() {
     constexpr std::size_t most_expected_rows = 8192;
-    return {KvCache(layout, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
+    return {KvCache(layouts, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
                     std::min(context, most_expected_rows),
                     options.record_drops || options.on_drop ? DropLog::Keep::history : DropLog::Keep::counts),
             {},
@@ -145,17 +158,17 @@ struct Session::Impl {
   /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together and
   /// never more than the budget has pages for. A sequence's own chunks do not depend on the others.
   void plan() {
-    std::size_t pages = pool.available();
+    std::size_t bytes = pool.available();
     std::size_t room = static_cast<std::size_t>(options.chunk);
     for (const bool prompts : {false, true}) {
       for (auto& [id, sequence] : sequences) {
         if (sequence.pending.empty() || (sequence.pending.size() > 1) != prompts) continue;
         std::size_t count = std::min(sequence.pending.size(), static_cast<std::size_t>(options.chunk));
         if (prompts && count > room) continue;
-        while (count > 0 && sequence.cache.pages_for(count) > pages) count /= 2;
+        while (count > 0 && sequence.cache.bytes_for(count) > bytes) count /= 2;
         if (count == 0) continue;
         if (prompts) room -= count;
-        if (pages != SIZE_MAX) pages -= sequence.cache.pages_for(count);
+        if (bytes != SIZE_MAX) bytes -= sequence.cache.bytes_for(count);
         add_segment(id, sequence, count);
       }
     }
@@ -239,8 +252,7 @@ struct Session::Impl {
   PassInfo info(SequenceId id, const Segment& segment, std::span<const Token> tokens) {
     live_rows.clear();
     for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
-    return {id, segment.first, tokens.subspan(segment.row, segment.count), segment.cache->pages() * layout.bytes(),
-            live_rows};
+    return {id, segment.first, tokens.subspan(segment.row, segment.count), segment.cache->bytes(), live_rows};
   }
 
   void compute_logits() {
@@ -257,12 +269,13 @@ struct Session::Impl {
     CacheStats stats;
     stats.bytes_reserved = pool.bytes_reserved();
     stats.bytes_high_water = pool.bytes_high_water();
+    stats.policy = policy.describe();
     stats.live_rows.resize(static_cast<std::size_t>(config.n_layers()));
     const std::size_t lanes = static_cast<std::size_t>(config.n_layers()) * lanes_per_layer();
     for (const Sequence* sequence : some) {
       const auto length = static_cast<std::size_t>(sequence->length);
-      stats.bytes_used += sequence->cache.pages() * layout.bytes();
-      stats.bytes_dense += lanes * ((length + PageLayout::capacity - 1) / PageLayout::capacity) * layout.bytes();
+      stats.bytes_used += sequence->cache.bytes();
+      stats.bytes_dense += sequence->cache.bytes_of(length);
       for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
       stats.seen_rows += lanes * length;
       stats.dropped_rows += sequence->cache.log().dropped();
@@ -277,7 +290,7 @@ struct Session::Impl {
   const prune::Needs needs;
   const std::size_t context;
   const std::uint64_t parameters = model.parameters();
-  const PageLayout layout;
+  const KvLayouts layouts;
   PagePool pool;
   const Threads threads;
   std::map<SequenceId, Sequence> sequences;  // after the pool: their pages return to it
@@ -334,9 +347,9 @@ void Session::finish(SequenceId sequence) {
 
 SequenceId Session::fork(SequenceId sequence) {
   const Sequence& from = impl_->between_steps(sequence, "fork");
-  if (from.cache.pages() > impl_->pool.available())
+  if (from.cache.bytes() > impl_->pool.available())
     fail(ErrorCode::budget, "key-value cache", "pages for a copy of the sequence within the budget",
-         std::to_string(impl_->pool.available()) + " pages left of " + std::to_string(from.cache.pages()) + " needed");
+         std::to_string(impl_->pool.available()) + " bytes left of " + std::to_string(from.cache.bytes()) + " needed");
   Sequence copy = impl_->make_sequence();
   copy.cache.copy_from(from.cache);
   copy.pending = from.pending;
@@ -349,7 +362,8 @@ SequenceId Session::fork(SequenceId sequence) {
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "keep");
   impl_->check_positions(s, positions, "keep");
-  s.cache.keep(positions);
+  for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
+    s.cache.keep(layer, positions, impl_->config.layers[layer].window);
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
@@ -357,12 +371,7 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   impl_->check_positions(s, positions, "forget");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
-  const std::set<Position> forgotten(positions.begin(), positions.end());
-  const KvLayer rows = s.cache.layer(layer);
-  for (const Lane& lane : rows.lanes())
-    for (std::size_t row = 0; row < lane.rows(); ++row)
-      if (forgotten.contains(lane.born(row))) lane.close(row, s.length);
-  rows.sweep(s.length);
+  s.cache.forget(layer, positions, s.length);
 }
 
 std::size_t Session::length(SequenceId sequence) const {
@@ -398,5 +407,6 @@ std::vector<std::vector<std::vector<std::int32_t>>> Session::drop_at(SequenceId 
 
 std::size_t Session::trim() { return impl_->pool.trim(); }
 const Model& Session::model() const { return impl_->model; }
+const prune::AnyPolicy& Session::policy() const { return impl_->policy; }
 
 }  // namespace pith

@@ -100,9 +100,9 @@ TEST_P(ArchitectureTest, SlidingWindowForgetsToo) {
 }
 
 TEST_P(ArchitectureTest, RoundedCachesAreRoundedAndNoMore) {
-  check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = Format::f16});
+  check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = KvFormat::f16});
   check_random(2, 800, {.architecture = GetParam(), .head_dim = 32, .gate = ModelSpec::Gate::no}, 2e-2,
-               {.kv = Format::q8_0});
+               {.kv = KvFormat::q8_0});
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,

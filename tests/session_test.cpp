@@ -121,8 +121,7 @@ TEST(SessionTest, RefusesBadOptions) {
   EXPECT_EQ(make(model, {.chunk = 0}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.chunk = -3}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.context = -1}), ErrorCode::argument);
-  EXPECT_EQ(make(model, {.kv = Format::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
-  EXPECT_EQ(make(model, {.kv = Format::q4_0}), ErrorCode::unsupported) << "a format of weights alone";
+  EXPECT_EQ(make(model, {.kv = KvFormat::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
   EXPECT_EQ(make(small_model(ModelSpec::Gate::no), {.policy = prune::learned_gate()}), ErrorCode::unsupported);
   EXPECT_EQ(make(random_model({.seed = 1, .architecture = Architecture::gpt2, .context = 64}), {.context = 65}),
             ErrorCode::argument)

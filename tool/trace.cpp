@@ -93,7 +93,7 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
                        .tau = options.cache.tau.value_or(0.0f),
-                       .kv = *format_named(options.cache.kv),
+                       .kv = *kv_format_named(options.cache.kv),
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
   if (options.svg || options.png) {

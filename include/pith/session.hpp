@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include "pith/model.hpp"
@@ -17,7 +18,8 @@
 
 namespace pith {
 
-using KvFormat = Format;
+/// How the learned gate's keys are stored. It judges in f32 either way.
+enum class GateKeys : std::uint8_t { f32, f16 };
 
 enum class SequenceId : std::uint32_t {};
 
@@ -52,6 +54,7 @@ struct PassInfo {
 struct SessionOptions {
   std::optional<prune::AnyPolicy> policy = {};  // default: the learned gate if the model has one, else none
   KvFormat kv = KvFormat::f32;                  // how keys and values are stored
+  std::optional<GateKeys> gate_keys = {};       // default: f32 in a cache of f32, else f16
   int threads = 0;                              // 0 = one per core
   int chunk = 256;                              // tokens of one sequence per forward pass
   int context = 0;                              // longest sequence, 0 = what the model was made for
@@ -72,12 +75,14 @@ struct CacheStats {
   std::vector<std::size_t> live_rows;  // per layer, over lanes and sequences
   std::uint64_t seen_rows = 0;         // appended so far, over layers, lanes and live sequences
   std::uint64_t dropped_rows = 0;      // of these, dropped
+  std::string policy;                  // that dropped them: prune::AnyPolicy::describe
 };
 
 /// Not thread-safe: one thread at a time drives a session. Sessions share a model freely.
 class Session {
  public:
-  /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates.
+  /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates, or one of layers or heads
+  /// that the model lacks.
   explicit Session(Model model, SessionOptions options = {});
   ~Session();
   Session(Session&&) noexcept;
@@ -93,6 +98,8 @@ class Session {
 
   /// Feeds what is pending, all sequences together, at most `chunk` tokens of each per pass, until at least one
   /// sequence has its logits. Empty when idle.
+  /// Throws Error (unsupported) when a key or value is too large for the cache's format, naming the layer: the sequence
+  /// can only be finished;
   /// Throws Error (budget) before anything is changed when not one more token fits: finish a sequence and call again;
   /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
   std::span<const Output> step(std::stop_token stop = {});
@@ -105,9 +112,10 @@ class Session {
   /// A new sequence with the same past (and the same pending tokens).
   SequenceId fork(SequenceId sequence);
 
-  /// Counterfactuals. keep: these tokens stay from now on, in all layers, whatever the policy (where they are still
-  /// there). forget: these tokens leave one layer now, as if the next token had dropped them; tokens that are not there
-  /// are passed over. Throws Error (argument) for a position or layer out of range.
+  /// Counterfactuals. keep: these tokens stay from now on, in all layers, where they are still there, whatever the
+  /// policy does; a sliding window that is the architecture's own still ends them. forget: these tokens leave one layer
+  /// now, as if the next token had dropped them, kept ones too; tokens that are not there are passed over. Throws Error
+  /// (argument) for a position or layer out of range.
   void keep(SequenceId sequence, std::span<const Position> positions);
   void forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions);
 
@@ -122,6 +130,7 @@ class Session {
   std::size_t trim();
 
   const Model& model() const;
+  const prune::AnyPolicy& policy() const;  // the one in use
 
  private:
   struct Impl;

@@ -73,7 +73,7 @@ TEST(BatchTest, EqualsSinglesUnderEveryPolicy) {
 
 TEST(BatchTest, EqualsSinglesInEveryFormat) {
   for (const Format weights : all_formats) {
-    for (const Format kv : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
+    for (const KvFormat kv : kv_formats) {
       const Model model = random_model({.seed = 10, .format = weights, .head_dim = 32, .n_layers = 2});
       SCOPED_TRACE(describe(model) + ", cache in " + std::string(name(kv)));
       check(model, 10, {.kv = kv});

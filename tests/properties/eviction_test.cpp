@@ -28,7 +28,7 @@ constexpr std::size_t length = 90;
 
 /// TOVA (arXiv 2401.06104) out of the library's parts: what the latest query attends to least goes.
 auto tova(std::size_t rows) {
-  return prune::Evict{prune::Column<Evidence::last>{}, prune::Rows{rows}, prune::Recent{1}};
+  return prune::Evict{prune::ColumnScore{column::last}, prune::Rows{rows}, prune::Recent{1}};
 }
 
 /// A conversation: prompts, and single tokens between them.
@@ -142,7 +142,7 @@ TEST(EvictionTest, HeavyHitters) {
 }
 
 TEST(EvictionTest, HeavyHittersOfLanesThatHeadsShare) {
-  check({"mass", prune::Evict{prune::AttentionMass{}, prune::Rows{14}, prune::Recent{3}}, std::nullopt,
+  check({"mass", prune::Evict{prune::attention_mass, prune::Rows{14}, prune::Recent{3}}, std::nullopt,
          one_eviction({.lanes = Lanes::shared, .rows = 14, .recent = 3}), token_by_token});
 }
 

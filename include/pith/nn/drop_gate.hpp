@@ -23,7 +23,7 @@ class DropGate {
     return {{{w.wq, queries_.view()}, {w.wk, keys_.view()}}};
   }
 
-  std::span<const float> key(std::size_t token) const { return keys_[token]; }
+  View<const float> keys() const { return keys_.view(); }  // [tokens, r]
 
   prune::GateQueries queries(const DropGateWeights& w, const DropGateConfig& config, std::size_t first,
                              std::size_t count) const {
