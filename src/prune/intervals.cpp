@@ -50,7 +50,7 @@ void judge(const Page& page, const GateQueries& gate, Position first, Position n
 }  // namespace
 
 void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) const {
-  const float cut = moment.gate.threshold + tau;
+  const float cut = moment.gate.threshold + moment.gate.tau.value_or(tau);
   for (const Lane& lane : layer.lanes()) {
     const bool wanted = lane.layout().shape().evidence.has(Evidence::gate_logit);
     const auto queries = static_cast<std::size_t>(moment.next - moment.first);

@@ -8,6 +8,7 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,6 +35,7 @@ struct GateQueries {
   View<const float> queries;  // [next - first, gate_dim]
   float scale = 1, bias = 0, threshold = 0;
   int recent = 1;  // the first token that may drop j is j + recent
+  std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
