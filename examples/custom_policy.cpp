@@ -27,8 +27,8 @@ struct MeanAttention {
 };
 
 double perplexity(const pith::Model& model, const std::vector<pith::Token>& tokens, AnyPolicy policy) {
-  pith::Session session(model, {.policy = std::move(policy), .chunk = 1, .logits = pith::Logits::all});
-  session.add(tokens);
+  pith::Session session(model, {.policy = std::move(policy), .chunk = 1});
+  session.add(tokens, pith::Logits::all);
   double nll = 0;
   std::size_t next = 1;
   while (!session.idle())

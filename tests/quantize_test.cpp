@@ -178,7 +178,7 @@ const std::vector<std::string> texts = {"",
 void expect_same_tokenizer(const Tokenizer& written, const Tokenizer& tokenizer) {
   EXPECT_EQ(written.bos(), tokenizer.bos());
   for (const std::string& text : texts) {
-    for (const Specials specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+    for (const Specials specials : {Specials::add_only, Specials::as_trained, Specials::parse_only, Specials::plain})
       EXPECT_EQ(written.encode(text, specials), tokenizer.encode(text, specials)) << text;
     const auto tokens = tokenizer.encode(text);
     EXPECT_EQ(written.decode(tokens), tokenizer.decode(tokens));

@@ -111,7 +111,7 @@ SamplerOptions sampler_options(const SamplingOptions& options) {
 }
 
 std::optional<Token> bos_of(const Tokenizer& tokenizer) {
-  const std::vector<Token> tokens = tokenizer.encode("a");
+  const std::vector<Token> tokens = tokenizer.encode("a", Specials::as_trained);
   return !tokens.empty() && tokens.front() == tokenizer.bos() ? tokenizer.bos() : std::nullopt;
 }
 

@@ -49,7 +49,7 @@ Bench::Bench(const Model& model, const BenchOptions& options, int depth, double 
 double Bench::prefill() {
   const std::vector<Token> prompt = random_tokens(static_cast<std::size_t>(options_.prompt));
   const SequenceId sequence = depth_ > 0 ? session_.fork(filled_) : session_.add(prompt);
-  if (depth_ > 0) session_.push(sequence, prompt);
+  if (depth_ > 0) session_.prompt(sequence, prompt);
   const Clock::time_point start = Clock::now();
   finish();
   const double seconds = seconds_since(start);

@@ -129,7 +129,7 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
 }  // namespace
 
 void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) const {
-  const Judge judge{moment.gate, moment.first, moment.next, moment.gate.threshold + tau};
+  const Judge judge{moment.gate, moment.first, moment.next, moment.gate.threshold + moment.gate.tau.value_or(tau)};
   const auto queries = static_cast<std::size_t>(moment.next - moment.first);
   const std::size_t work = layer.gate().rows() * queries * moment.gate.queries.cols;
   layer.gate_is_apart() ? judge_apart(layer, judge, moment, work)

@@ -34,7 +34,6 @@ auto tova(std::size_t rows) {
 /// A conversation: prompts, and single tokens between them.
 Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
                SessionOptions options) {
-  options.logits = Logits::all;
   options.record_drops = true;
   options.threads = 1;
   Session session(model, std::move(options));
@@ -43,10 +42,12 @@ Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vec
   for (std::size_t t = 0, turn = 1; t < tokens.size(); t += turn) {
     const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
     turn = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
-    if (sequence) {
-      session.push(*sequence, tokens.subspan(t, turn));
+    if (!sequence) {
+      sequence = session.add(tokens.first(turn), Logits::all);
+    } else if (prompt != prompts.end()) {
+      session.prompt(*sequence, tokens.subspan(t, turn), Logits::all);
     } else {
-      sequence = session.add(tokens.first(turn));
+      session.push(*sequence, tokens[t]);
     }
     step_into(session, *sequence, fed.logits);
   }

@@ -85,7 +85,7 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .gate = {},
                   .threads = &threads,
                   .scratch = segment.scratch};
-  if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count);
+  if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,6 +40,7 @@ struct GateQueries {
   View<const float> queries;  // [next - first, gate_dim]
   float scale = 1, bias = 0, threshold = 0;
   int recent = 1;  // the first token that may drop j is j + recent
+  std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
