@@ -26,10 +26,14 @@ struct Heads {
 /// `rows` rows in every layer, and `tokens` that look at them and at each other.
 class Context {
  public:
-  Context(Heads heads, Format format, std::size_t rows, std::size_t tokens)
-      : layout_({.format = format, .heads = heads.kv, .head_dim = head_dim, .gate_dim = gate_dim, .evidence = {}}),
-        pool_(layout_.bytes(), 0),
-        cache_(layout_, pool_, layers, 1, rows + tokens, DropLog::Keep::counts),
+  Context(Heads heads, KvFormat format, std::size_t rows, std::size_t tokens, KvFormat gate_keys = KvFormat::f32)
+      : layouts_{PageLayout({.keys = format,
+                             .values = format,
+                             .heads = heads.kv,
+                             .head_dim = head_dim,
+                             .gate_dim = gate_dim,
+                             .gate_keys = gate_keys})},
+        cache_(layouts_, pool_, layers, 1, rows + tokens, DropLog::Keep::counts),
         queries_(tokens, heads.query * head_dim),
         gate_queries_(tokens, gate_dim) {
     std::mt19937 engine(1);
@@ -39,14 +43,12 @@ class Context {
     const auto some = [&] { return &values[engine() % 64 * head_dim]; };
     for (Position position = 0; position < static_cast<Position>(rows + tokens); ++position)
       for (std::size_t l = 0; l < layers; ++l) {
-        Lane& lane = cache_.layer(l).lanes()[0];
-        const std::size_t row = lane.append(position, never), i = row % PageLayout::capacity;
-        const Page page = lane.page(row / PageLayout::capacity);
+        const Row row = cache_.lanes(l)[0].append(position, never);
         for (std::size_t h = 0; h < heads.kv; ++h) {
-          store_row(format, Side::keys, some(), head_dim, page.k(h), i);
-          store_row(format, Side::values, some(), head_dim, page.v(h), i);
+          row.set_key(h, {some(), head_dim});
+          row.set_value(h, {some(), head_dim});
         }
-        std::copy_n(some(), gate_dim, page.gate() + i * gate_dim);
+        row.set_gate_key({some(), gate_dim});
       }
     const auto first = static_cast<Position>(rows);
     pass.segments.push_back({.cache = &cache_, .row = 0, .count = tokens, .first = first, .prompt_end = first});
@@ -65,15 +67,16 @@ class Context {
   prune::GateQueries gate_queries() const { return {gate_queries_.view(), 0.125f, 0, 0, 1}; }
   KvLayer layer(std::size_t i) { return cache_.layer(i); }
   std::size_t row_bytes() const {
-    return 2 * layout_.shape().heads * pith::row_bytes(layout_.shape().format, head_dim);
+    const auto& shape = layouts_.kv.shape();
+    return shape.heads * (pith::row_bytes(shape.keys, head_dim) + pith::row_bytes(shape.values, head_dim));
   }
 
   Pass pass;
   Config config;
 
  private:
-  PageLayout layout_;
-  PagePool pool_;
+  KvLayouts layouts_;
+  PagePool pool_{0};
   KvCache cache_;
   Tensor<float> queries_, gate_queries_;
 };
@@ -84,7 +87,7 @@ void read_memory(benchmark::State& state, int threads) {
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(PlainRead::bytes));
 }
 
-void attention(benchmark::State& state, Heads heads, Format format, std::size_t rows, std::size_t tokens, int count) {
+void attention(benchmark::State& state, Heads heads, KvFormat format, std::size_t rows, std::size_t tokens, int count) {
   Context context(heads, format, rows, tokens);
   const Threads threads(count);
   Attention attend(context.config, {});
@@ -124,8 +127,8 @@ void peak(benchmark::State& state, int count) {
 }
 
 /// Every row judged, none closed.
-void gate(benchmark::State& state, std::size_t rows, int count) {
-  Context context({9, 3}, Format::f16, rows, 1);
+void gate(benchmark::State& state, KvFormat keys, std::size_t rows, int count) {
+  Context context({9, 3}, KvFormat::f16, rows, 1, keys);
   const Threads threads(count);
   const auto policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
   prune::Scratch scratch;
@@ -142,7 +145,7 @@ void gate(benchmark::State& state, std::size_t rows, int count) {
       for (std::size_t l = 0; l < layers; ++l) policy.before_attention(context.layer(l), moment);
     });
   state.SetBytesProcessed(state.iterations() *
-                          static_cast<std::int64_t>(layers * (rows + 1) * gate_dim * sizeof(float)));
+                          static_cast<std::int64_t>(layers * (rows + 1) * pith::row_bytes(keys, gate_dim)));
 }
 
 const bool registered = [] {
@@ -152,18 +155,20 @@ const bool registered = [] {
     benchmark::RegisterBenchmark(("peak" + at).c_str(), peak, threads)->UseRealTime();
     for (const std::size_t rows : {std::size_t{1024}, std::size_t{8192}}) {
       const std::string size = "/rows:" + std::to_string(rows) + at;
-      for (const Format format : {Format::f32, Format::f16, Format::q8_0})
+      for (const KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::q8_0})
         for (const Heads heads : {Heads{3, 3}, Heads{9, 3}, Heads{24, 3}})
           benchmark::RegisterBenchmark(("decode/" + std::string(name(format)) +
                                         "/queries_per_row:" + std::to_string(heads.query / heads.kv) + size)
                                            .c_str(),
                                        attention, heads, format, rows, 1, threads)
               ->UseRealTime();
-      benchmark::RegisterBenchmark(("prefill_256/f16" + size).c_str(), attention, Heads{9, 3}, Format::f16, rows, 256,
+      benchmark::RegisterBenchmark(("prefill_256/f16" + size).c_str(), attention, Heads{9, 3}, KvFormat::f16, rows, 256,
                                    threads)
           ->UseRealTime()
           ->Unit(benchmark::kMillisecond);
-      benchmark::RegisterBenchmark(("gate" + size).c_str(), gate, rows, threads)->UseRealTime();
+      for (const KvFormat keys : {KvFormat::f32, KvFormat::f16})
+        benchmark::RegisterBenchmark(("gate/" + std::string(name(keys)) + size).c_str(), gate, keys, rows, threads)
+            ->UseRealTime();
     }
   }
   return true;

@@ -17,6 +17,7 @@
 namespace {
 
 using pith::Format;
+using pith::KvFormat;
 using pith::q8_activation;
 using pith::Tensor;
 using pith::kernels::FormatKernels;
@@ -97,7 +98,7 @@ void dot_peak(benchmark::State& state, const Table& table) {
 constexpr std::size_t head_dim = 64, group = 3;  // queries per stored row
 
 /// Tiles of a cache beyond the machine's, all alike, each visited once.
-Bytes tiles(Format format, pith::Side side) {
+Bytes tiles(KvFormat format, pith::Side side) {
   const Tensor<float> values = floats(pith::tile_rows, head_dim);
   Bytes bytes;
   bytes.resize(beyond_caches / pith::tile_bytes(format, head_dim), pith::tile_bytes(format, head_dim));
@@ -107,11 +108,11 @@ Bytes tiles(Format format, pith::Side side) {
   return bytes;
 }
 
-void dots(benchmark::State& state, const Table& table, Format format) {
+void dots(benchmark::State& state, const Table& table, KvFormat format) {
   const Bytes keys = tiles(format, pith::Side::keys);
   Tensor<float> queries = floats(group, head_dim);
   Tensor<float> scores(group, pith::tile_rows);
-  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(pith::storage(format))];
   if (kernels.prepare != nullptr) kernels.prepare(queries.data(), group, head_dim, head_dim);
   for (auto _ : state)
     for (std::size_t t = 0; t < keys.rows(); ++t) {
@@ -122,11 +123,11 @@ void dots(benchmark::State& state, const Table& table, Format format) {
   count_bytes(state, keys.rows() * keys.cols());
 }
 
-void accumulate(benchmark::State& state, const Table& table, Format format) {
+void accumulate(benchmark::State& state, const Table& table, KvFormat format) {
   const Bytes values = tiles(format, pith::Side::values);
   const Tensor<float> weights = floats(group, pith::tile_rows);
   Tensor<float> out(group, head_dim);
-  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(format)];
+  const FormatKernels& kernels = table.formats[static_cast<std::size_t>(pith::storage(format))];
   for (auto _ : state)
     for (std::size_t t = 0; t < values.rows(); ++t) {
       kernels.accumulate(weights.data(), group, pith::tile_rows, values[t].data(), pith::tile_rows, head_dim,
@@ -170,7 +171,9 @@ const bool registered = [] {
       benchmark::RegisterBenchmark(("matmul_1_token/" + name).c_str(), matmul, *table, format, rows, cols, 1);
       benchmark::RegisterBenchmark(("matmul_64_tokens/" + name).c_str(), matmul, *table, format, 256, cols, 64);
       benchmark::RegisterBenchmark(("matmul_512_tokens/" + name).c_str(), matmul, *table, format, 128, cols, 512);
-      if (!pith::is_kv_format(format)) continue;
+    }
+    for (const KvFormat format : pith::kv_formats) {
+      const std::string name = std::string(pith::name(format)) + "/" + isa;
       benchmark::RegisterBenchmark(("dots/" + name).c_str(), dots, *table, format);
       benchmark::RegisterBenchmark(("accumulate/" + name).c_str(), accumulate, *table, format);
     }

@@ -87,7 +87,7 @@ void prefill(benchmark::State& state, const Case& c) {
   for (auto _ : state) {
     state.PauseTiming();
     const SequenceId copy = stand.session.fork(stand.sequence);
-    stand.session.push(copy, stand.tokens(count));
+    stand.session.prompt(copy, stand.tokens(count));
     state.ResumeTiming();
     stand.finish();
     state.PauseTiming();

@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <random>
-#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "pith/generator.hpp"
 #include "pith/model.hpp"
-#include "pith/sampler.hpp"
 #include "pith/synthetic.hpp"
 #include "pith/trace.hpp"
 
@@ -20,37 +21,35 @@ namespace {
 
 using pith::Token;
 
-/// A sequence that is decoded greedily, and how long that takes.
+/// A text that is generated greedily, and how long that takes.
 class Decoder {
  public:
-  Decoder(const pith::Model& model, std::span<const Token> prompt, pith::Tracer* tracer)
-      : tracer_(tracer),
-        session_(model, tracer != nullptr ? tracer->attach({}) : pith::SessionOptions{}),
-        id_(session_.add(prompt)),
-        sample_({.temperature = 0}) {
+  Decoder(const pith::Model& model, const std::vector<Token>& prompt, pith::Tracer* tracer)
+      : generator_(model, std::nullopt, tracer != nullptr ? tracer->attach({}) : pith::SessionOptions{}) {
+    pith::Request request{.prompt = prompt, .ends = std::vector<Token>{}, .sampler = {.temperature = 0}};
+    request.on_piece = [this, tracer](const pith::Piece& piece) {
+      id_ = *piece.sequence;
+      token_ = *piece.token;
+      if (tracer != nullptr) tracer->predicted(id_, session().length(id_), piece.logits, token_);
+    };
+    generator_.submit(std::move(request));
     step();
   }
 
   /// Seconds that the next token took.
   double step() {
     const auto begin = std::chrono::steady_clock::now();
-    const auto logits = session_.step().front().logits;
-    token_ = sample_(logits);
-    if (tracer_ != nullptr) tracer_->predicted(id_, session_.length(id_), logits, token_);
-    session_.push(id_, token_);
+    generator_.step();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
 
   Token token() const { return token_; }
-  std::size_t length() const { return session_.length(id_); }
-  const pith::Session& session() const { return session_; }
+  const pith::Session& session() const { return generator_.session(); }
   pith::SequenceId id() const { return id_; }
 
  private:
-  pith::Tracer* tracer_;
-  pith::Session session_;
-  pith::SequenceId id_;
-  pith::Sampler sample_;
+  pith::Generator generator_;
+  pith::SequenceId id_{};
   Token token_ = 0;
 };
 

@@ -43,7 +43,7 @@ int main(int argc, char** argv) try {
     const auto sequence = session.add(all.first(j + 1));
     read(is);
     session.keep(sequence, std::vector{static_cast<pith::Position>(j)});  // before a later token can drop it
-    session.push(sequence, all.subspan(j + 1));
+    session.prompt(sequence, all.subspan(j + 1));
     read(is);
     session.finish(sequence);
     effects.push_back({pith::divergence(was, is), j, pith::Sampler({.temperature = 0})(is)});

@@ -18,16 +18,17 @@ using namespace pith::prune;
 
 /// Attention received per query that could have given some: H2O's sum favours what has been there for long.
 struct MeanAttention {
-  Needs needs() const { return {.evidence = pith::Evidence::mass}; }
+  Needs needs() const { return {.evidence = pith::column::mass}; }
   void score(const pith::Lane& lane, const Moment& moment, std::span<float> out) const {
+    const pith::Slot mass = lane.slot(pith::column::mass);
     for (std::size_t row = 0; row < lane.rows(); ++row)
-      out[row] = lane.evidence(pith::Evidence::mass, row) / static_cast<float>(moment.next - lane.born(row));
+      out[row] = lane.evidence(mass, row) / static_cast<float>(moment.next - lane.born(row));
   }
 };
 
 double perplexity(const pith::Model& model, const std::vector<pith::Token>& tokens, AnyPolicy policy) {
-  pith::Session session(model, {.policy = std::move(policy), .chunk = 1, .logits = pith::Logits::all});
-  session.add(tokens);
+  pith::Session session(model, {.policy = std::move(policy), .chunk = 1});
+  session.add(tokens, pith::Logits::all);
   double nll = 0;
   std::size_t next = 1;
   while (!session.idle())

@@ -19,24 +19,19 @@ int main(int argc, char** argv) try {
   const auto bounded = chain(snapkv({.rows = 2048, .window = 32}),  // shorten the prompt once
                              h2o({.rows = 1024, .recent = 256}));   // bound what generation keeps
   const auto policy = model.config().gate ? AnyPolicy(chain(learned_gate(), bounded)) : AnyPolicy(bounded);
-  pith::Session session(model, {.policy = policy, .kv = pith::KvFormat::f16});
-  pith::Sampler sample({.temperature = 0.7f, .top_p = 0.9f, .seed = 1});
+  pith::Generator generator(model, tokenizer, {.policy = policy, .kv = pith::KvFormat::f16});
 
-  std::map<pith::SequenceId, std::string> texts;
-  for (const char* prompt : {"The history of the Alps begins", "One day, a little girl"})
-    texts[session.add(tokenizer.encode(prompt))] = prompt;
-
-  while (!session.idle())
-    for (const auto& [sequence, logits] : session.step()) {
-      const pith::Token token = sample(logits);
-      if (tokenizer.is_end(token) || session.length(sequence) == 60) {
-        session.finish(sequence);  // its pages go back to the pool
-      } else {
-        texts[sequence] += tokenizer.piece(token);
-        session.push(sequence, token);
-      }
-    }
-  for (const auto& [sequence, text] : texts) std::cout << text << "\n\n";
+  std::map<pith::RequestId, std::string> texts;
+  for (const std::string prompt : {"The history of the Alps begins", "One day, a little girl"}) {
+    const auto id =
+        generator.submit({.prompt = prompt,
+                          .max_tokens = 60,
+                          .sampler = {.temperature = 0.7f, .top_p = 0.9f, .seed = 1},
+                          .on_piece = [&](const pith::Piece& piece) { texts[piece.request] += piece.text; }});
+    texts[id] = prompt;
+  }
+  generator.run();  // one forward pass for both; the pages of what has ended go back to the pool
+  for (const auto& [id, text] : texts) std::cout << text << "\n\n";
 } catch (const std::exception& error) {
   std::cerr << "hello: " << error.what() << '\n';
   return 1;

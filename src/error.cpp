@@ -15,6 +15,8 @@ std::string_view name(ErrorCode code) {
       return "unsupported";
     case ErrorCode::argument:
       return "argument";
+    case ErrorCode::state:
+      return "state";
     case ErrorCode::budget:
       return "budget";
     case ErrorCode::cancelled:

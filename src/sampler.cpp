@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "logits.hpp"
 #include "pith/error.hpp"
@@ -22,6 +23,17 @@ void check(const SamplerOptions& o) {
   constexpr float largest = std::numeric_limits<float>::max();
   check(o.repetition_penalty > 0 && o.repetition_penalty <= largest, "repetition_penalty", "a number above 0",
         o.repetition_penalty);
+  check(std::isfinite(o.frequency_penalty), "frequency_penalty", "a finite number", o.frequency_penalty);
+  check(std::isfinite(o.presence_penalty), "presence_penalty", "a finite number", o.presence_penalty);
+  for (const TokenBias& b : o.logit_bias)
+    check(b.bias <= largest, "logit_bias", "finite numbers, or -infinity", b.bias);
+  const auto check_ids = [](std::span<const Token> ids, const char* option) {
+    for (const Token id : ids)
+      if (id < 0) fail(ErrorCode::argument, option, "token ids", std::to_string(id));
+  };
+  for (const TokenBias& b : o.logit_bias) check_ids(std::span(&b.token, 1), "logit_bias");
+  check_ids(o.banned, "banned");
+  check_ids(o.allowed, "allowed");
   if (o.repetition_window < 0)
     fail(ErrorCode::argument, "repetition_window", "at least 0", std::to_string(o.repetition_window));
   if (o.top_k < 0) fail(ErrorCode::argument, "top_k", "at least 0", std::to_string(o.top_k));
@@ -32,18 +44,19 @@ void check(const SamplerOptions& o) {
 
 }  // namespace
 
-Sampler::Sampler(SamplerOptions options) : options_(options), rng_(options.seed) {
+Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), rng_(options_.seed) {
   check(options_);
-  if (options_.repetition_penalty == 1) options_.repetition_window = 0;
+  if (options_.repetition_penalty == 1 && options_.frequency_penalty == 0 && options_.presence_penalty == 0)
+    options_.repetition_window = 0;
   constexpr int most_expected = 1 << 16;
   history_.reserve(static_cast<std::size_t>(std::min(options_.repetition_window, most_expected)));
 }
 
 Token Sampler::operator()(std::span<const float> logits) {
   largest_logit(logits);  // throws for what is no row of logits
-  const std::span<const float> row = penalised(logits);
+  const std::span<const float> row = shaped(logits);
   const auto best = std::ranges::max_element(row);
-  if (!std::isfinite(*best)) fail(ErrorCode::argument, "repetition penalty", "logits that it leaves finite", "others");
+  if (!std::isfinite(*best)) fail(ErrorCode::argument, "sampler", "options that leave a token to choose", "none left");
   if (options_.temperature == 0) return static_cast<Token>(best - row.begin());
   gather(row);
   if (options_.top_p < 1) keep_top_p(*best);
@@ -72,21 +85,40 @@ void Sampler::reset() {
   rng_ = Pcg32(options_.seed);
 }
 
-std::span<const float> Sampler::penalised(std::span<const float> logits) {
-  if (options_.repetition_window == 0) return logits;
+/// What bias, bans and penalties make of the logits.
+std::span<const float> Sampler::shaped(std::span<const float> logits) {
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  const SamplerOptions& o = options_;
+  if (o.repetition_window == 0 && o.logit_bias.empty() && o.banned.empty() && o.allowed.empty()) return logits;
+  if (o.allowed.empty()) {
+    logits_.assign(logits.begin(), logits.end());
+  } else {
+    logits_.assign(logits.size(), never);
+    for (const Token token : o.allowed) logit(token, "allowed") = logits[static_cast<std::size_t>(token)];
+  }
+  for (const TokenBias& b : o.logit_bias) logit(b.token, "logit_bias") += b.bias;
+  for (const Token token : o.banned) logit(token, "banned") = never;
+  if (o.repetition_window > 0) penalise();
+  return logits_;
+}
+
+float& Sampler::logit(Token token, const char* option) {
+  if (static_cast<std::size_t>(token) >= logits_.size())
+    fail(ErrorCode::argument, option, "tokens below " + std::to_string(logits_.size()), std::to_string(token));
+  return logits_[static_cast<std::size_t>(token)];
+}
+
+void Sampler::penalise() {
   recent_.reserve(history_.capacity());
   recent_.assign(history_.begin(), history_.end());
   std::ranges::sort(recent_);
-  recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());
-  logits_.assign(logits.begin(), logits.end());
-  for (const Token token : recent_) {
-    if (static_cast<std::size_t>(token) >= logits_.size())
-      fail(ErrorCode::argument, "repetition penalty", "tokens below " + std::to_string(logits_.size()),
-           std::to_string(token));
-    float& logit = logits_[static_cast<std::size_t>(token)];
-    logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+  for (auto at = recent_.begin(); at != recent_.end();) {
+    const auto past = std::upper_bound(at, recent_.end(), *at);
+    float& x = logit(*at, "penalties");
+    x = x > 0 ? x / options_.repetition_penalty : x * options_.repetition_penalty;
+    x -= static_cast<float>(past - at) * options_.frequency_penalty + options_.presence_penalty;
+    at = past;
   }
-  return logits_;
 }
 
 /// The top_k candidates in descending order, or all in the order of their ids.

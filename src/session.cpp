@@ -2,7 +2,9 @@
 #include "pith/session.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -16,14 +18,23 @@ namespace pith {
 
 namespace {
 
+/// What one call gave a sequence: a prompt, or a decoded token.
+struct Stretch {
+  enum class Kind { prompt, decoded } kind;
+  Position begin, end;
+  Logits logits;
+};
+
 struct Sequence {
   KvCache cache;
-  prune::Scratch scratch;
-  std::vector<Token> pending;
+  prune::Scratch scratch = {};
+  std::vector<Token> pending = {};
+  std::vector<Stretch> stretches = {};        // that have pending tokens, in order
   Position length = 0;                        // tokens fed
-  Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt
+  Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt that is being read
+  std::optional<float> tau = {};
 
-  std::size_t total() const { return static_cast<std::size_t>(length) + pending.size(); }
+  Position total() const { return length + static_cast<Position>(pending.size()); }
 };
 
 prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) {
@@ -34,29 +45,42 @@ prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) 
 /// What the policy needs, and what a record of its drops wants to know beside it.
 prune::Needs needs_of(const prune::AnyPolicy& policy, const SessionOptions& options) {
   prune::Needs needs = policy.needs();
-  if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | Evidence::gate_logit;
+  if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
 }
 
-PageLayout layout_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
+KvLayouts layouts_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
   if (needs.gate && !config.gate)
     fail(ErrorCode::unsupported, "policy", "a model with learned gates (its own, or a sidecar's)", "none");
-  if (!is_kv_format(options.kv))
-    fail(ErrorCode::unsupported, "cache format", "f32, f16, bf16 or q8_0", name(options.kv));
+  const auto check = [](std::size_t asked, int there, const std::string& what) {
+    if (asked > static_cast<std::size_t>(there))
+      fail(ErrorCode::argument, "policy", what + "s below the model's " + std::to_string(there),
+           what + " " + std::to_string(asked - 1));
+  };
+  check(needs.layers, config.n_layers(), "layer");
+  check(needs.kv_heads, config.n_kv_heads, "kv-head");
   if (config.head_dim % block_values(options.kv) != 0)
     fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),
          std::to_string(config.head_dim));
-  return PageLayout({.format = options.kv,
-                     .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
-                     .head_dim = static_cast<std::size_t>(config.head_dim),
-                     .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
-                     .evidence = needs.evidence});
+  const GateKeys gate_keys = options.gate_keys.value_or(options.kv == KvFormat::f32 ? GateKeys::f32 : GateKeys::f16);
+  PageLayout::Shape gate{.heads = 0,
+                         .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
+                         .gate_keys = gate_keys == GateKeys::f32 ? KvFormat::f32 : KvFormat::f16,
+                         .evidence = column::holders};
+  const bool apart = needs.gate && needs.lane_per_head;
+  return {PageLayout({.keys = options.kv,
+                      .values = options.kv,
+                      .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
+                      .head_dim = static_cast<std::size_t>(config.head_dim),
+                      .gate_dim = apart ? 0 : gate.gate_dim,
+                      .gate_keys = gate.gate_keys,
+                      .evidence = needs.evidence}),
+          apart ? std::optional<PageLayout>(gate) : std::nullopt};
 }
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
   prune::at_least(1, options.chunk, "chunk");
-  prune::at_least(0, options.threads, "threads");
   prune::at_least(0, options.context, "context");
   // Learned positions end where the table does; rotary ones go on.
   if (config.learned_positions && options.context > config.context)
@@ -64,6 +88,14 @@ std::size_t context_of(const Config& config, const SessionOptions& options) {
          std::to_string(options.context));
   return static_cast<std::size_t>(options.context > 0 ? options.context : config.context);
 }
+
+/// A call of one of the caller's functions that is due.
+struct Report {
+  enum class Kind { drop, pass, prefill } kind;
+  SequenceId sequence;
+  Drop drop;
+  Segment segment;
+};
 
 }  // namespace
 
@@ -75,18 +107,19 @@ struct Session::Impl {
         policy(policy_of(config, options)),
         needs(needs_of(policy, options)),
         context(context_of(config, options)),
-        layout(layout_of(config, options, needs)),
-        pool(layout.bytes(), options.kv_budget),
-        threads(options.threads),
+        layouts(layouts_of(config, options, needs)),
+        pool(options.kv_budget),
+        threads(options.threads.value_or(Threads(0))),
         workspace(config, needs) {}
 
   Sequence& find(SequenceId id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
   const Sequence& find(SequenceId id) const {
     const auto found = sequences.find(id);
-    if (found == sequences.end())
-      fail(ErrorCode::argument, "sequence", "one that was added and not finished",
-           std::to_string(static_cast<std::uint32_t>(id)));
-    return found->second;
+    if (found != sequences.end()) return found->second;
+    const auto number = static_cast<std::uint32_t>(id);
+    const bool was = number < next_id;
+    fail(was ? ErrorCode::state : ErrorCode::argument, "sequence", "one that was added and not finished",
+         std::to_string(number) + (was ? ", which is finished" : ", which never was"));
   }
 
   /// The sequence, which no cancelled step has left halfway.
@@ -94,7 +127,7 @@ struct Session::Impl {
     Sequence& sequence = find(id);
     for (const Segment& segment : pass.segments)
       if (segment.cache == &sequence.cache)
-        fail(ErrorCode::argument, what, "a sequence between two steps", "one whose step was cancelled halfway");
+        fail(ErrorCode::state, what, "a sequence between two steps", "one whose step was cancelled halfway");
     return sequence;
   }
 
@@ -109,14 +142,9 @@ struct Session::Impl {
 
   Sequence make_sequence() {
     constexpr std::size_t most_expected_rows = 8192;
-    return {KvCache(layout, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
+    return {KvCache(layouts, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
                     std::min(context, most_expected_rows),
-                    options.record_drops || options.on_drop ? DropLog::Keep::history : DropLog::Keep::counts),
-            {},
-            {},
-            0,
-            0,
-            0};
+                    options.record_drops || options.on_drop ? DropLog::Keep::history : DropLog::Keep::counts)};
   }
 
   SequenceId insert(Sequence&& sequence) {
@@ -125,37 +153,50 @@ struct Session::Impl {
     return id;
   }
 
-  void push(Sequence& sequence, std::span<const Token> tokens) {
+  void append(Sequence& sequence, std::span<const Token> tokens, Stretch::Kind kind, Logits wanted) {
     if (tokens.empty()) fail(ErrorCode::argument, "tokens", "at least one", "none");
-    if (sequence.total() + tokens.size() > context)
+    if (const std::size_t total = static_cast<std::size_t>(sequence.total()) + tokens.size(); total > context)
       fail(ErrorCode::argument, "sequence", "at most the context's " + std::to_string(context) + " tokens",
-           std::to_string(sequence.total() + tokens.size()));
+           std::to_string(total));
     for (const Token token : tokens)
       if (token < 0 || token >= config.vocab_size)
         fail(ErrorCode::argument, "token", "an id from 0 to " + std::to_string(config.vocab_size - 1),
              std::to_string(token));
+    const Position begin = sequence.total();
     sequence.pending.insert(sequence.pending.end(), tokens.begin(), tokens.end());
-    // Several tokens waiting are a prompt; one that follows others alone is a step of decoding.
-    if (sequence.pending.size() > 1 || sequence.length == 0) {
-      if (sequence.length >= sequence.prompt_end) sequence.prompt_begin = sequence.length;
-      sequence.prompt_end = static_cast<Position>(sequence.total());
-    }
+    sequence.stretches.push_back({kind, begin, sequence.total(), wanted});
   }
 
-  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together and
-  /// never more than the budget has pages for. A sequence's own chunks do not depend on the others.
+  /// How many tokens of a sequence the next pass takes: as many as if it were alone, so that its chunks do not depend
+  /// on the others. 0: not one would fit.
+  std::size_t next_chunk(const Sequence& sequence) const {
+    const auto left = static_cast<std::size_t>(sequence.stretches.front().end - sequence.length);
+    std::size_t count = std::min(left, static_cast<std::size_t>(options.chunk));
+    if (options.kv_budget == 0) return count;
+    const std::size_t free_alone = options.kv_budget - std::min(options.kv_budget, sequence.cache.bytes());
+    while (count > 0 && sequence.cache.bytes_for(count) > free_alone) count /= 2;
+    return count;
+  }
+
+  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together. Those
+  /// that the budget has no pages for wait.
   void plan() {
-    std::size_t pages = pool.available();
+    std::size_t bytes = pool.available();
     std::size_t room = static_cast<std::size_t>(options.chunk);
-    for (const bool prompts : {false, true}) {
+    waiting = 0;
+    for (const Stretch::Kind kind : {Stretch::Kind::decoded, Stretch::Kind::prompt}) {
       for (auto& [id, sequence] : sequences) {
-        if (sequence.pending.empty() || (sequence.pending.size() > 1) != prompts) continue;
-        std::size_t count = std::min(sequence.pending.size(), static_cast<std::size_t>(options.chunk));
-        if (prompts && count > room) continue;
-        while (count > 0 && sequence.cache.pages_for(count) > pages) count /= 2;
-        if (count == 0) continue;
-        if (prompts) room -= count;
-        if (pages != SIZE_MAX) pages -= sequence.cache.pages_for(count);
+        if (sequence.pending.empty() || sequence.stretches.front().kind != kind) continue;
+        const std::size_t count = next_chunk(sequence), needed = sequence.cache.bytes_for(count);
+        if (count == 0 || needed > bytes) {
+          ++waiting;
+          continue;
+        }
+        if (kind == Stretch::Kind::prompt) {
+          if (count > room) continue;
+          room -= count;
+        }
+        if (bytes != SIZE_MAX) bytes -= needed;
         add_segment(id, sequence, count);
       }
     }
@@ -166,13 +207,18 @@ struct Session::Impl {
   }
 
   void add_segment(SequenceId id, Sequence& sequence, std::size_t count) {
+    if (const Stretch& stretch = sequence.stretches.front(); stretch.kind == Stretch::Kind::prompt) {
+      sequence.prompt_begin = stretch.begin;
+      sequence.prompt_end = stretch.end;
+    }
     pass.segments.push_back({.cache = &sequence.cache,
                              .scratch = &sequence.scratch,
                              .row = pass.tokens.size(),
                              .count = count,
                              .first = sequence.length,
                              .prompt_begin = sequence.prompt_begin,
-                             .prompt_end = sequence.prompt_end});
+                             .prompt_end = sequence.prompt_end,
+                             .tau = sequence.tau});
     owners.push_back(id);
     for (std::size_t i = 0; i < count; ++i) {
       pass.tokens.push_back(sequence.pending[i]);
@@ -207,40 +253,76 @@ struct Session::Impl {
                              sequence.pending.begin() + static_cast<std::ptrdiff_t>(segment.count));
       sequence.length = segment.next();
       const std::size_t end = segment.row + segment.count;
-      if (options.logits == Logits::all)
+      const Stretch stretch = sequence.stretches.front();
+      if (sequence.length == stretch.end) sequence.stretches.erase(sequence.stretches.begin());
+      if (stretch.logits == Logits::all)
         for (std::size_t t = segment.row; t < end; ++t) output_rows.push_back({owners[s], t});
-      else if (sequence.pending.empty())
+      else if (stretch.logits == Logits::last && sequence.length == stretch.end)
         output_rows.push_back({owners[s], end - 1});
     }
     compute_logits();
-    fresh.clear();
-    reported.clear();
     for (std::size_t s = 0; s < pass.segments.size(); ++s) {
       const Segment& segment = pass.segments[s];
       if (segment.cache == nullptr) continue;
       segment.cache->log().take_fresh([&](const Drop& drop) {
-        if (options.on_drop) fresh.emplace_back(owners[s], drop);
+        if (options.on_drop) reports.push_back({Report::Kind::drop, owners[s], drop, {}});
       });
-      reported.push_back({owners[s], segment});
     }
-    const std::vector<Token> tokens = options.on_pass ? pass.tokens : std::vector<Token>{};
+    for (std::size_t s = 0; s < pass.segments.size(); ++s) {
+      const Segment& segment = pass.segments[s];
+      if (segment.cache == nullptr) continue;
+      if (options.on_pass) reports.push_back({Report::Kind::pass, owners[s], {}, segment});
+      if (options.on_prefill && segment.first < segment.prompt_end)
+        reports.push_back({Report::Kind::prefill, owners[s], {}, segment});
+    }
+    if (options.on_pass) reported_tokens = pass.tokens;
     pass.clear();
     owners.clear();
-    // Last, as the caller's code may throw.
-    for (const auto& [id, drop] : fresh) options.on_drop(id, drop);
-    for (const auto& [id, segment] : reported) {
-      if (options.on_pass) options.on_pass(info(id, segment, tokens));
-      if (options.on_prefill && segment.first < segment.prompt_end)
-        options.on_prefill({id, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
-                            static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});
+    report();
+  }
+
+  /// Calls the caller's functions, each once, whichever throws.
+  void report() {
+    while (next_report < reports.size()) tell(reports[next_report++]);
+    reports.clear();
+    next_report = 0;
+  }
+
+  void tell(const Report& report) {
+    const Segment& segment = report.segment;
+    switch (report.kind) {
+      case Report::Kind::drop:
+        return options.on_drop(report.sequence, report.drop);
+      case Report::Kind::pass:
+        live_rows.clear();
+        for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
+        return options.on_pass({report.sequence, segment.first,
+                                std::span(reported_tokens).subspan(segment.row, segment.count),
+                                segment.cache->bytes(), live_rows});
+      case Report::Kind::prefill:
+        return options.on_prefill({report.sequence, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
+                                   static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});
     }
   }
 
-  PassInfo info(SequenceId id, const Segment& segment, std::span<const Token> tokens) {
-    live_rows.clear();
-    for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
-    return {id, segment.first, tokens.subspan(segment.row, segment.count), segment.cache->pages() * layout.bytes(),
-            live_rows};
+  bool busy() const {
+    return std::ranges::any_of(sequences, [](const auto& entry) { return !entry.second.pending.empty(); });
+  }
+
+  /// Passes until one gave logits, or one alone; first of all what a callback that threw has left.
+  std::span<const Output> run(const std::stop_token& stop, bool one_pass) {
+    if (outputs_given) outputs.clear();
+    outputs_given = false;
+    report();
+    const auto work = [&] {
+      while (outputs.empty() && busy()) {
+        advance(stop);
+        if (one_pass) break;
+      }
+    };
+    worth_gathering() ? threads.gather(work) : work();
+    outputs_given = true;
+    return outputs;
   }
 
   void compute_logits() {
@@ -257,12 +339,13 @@ struct Session::Impl {
     CacheStats stats;
     stats.bytes_reserved = pool.bytes_reserved();
     stats.bytes_high_water = pool.bytes_high_water();
+    stats.policy = policy.describe();
     stats.live_rows.resize(static_cast<std::size_t>(config.n_layers()));
     const std::size_t lanes = static_cast<std::size_t>(config.n_layers()) * lanes_per_layer();
     for (const Sequence* sequence : some) {
       const auto length = static_cast<std::size_t>(sequence->length);
-      stats.bytes_used += sequence->cache.pages() * layout.bytes();
-      stats.bytes_dense += lanes * ((length + PageLayout::capacity - 1) / PageLayout::capacity) * layout.bytes();
+      stats.bytes_used += sequence->cache.bytes();
+      stats.bytes_dense += sequence->cache.bytes_of(length);
       for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
       stats.seen_rows += lanes * length;
       stats.dropped_rows += sequence->cache.log().dropped();
@@ -277,7 +360,7 @@ struct Session::Impl {
   const prune::Needs needs;
   const std::size_t context;
   const std::uint64_t parameters = model.parameters();
-  const PageLayout layout;
+  const KvLayouts layouts;
   PagePool pool;
   const Threads threads;
   std::map<SequenceId, Sequence> sequences;  // after the pool: their pages return to it
@@ -287,12 +370,15 @@ struct Session::Impl {
   Pass pass;
   std::vector<SequenceId> owners;                               // of the pass's segments
   std::vector<std::pair<SequenceId, std::size_t>> output_rows;  // of the pass
-  std::vector<std::pair<SequenceId, Drop>> fresh;
-  std::vector<std::pair<SequenceId, Segment>> reported;
+  std::size_t waiting = 0;                                      // sequences the pass has no pages for
+  std::vector<Report> reports;                                  // of the latest pass
+  std::size_t next_report = 0;
+  std::vector<Token> reported_tokens;  // [rows of that pass]
   std::vector<std::size_t> live_rows;
   Activations final;     // [outputs, d_model]
   Tensor<float> logits;  // [outputs, vocab_size]
   std::vector<Output> outputs;
+  bool outputs_given = true;
 };
 
 Session::Session(Model model, SessionOptions options)
@@ -301,55 +387,76 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-SequenceId Session::add(std::span<const Token> prompt) {
+SequenceId Session::add(std::span<const Token> prompt, Logits logits) {
   Sequence sequence = impl_->make_sequence();
-  impl_->push(sequence, prompt);
+  impl_->append(sequence, prompt, Stretch::Kind::prompt, logits);
   return impl_->insert(std::move(sequence));
 }
 
-void Session::push(SequenceId sequence, Token token) { push(sequence, std::span(&token, 1)); }
-
-void Session::push(SequenceId sequence, std::span<const Token> tokens) { impl_->push(impl_->find(sequence), tokens); }
-
-std::span<const Output> Session::step(std::stop_token stop) {
-  Impl& s = *impl_;
-  s.outputs.clear();
-  const auto advance = [&] {
-    while (s.outputs.empty() && !idle()) s.advance(stop);
-  };
-  s.worth_gathering() ? s.threads.gather(advance) : advance();
-  return s.outputs;
+void Session::prompt(SequenceId sequence, std::span<const Token> tokens, Logits logits) {
+  impl_->append(impl_->find(sequence), tokens, Stretch::Kind::prompt, logits);
 }
+
+void Session::push(SequenceId sequence, Token token, Logits logits) {
+  Sequence& s = impl_->find(sequence);
+  if (!s.pending.empty())
+    fail(ErrorCode::state, "push", "a sequence whose tokens have all been fed",
+         std::to_string(s.pending.size()) + " pending");
+  impl_->append(s, std::span(&token, 1), Stretch::Kind::decoded, logits);
+}
+
+std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(stop, false); }
+
+std::span<const Output> Session::pass(std::stop_token stop) { return impl_->run(stop, true); }
 
 bool Session::idle() const {
-  return std::ranges::all_of(impl_->sequences, [](const auto& entry) { return entry.second.pending.empty(); });
+  const Impl& s = *impl_;
+  return !s.busy() && s.next_report == s.reports.size() && (s.outputs_given || s.outputs.empty());
 }
 
+std::size_t Session::waiting() const { return impl_->waiting; }
+
 void Session::finish(SequenceId sequence) {
-  const Sequence& found = impl_->find(sequence);
-  for (Segment& segment : impl_->pass.segments)
+  Impl& s = *impl_;
+  const Sequence& found = s.find(sequence);
+  for (Segment& segment : s.pass.segments)
     if (segment.cache == &found.cache) segment.cache = nullptr;
-  impl_->sequences.erase(sequence);
+  // What a callback that threw has left of it. Logits that were given stay: the caller may be walking through them.
+  const auto told = s.reports.begin() + static_cast<std::ptrdiff_t>(s.next_report);
+  s.reports.erase(std::remove_if(told, s.reports.end(), [&](const Report& r) { return r.sequence == sequence; }),
+                  s.reports.end());
+  if (!s.outputs_given) std::erase_if(s.outputs, [&](const Output& o) { return o.sequence == sequence; });
+  s.sequences.erase(sequence);
 }
 
 SequenceId Session::fork(SequenceId sequence) {
   const Sequence& from = impl_->between_steps(sequence, "fork");
-  if (from.cache.pages() > impl_->pool.available())
+  if (from.cache.bytes() > impl_->pool.available())
     fail(ErrorCode::budget, "key-value cache", "pages for a copy of the sequence within the budget",
-         std::to_string(impl_->pool.available()) + " pages left of " + std::to_string(from.cache.pages()) + " needed");
+         std::to_string(impl_->pool.available()) + " bytes left of " + std::to_string(from.cache.bytes()) + " needed");
   Sequence copy = impl_->make_sequence();
   copy.cache.copy_from(from.cache);
   copy.pending = from.pending;
+  copy.stretches = from.stretches;
   copy.length = from.length;
   copy.prompt_begin = from.prompt_begin;
   copy.prompt_end = from.prompt_end;
+  copy.tau = from.tau;
   return impl_->insert(std::move(copy));
+}
+
+void Session::set_tau(SequenceId sequence, float tau) {
+  Sequence& s = impl_->between_steps(sequence, "tau");
+  require(!std::isnan(tau), ErrorCode::argument, "tau: expected a number, found NaN");
+  require(impl_->needs.gate, ErrorCode::unsupported, "tau: expected a policy with the learned gate, found none");
+  s.tau = tau;
 }
 
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "keep");
   impl_->check_positions(s, positions, "keep");
-  s.cache.keep(positions);
+  for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
+    s.cache.keep(layer, positions, impl_->config.layers[layer].window);
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
@@ -357,13 +464,10 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   impl_->check_positions(s, positions, "forget");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
-  const std::set<Position> forgotten(positions.begin(), positions.end());
-  const KvLayer rows = s.cache.layer(layer);
-  for (const Lane& lane : rows.lanes())
-    for (std::size_t row = 0; row < lane.rows(); ++row)
-      if (forgotten.contains(lane.born(row))) lane.close(row, s.length);
-  rows.sweep(s.length);
+  s.cache.forget(layer, positions, s.length);
 }
+
+std::size_t Session::context() const { return impl_->context; }
 
 std::size_t Session::length(SequenceId sequence) const {
   return static_cast<std::size_t>(impl_->find(sequence).length);
@@ -398,5 +502,6 @@ std::vector<std::vector<std::vector<std::int32_t>>> Session::drop_at(SequenceId 
 
 std::size_t Session::trim() { return impl_->pool.trim(); }
 const Model& Session::model() const { return impl_->model; }
+const prune::AnyPolicy& Session::policy() const { return impl_->policy; }
 
 }  // namespace pith

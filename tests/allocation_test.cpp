@@ -83,7 +83,7 @@ TEST(AllocationTest, OfSteadyDecodingIsNone) {
     SCOPED_TRACE(describe(model));
     for (const PolicyCase& one : policy_cases()) {
       for (const int threads : {1, 2}) {
-        for (const Format kv : {Format::f32, Format::q8_0}) {
+        for (const KvFormat kv : {KvFormat::f32, KvFormat::q8_0}) {
           SCOPED_TRACE(one.name + ", cache in " + std::string(name(kv)) + ", threads: " + std::to_string(threads));
           EXPECT_EQ(allocations_of_decoding(model, {.policy = one.policy, .kv = kv, .threads = threads}), 0u);
         }

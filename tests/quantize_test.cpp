@@ -106,8 +106,7 @@ Model in_format(const Model& model, Format wanted) {
 
 TEST(Quantize, WritesWhatEncodingInMemoryGives) {
   const TempFolder folder;
-  for (int i = 0; i < format_count; ++i) {
-    const auto format = static_cast<Format>(i);
+  for (const Format format : all_formats) {
     for (const Architecture architecture : {Architecture::gpt2, Architecture::qwen2, Architecture::llama}) {
       const Model model = random_model({.seed = 7, .architecture = architecture, .head_dim = 32, .window = 0});
       SCOPED_TRACE(describe(model) + " as " + std::string(name(format)));
@@ -179,7 +178,7 @@ const std::vector<std::string> texts = {"",
 void expect_same_tokenizer(const Tokenizer& written, const Tokenizer& tokenizer) {
   EXPECT_EQ(written.bos(), tokenizer.bos());
   for (const std::string& text : texts) {
-    for (const Specials specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+    for (const Specials specials : {Specials::add_only, Specials::as_trained, Specials::parse_only, Specials::plain})
       EXPECT_EQ(written.encode(text, specials), tokenizer.encode(text, specials)) << text;
     const auto tokens = tokenizer.encode(text);
     EXPECT_EQ(written.decode(tokens), tokenizer.decode(tokens));

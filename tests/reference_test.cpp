@@ -90,8 +90,9 @@ TEST_P(ArchitectureTest, SixteenBitWeightsAreExactInputs) {
 
 // A number that single precision rounds to another quant moves the logits by more than rounding does.
 TEST_P(ArchitectureTest, QuantisedWeightsAreMultipliedWithQuantisedRows) {
-  for (const Format format : {Format::q8_0, Format::q4_0, Format::q4_k, Format::q6_k})
-    check_random(2, 500, {.architecture = GetParam(), .format = format, .gate = ModelSpec::Gate::no}, 2e-2);
+  for (const Format format : all_formats)
+    if (wants_quantised(format))
+      check_random(2, 500, {.architecture = GetParam(), .format = format, .gate = ModelSpec::Gate::no}, 2e-2);
 }
 
 TEST_P(ArchitectureTest, SlidingWindowForgetsToo) {
@@ -99,9 +100,9 @@ TEST_P(ArchitectureTest, SlidingWindowForgetsToo) {
 }
 
 TEST_P(ArchitectureTest, RoundedCachesAreRoundedAndNoMore) {
-  check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = Format::f16});
+  check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = KvFormat::f16});
   check_random(2, 800, {.architecture = GetParam(), .head_dim = 32, .gate = ModelSpec::Gate::no}, 2e-2,
-               {.kv = Format::q8_0});
+               {.kv = KvFormat::q8_0});
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,

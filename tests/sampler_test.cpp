@@ -250,8 +250,64 @@ TEST(Sampler, RewardsRepetitionBelowOne) {
   EXPECT_EQ(sample(std::vector<float>{4, 3}), 1);
 }
 
+TEST(Sampler, FrequencyAndPresenceAreTakenFromLogits) {
+  const std::vector<float> logits = {4, 3, 2.5f};
+  Sampler frequency({.temperature = 0, .frequency_penalty = 0.6f});
+  std::vector<Token> chosen;
+  for (int i = 0; i < 7; ++i) {
+    chosen.push_back(frequency(logits));
+    frequency.accept(chosen.back());
+  }
+  EXPECT_EQ(chosen, (std::vector<Token>{0, 0, 1, 0, 2, 1, 0}));
+
+  Sampler presence({.temperature = 0, .presence_penalty = 1.2f});
+  chosen.clear();
+  for (int i = 0; i < 4; ++i) {
+    chosen.push_back(presence(logits));
+    presence.accept(chosen.back());
+  }
+  EXPECT_EQ(chosen, (std::vector<Token>{0, 1, 0, 0})) << "once is as much as often";
+
+  Sampler both({.temperature = 0, .repetition_penalty = 2, .frequency_penalty = 0.25f, .presence_penalty = 0.25f});
+  both.accept(std::vector<Token>{0, 0});
+  EXPECT_EQ(both(std::vector<float>{4, 1.2f}), 0);  // 4 / 2 - 2 * 0.25 - 0.25
+  EXPECT_EQ(both(std::vector<float>{4, 1.3f}), 1);
+  Sampler encouraged({.temperature = 0, .frequency_penalty = -1, .repetition_window = 2});
+  encouraged.accept(std::vector<Token>{1, 2, 2});
+  EXPECT_EQ(encouraged(std::vector<float>{2, 3, 1.5f}), 2) << "1 has left the window";
+}
+
+TEST(Sampler, BiasIsAddedFirst) {
+  EXPECT_EQ(support({.top_k = 2, .logit_bias = {{0, 5.0f}, {2, -3.0f}, {2, -3.0f}}}, {0, 1, 2, 3}),
+            (std::set<Token>{0, 3}));
+  EXPECT_EQ(support({.logit_bias = {{1, -infinity}}}, {1, 1, 1}), (std::set<Token>{0, 2}));
+  const std::vector<double> p = {0.5, 0.25, 0.25};
+  const float twice = std::log(2.0f);
+  expect_frequencies(frequencies({.logit_bias = {{1, twice}}, .seed = 3}, logits_of(p), 40000), {0.4, 0.4, 0.2}, 40000);
+}
+
+TEST(Sampler, BannedTokensNeverComeAndOnlyAllowedOnesDo) {
+  const std::vector<float> even(6, 0.0f);
+  EXPECT_EQ(support({.banned = {0, 5, 5}}, even), (std::set<Token>{1, 2, 3, 4}));
+  EXPECT_EQ(support({.allowed = {4, 2}}, even), (std::set<Token>{2, 4}));
+  EXPECT_EQ(support({.banned = {2}, .allowed = {4, 2, 0}}, even), (std::set<Token>{0, 4}));
+  EXPECT_EQ(support({.logit_bias = {{3, 100.0f}}, .allowed = {4, 2}}, even), (std::set<Token>{2, 4}))
+      << "no bias makes up for a ban";
+  EXPECT_EQ(support({.temperature = 0, .banned = {1}}, {0, 9, 3}), (std::set<Token>{2}));
+  EXPECT_EQ(support({.allowed = {0, 1}}, {-infinity, 0, 5}), (std::set<Token>{1})) << "what the model forbids stays so";
+}
+
+TEST(Sampler, RefusesOptionsThatLeaveNoToken) {
+  const std::vector<float> logits = {1, 2};
+  expect_error(ErrorCode::argument, {"leave a token"}, [&] { Sampler({.banned = {0, 1}})(logits); });
+  expect_error(ErrorCode::argument, {"leave a token"}, [&] { Sampler({.banned = {1}, .allowed = {1}})(logits); });
+  expect_error(ErrorCode::argument, {"banned", "below 2", "2"}, [&] { Sampler({.banned = {2}})(logits); });
+  expect_error(ErrorCode::argument, {"allowed", "below 2", "9"}, [&] { Sampler({.allowed = {9}})(logits); });
+  expect_error(ErrorCode::argument, {"logit_bias", "below 2", "2"}, [&] { Sampler({.logit_bias = {{2, 1}}})(logits); });
+}
+
 TEST(Sampler, LeavesTheLogitsAlone) {
-  Sampler sample({.top_k = 2, .top_p = 0.9f, .repetition_penalty = 2});
+  Sampler sample({.top_k = 2, .top_p = 0.9f, .repetition_penalty = 2, .logit_bias = {{0, 1}}, .banned = {1}});
   const std::vector<float> logits = {1, 2, 3};
   std::vector<float> given = logits;
   sample.accept(2);
@@ -264,7 +320,8 @@ TEST(Sampler, AllocatesNothingAfterTheFirstRow) {
                                                 random_logits(5000, 2)};
   for (const SamplerOptions& options :
        {SamplerOptions{}, SamplerOptions{.temperature = 0}, SamplerOptions{.top_k = 40}, SamplerOptions{.top_p = 0.95f},
-        SamplerOptions{.min_p = 0.05f}, SamplerOptions{.top_k = 40, .top_p = 0.9f, .repetition_penalty = 1.1f}}) {
+        SamplerOptions{.min_p = 0.05f}, SamplerOptions{.top_k = 40, .top_p = 0.9f, .repetition_penalty = 1.1f},
+        SamplerOptions{.frequency_penalty = 0.1f, .logit_bias = {{7, 1.0f}}, .banned = {1, 2}}}) {
     Sampler sample(options);
     sample(rows[0]);
     const std::size_t before = allocations;
@@ -283,6 +340,14 @@ TEST(Sampler, RefusesOptionsOutOfRangeByName) {
     refuses({.top_p = bad}, "top_p");
     refuses({.min_p = bad}, "min_p");
   }
+  for (const float bad : {infinity, -infinity, not_a_number}) {
+    refuses({.frequency_penalty = bad}, "frequency_penalty");
+    refuses({.presence_penalty = bad}, "presence_penalty");
+    if (!(bad < 0)) refuses({.logit_bias = {{0, bad}}}, "logit_bias");
+  }
+  refuses({.logit_bias = {{-1, 0}}}, "logit_bias");
+  refuses({.banned = {-1}}, "banned");
+  refuses({.allowed = {0, -7}}, "allowed");
   refuses({.repetition_penalty = 0}, "repetition_penalty");
   refuses({.top_p = 0}, "top_p");
   refuses({.top_p = 1.1f}, "top_p");
@@ -308,9 +373,7 @@ TEST(Sampler, RefusesTokensThatAreNone) {
   Sampler sample({.repetition_penalty = 2});
   expect_error(ErrorCode::argument, {"accept", "-1"}, [&] { sample.accept(-1); });
   sample.accept(7);
-  expect_error(ErrorCode::argument, {"repetition penalty", "below 3", "7"}, [&] {
-    sample(std::vector<float>{1, 2, 3});
-  });
+  expect_error(ErrorCode::argument, {"penalties", "below 3", "7"}, [&] { sample(std::vector<float>{1, 2, 3}); });
 }
 
 TEST(Logprobs, AreTheLogarithmsOfASoftmax) {

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 
 #include "pith/error.hpp"
@@ -57,10 +59,10 @@ TEST(SessionTest, RefusesMalformedPromptsAndStaysUsable) {
   EXPECT_EQ(add({std::numeric_limits<Token>::min()}), ErrorCode::argument);
   EXPECT_EQ(add(std::vector<Token>(201, 1)), ErrorCode::argument);
 
-  const auto push = [&](std::vector<Token> more) { return error_of([&] { session.push(sequence, more); }); };
-  EXPECT_EQ(push({}), ErrorCode::argument);
-  EXPECT_EQ(push({1, 2, model.config().vocab_size}), ErrorCode::argument);
-  EXPECT_EQ(push(std::vector<Token>(181, 1)), ErrorCode::argument);
+  const auto prompt = [&](std::vector<Token> more) { return error_of([&] { session.prompt(sequence, more); }); };
+  EXPECT_EQ(prompt({}), ErrorCode::argument);
+  EXPECT_EQ(prompt({1, 2, model.config().vocab_size}), ErrorCode::argument);
+  EXPECT_EQ(prompt(std::vector<Token>(181, 1)), ErrorCode::argument);
   EXPECT_EQ(error_of([&] { session.push(sequence, Token{-5}); }), ErrorCode::argument);
   EXPECT_TRUE(session.idle()) << "nothing of a refused call is pending";
   EXPECT_EQ(session.length(sequence), 20u);
@@ -84,7 +86,8 @@ TEST(SessionTest, FillsTheContextToItsLastToken) {
   const SequenceId sequence = session.add(std::span(tokens).first(199));
   session.step();
   session.push(sequence, tokens[199]);
-  EXPECT_EQ(error_of([&] { session.push(sequence, tokens[200]); }), ErrorCode::argument) << "pending tokens count";
+  EXPECT_EQ(error_of([&] { session.prompt(sequence, std::span(tokens).subspan(200)); }), ErrorCode::argument)
+      << "pending tokens count";
   EXPECT_EQ(session.step().size(), 1u);
   EXPECT_EQ(error_of([&] { session.push(sequence, tokens[200]); }), ErrorCode::argument);
 
@@ -102,12 +105,15 @@ TEST(SessionTest, RefusesUnknownSequences) {
   const SequenceId finished = session.add(some_tokens(model, 5));
   session.finish(finished);
   for (const SequenceId unknown : {finished, SequenceId{77}, SequenceId{0xffffffffu}}) {
-    EXPECT_EQ(error_of([&] { session.push(unknown, Token{1}); }), ErrorCode::argument);
-    EXPECT_EQ(error_of([&] { session.finish(unknown); }), ErrorCode::argument);
-    EXPECT_EQ(error_of([&] { session.fork(unknown); }), ErrorCode::argument);
-    EXPECT_EQ(error_of([&] { session.length(unknown); }), ErrorCode::argument);
-    EXPECT_EQ(error_of([&] { session.stats(unknown); }), ErrorCode::argument);
-    EXPECT_EQ(error_of([&] { session.drop_at(unknown); }), ErrorCode::argument);
+    const ErrorCode code = unknown == finished ? ErrorCode::state : ErrorCode::argument;
+    EXPECT_EQ(error_of([&] { session.push(unknown, Token{1}); }), code);
+    EXPECT_EQ(error_of([&] { session.prompt(unknown, some_tokens(model, 2)); }), code);
+    EXPECT_EQ(error_of([&] { session.finish(unknown); }), code);
+    EXPECT_EQ(error_of([&] { session.fork(unknown); }), code);
+    EXPECT_EQ(error_of([&] { session.set_tau(unknown, 0); }), code);
+    EXPECT_EQ(error_of([&] { session.length(unknown); }), code);
+    EXPECT_EQ(error_of([&] { session.stats(unknown); }), code);
+    EXPECT_EQ(error_of([&] { session.drop_at(unknown); }), code);
   }
   EXPECT_NE(session.add(some_tokens(model, 5)), finished) << "an id names one sequence for ever";
 }
@@ -117,12 +123,11 @@ TEST(SessionTest, RefusesBadOptions) {
   const auto make = [](const Model& m, SessionOptions options) {
     return error_of([&] { Session session(m, std::move(options)); });
   };
-  EXPECT_EQ(make(model, {.threads = -1}), ErrorCode::argument);
+  EXPECT_EQ(error_of([&] { Session session(model, {.threads = -1}); }), ErrorCode::argument);
   EXPECT_EQ(make(model, {.chunk = 0}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.chunk = -3}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.context = -1}), ErrorCode::argument);
-  EXPECT_EQ(make(model, {.kv = Format::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
-  EXPECT_EQ(make(model, {.kv = Format::q4_0}), ErrorCode::unsupported) << "a format of weights alone";
+  EXPECT_EQ(make(model, {.kv = KvFormat::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
   EXPECT_EQ(make(small_model(ModelSpec::Gate::no), {.policy = prune::learned_gate()}), ErrorCode::unsupported);
   EXPECT_EQ(make(random_model({.seed = 1, .architecture = Architecture::gpt2, .context = 64}), {.context = 65}),
             ErrorCode::argument)
@@ -188,11 +193,96 @@ TEST(SessionTest, ContinuesWithSeveralTokensAsWithOne) {
   const SequenceId sequence = session.add(std::span(tokens).first(10));
   logits_of(session);
   session.push(sequence, tokens[10]);
-  session.push(sequence, std::span(tokens).subspan(11, 60));  // before the first of them was fed
+  session.prompt(sequence, std::span(tokens).subspan(11, 60));  // before the token was fed
+  session.step();                                               // the token alone
   EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits[70]}), 1e-5);
-  session.push(sequence, std::span(tokens).subspan(71));
+  session.prompt(sequence, std::span(tokens).subspan(71));
   EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits[89]}), 1e-5);
   EXPECT_EQ(session.drop_at(sequence), expected.drop_at);
+}
+
+TEST(SessionTest, GivesTheLogitsThatEachCallAsksFor) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 60);
+  const Fed expected = feed(model, tokens, {16});
+  Session session(model, {.threads = 1, .chunk = 16});
+  const SequenceId sequence = session.add(std::span(tokens).first(16), Logits::none);
+  EXPECT_TRUE(session.step().empty());
+  EXPECT_TRUE(session.idle());
+  EXPECT_EQ(session.length(sequence), 16u);
+  session.prompt(sequence, std::span(tokens).subspan(16, 16), Logits::all);
+  session.prompt(sequence, std::span(tokens).subspan(32, 16));
+  Logits2d logits;
+  step_into(session, sequence, logits);
+  ASSERT_EQ(logits.size(), 17u);
+  for (std::size_t t = 16; t < 32; ++t) EXPECT_EQ(logits[t - 16], expected.logits[t]);
+  EXPECT_EQ(logits[16], expected.logits[47]);
+  session.push(sequence, tokens[48], Logits::none);
+  EXPECT_TRUE(session.step().empty());
+  session.push(sequence, tokens[49]);
+  EXPECT_LT(relative_error(Logits2d{logits_of(session)}, Logits2d{expected.logits[49]}), 1e-5);
+}
+
+TEST(SessionTest, PassesOneAtATime) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 40);
+  Session session(model, {.threads = 1, .chunk = 16});
+  const SequenceId sequence = session.add(tokens);
+  for (const std::size_t length : {16u, 32u}) {
+    EXPECT_TRUE(session.pass().empty());
+    EXPECT_EQ(session.length(sequence), length);
+    EXPECT_FALSE(session.idle());
+  }
+  const auto outputs = session.pass();
+  ASSERT_EQ(outputs.size(), 1u);
+  EXPECT_EQ(copy(outputs[0].logits), feed(model, tokens, {16}).logits.back());
+  EXPECT_TRUE(session.pass().empty());
+}
+
+// A decoded token is chosen from the logits after all before it: two at once are a mistake, whatever was meant.
+TEST(SessionTest, TakesOneDecodedTokenAtATime) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 30);
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(std::span(tokens).first(10));
+  EXPECT_EQ(error_of([&] { session.push(sequence, tokens[10]); }), ErrorCode::state) << "the prompt is not read yet";
+  session.step();
+  session.push(sequence, tokens[10]);
+  EXPECT_EQ(error_of([&] { session.push(sequence, tokens[11]); }), ErrorCode::state);
+  EXPECT_EQ(logits_of(session), [&] {
+    Session other(model, {.threads = 1});
+    const SequenceId same = other.add(std::span(tokens).first(10));
+    other.step();
+    other.push(same, tokens[10]);
+    return logits_of(other);
+  }()) << "a refused call leaves nothing behind";
+}
+
+// What is a prompt does not depend on when a step is made, nor on how long it is.
+TEST(SessionTest, PoliciesActAtTheEndOfEachPrompt) {
+  const Model model = small_model(ModelSpec::Gate::no);
+  const auto tokens = some_tokens(model, 100);
+  const auto policy = prune::snapkv({.rows = 12, .window = 4, .pool = 3});
+  const auto lanes = static_cast<std::size_t>(model.config().n_kv_heads);
+  const auto rows = [&](const Session& session, SequenceId sequence) {
+    return session.stats(sequence).live_rows.front() / lanes;
+  };
+  for (const bool at_once : {false, true}) {
+    Session session(model, {.policy = policy, .threads = 1});
+    const SequenceId sequence = session.add(std::span(tokens).first(40));
+    if (!at_once) session.step();
+    session.prompt(sequence, std::span(tokens).subspan(40, 40));
+    while (!session.idle()) session.step();
+    EXPECT_EQ(rows(session, sequence), 12u);
+    for (const Token token : std::span(tokens).subspan(80, 5)) {
+      session.push(sequence, token);
+      session.step();
+    }
+    EXPECT_EQ(rows(session, sequence), 17u) << "decoding is no prompt";
+    session.prompt(sequence, std::span(tokens).subspan(85, 1));
+    session.step();
+    EXPECT_EQ(rows(session, sequence), 12u) << "one token can be a prompt";
+  }
 }
 
 TEST(SessionTest, TakesNewSequencesWhileOthersGoOn) {
@@ -303,6 +393,75 @@ TEST(SessionTest, FitsALongPromptIntoABudgetThatItsSurvivorsFit) {
   EXPECT_LE(session.stats().bytes_high_water, budget);
 }
 
+/// A sequence's logits and drops, while others take what they can of the budget.
+Played with_neighbours(const Model& model, SessionOptions options, const Script& script, std::uint64_t chance,
+                       std::size_t& waited) {
+  Random random(chance);
+  Session session(model, std::move(options));
+  Played played;
+  std::map<SequenceId, std::size_t> others;  // tokens to come
+  std::optional<SequenceId> self;
+  for (std::size_t round = 0;; ++round) {
+    if (!self && round == chance % 5) self = session.add(script.prompt);
+    if (others.size() < 3 && random.integer(0, 2) == 0)
+      others.emplace(session.add(random_tokens(chance * 100 + round, model.config(), 60u + round % 40)), round % 20);
+    if (session.idle()) continue;
+    try {
+      for (const Output& output : session.pass()) {
+        if (output.sequence == self) {
+          played.logits.push_back(copy(output.logits));
+          if (played.logits.size() > script.rest.size()) {
+            played.drop_at = session.drop_at(*self);
+            return played;
+          }
+          session.push(*self, script.rest[played.logits.size() - 1]);
+        } else if (others.at(output.sequence)-- == 0) {
+          session.finish(output.sequence);
+          others.erase(output.sequence);
+        } else {
+          session.push(output.sequence, random.integer(0, model.config().vocab_size - 1));
+        }
+      }
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::budget) << error.what();
+      if (others.empty()) throw;
+      session.finish(others.rbegin()->first);
+      others.erase(std::prev(others.end()));
+    }
+    waited += session.waiting();
+  }
+}
+
+TEST(SessionTest, UnderABudgetASequenceIsWhatItIsAlone) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 130);
+  const Script script{{tokens.begin(), tokens.begin() + 100}, {tokens.begin() + 100, tokens.end()}};
+  for (const PolicyCase& one : policy_cases()) {
+    // Room for the whole sequence and no more, and for less than its chunk where its policy is to make room.
+    for (const std::size_t budget :
+         {bytes_of(model, tokens, prune::none()), bytes_of(model, std::span(tokens).first(64), prune::none())}) {
+      SessionOptions options{
+          .policy = one.policy, .threads = 1, .chunk = 70, .kv_budget = budget, .record_drops = true};
+      Session alone(model, options);
+      Played expected;
+      try {
+        expected = play(alone, {script}, DropLog::Keep::history)[0];
+      } catch (const Error& error) {
+        ASSERT_EQ(error.code(), ErrorCode::budget) << one.name << ": " << error.what();
+        continue;  // it does not fit
+      }
+      std::size_t waited = 0;
+      for (std::uint64_t chance = 1; chance <= 4; ++chance) {
+        SCOPED_TRACE(one.name + ", budget of " + std::to_string(budget) + ", neighbours " + std::to_string(chance));
+        const Played among = with_neighbours(model, options, script, chance, waited);
+        EXPECT_TRUE(same_bits(among.logits, expected.logits));
+        EXPECT_EQ(among.drop_at, expected.drop_at);
+      }
+      EXPECT_GT(waited, 0u) << one.name << ": no neighbour ever was in the way";
+    }
+  }
+}
+
 // --- Cancellation ----------------------------------------------------------------------------------------------------
 
 /// Asks to stop while a layer of the pass that ends at token `next` is worked on.
@@ -326,12 +485,9 @@ TEST(SessionTest, GoesOnWhereItWasStopped) {
       for (const Position next : {32, 64, 70}) {
         SCOPED_TRACE(one.name + ", stopped in layer " + std::to_string(layer) + " before " + std::to_string(next));
         const StopAt stop_at{layer, next, {}};
-        Session session(model, {.policy = prune::chain(one.policy, stop_at),
-                                .threads = 1,
-                                .chunk = 32,
-                                .logits = Logits::all,
-                                .record_drops = true});
-        const SequenceId sequence = session.add(tokens);
+        Session session(model,
+                        {.policy = prune::chain(one.policy, stop_at), .threads = 1, .chunk = 32, .record_drops = true});
+        const SequenceId sequence = session.add(tokens, Logits::all);
         Logits2d logits;
         std::size_t stops = 0;
         while (!session.idle()) {
@@ -375,7 +531,10 @@ TEST(SessionTest, FinishesASequenceWhoseStepWasStoppedHalfway) {
         {.policy = prune::chain(prune::learned_gate(), stop_at), .threads = 1, .chunk = 80, .record_drops = true});
     const SequenceId first = session.add(tokens), second = session.add(tokens);
     ASSERT_EQ(error_of([&] { session.step(stop_at.source.get_token()); }), ErrorCode::cancelled);
-    EXPECT_EQ(error_of([&] { session.fork(first); }), ErrorCode::argument) << "half a token has no copy";
+    EXPECT_EQ(error_of([&] { session.set_tau(first, 0); }), ErrorCode::state);
+    EXPECT_EQ(error_of([&] { session.keep(first, std::vector<Position>{0}); }), ErrorCode::state);
+    EXPECT_EQ(error_of([&] { session.forget(first, 0, std::vector<Position>{0}); }), ErrorCode::state);
+    EXPECT_EQ(error_of([&] { session.fork(first); }), ErrorCode::state) << "half a token has no copy";
     const SequenceId late = session.add(tokens);
     session.finish(first_goes ? first : second);
     const SequenceId stays = first_goes ? second : first;
@@ -549,6 +708,112 @@ TEST(SessionTest, SurvivesACallbackThatThrows) {
   EXPECT_EQ(logits_of(session), feed(model, tokens, {32}).logits.back());
 }
 
+TEST(SessionTest, LosesNoLogitsToACallbackThatThrows) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 60);
+  const Logits2d expected = {feed(model, std::span(tokens).first(50), {64}).logits.back(),
+                             feed(model, std::span(tokens).first(20), {64}).logits.back()};
+  for (const int throws_at : {1, 2, 3, 4, 5}) {  // of four calls
+    SCOPED_TRACE(throws_at);
+    int calls = 0;
+    std::map<SequenceId, std::vector<std::string>> heard;
+    const auto call = [&](SequenceId id, const char* what) {
+      heard[id].emplace_back(what);
+      if (++calls == throws_at) throw std::runtime_error("the host's own");
+    };
+    SessionOptions options{.threads = 1, .chunk = 64};
+    options.on_pass = [&](const PassInfo& pass) { call(pass.sequence, "pass"); };
+    options.on_prefill = [&](const Progress& at) { call(at.sequence, "prefill"); };
+    Session session(model, std::move(options));
+    const SequenceId first = session.add(std::span(tokens).first(50));
+    const SequenceId second = session.add(std::span(tokens).first(20));
+    std::map<SequenceId, std::vector<float>> logits;
+    int thrown = 0;
+    while (!session.idle()) {
+      try {
+        for (const Output& output : session.step()) {
+          EXPECT_TRUE(logits.emplace(output.sequence, copy(output.logits)).second) << "given twice";
+          session.finish(output.sequence);
+        }
+      } catch (const std::runtime_error&) {
+        ++thrown;
+        EXPECT_FALSE(session.idle()) << "there are logits to be given";
+      }
+    }
+    EXPECT_EQ(thrown, throws_at <= 4 ? 1 : 0);
+    EXPECT_EQ(logits[first], expected[0]);
+    EXPECT_EQ(logits[second], expected[1]);
+    for (const SequenceId id : {first, second})
+      EXPECT_EQ(heard[id], (std::vector<std::string>{"pass", "prefill"})) << "each once";
+  }
+}
+
+TEST(SessionTest, ForgetsTheLogitsOfASequenceThatIsFinishedBeforeTheyAreGiven) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 20);
+  int calls = 0;
+  SessionOptions options{.threads = 1};
+  options.on_pass = [&](const PassInfo&) {
+    if (++calls == 1) throw std::runtime_error("the host's own");
+  };
+  Session session(model, std::move(options));
+  const SequenceId first = session.add(tokens), second = session.add(tokens);
+  EXPECT_THROW(session.step(), std::runtime_error);
+  session.finish(second);
+  const auto outputs = session.step();
+  ASSERT_EQ(outputs.size(), 1u);
+  EXPECT_EQ(outputs[0].sequence, first);
+  EXPECT_EQ(calls, 1) << "nothing is told of what is finished";
+  EXPECT_TRUE(session.idle());
+}
+
+// --- Strength --------------------------------------------------------------------------------------------------------
+
+TEST(SessionTest, TheStrengthOfTheGateCanChangeBetweenSteps) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 90);
+  constexpr float harder = 0.7f;
+  const auto drops = [&](float tau, bool later) {
+    const auto policy = prune::chain(prune::streaming({.sinks = 4, .recent = 60}), prune::learned_gate({.tau = tau}));
+    Session session(model, {.policy = policy, .threads = 1, .record_drops = true});
+    const SequenceId sequence = session.add(std::span(tokens).first(40));
+    session.step();
+    if (later) session.set_tau(sequence, harder);
+    const SequenceId twin = session.fork(sequence);
+    for (const SequenceId id : {sequence, twin}) session.prompt(id, std::span(tokens).subspan(40));
+    while (!session.idle()) session.step();
+    EXPECT_EQ(session.drop_at(sequence), session.drop_at(twin)) << "a fork is as strict";
+    return session.drop_at(sequence);
+  };
+  const DropAt soft = drops(0, false), changed = drops(0, true), hard = drops(harder, false);
+  std::size_t dropped = 0;
+  for (std::size_t layer = 0; layer < soft.size(); ++layer)
+    for (std::size_t j = 0; j < tokens.size(); ++j) {
+      const int as_before = soft[layer][0][j], now = changed[layer][0][j];
+      if (as_before >= 0 && as_before < 40) {
+        EXPECT_EQ(now, as_before) << "what is dropped stays so";
+      }
+      if (now >= 0 && now < 40) {
+        EXPECT_EQ(now, as_before) << "nothing is dropped in retrospect";
+      }
+      // A gate's score of a pair is its own: the first layer's do not depend on what was dropped before.
+      if (layer == 0 && j >= 40) {
+        EXPECT_EQ(now, hard[layer][0][j]);
+      }
+      dropped += now >= 40 && (as_before < 0 || now < as_before) ? 1u : 0u;
+    }
+  EXPECT_GT(dropped, 0u);
+}
+
+TEST(SessionTest, RefusesStrengthsThatAreNone) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1}), dense(model, {.policy = prune::none(), .threads = 1});
+  const SequenceId sequence = session.add(some_tokens(model, 5)), other = dense.add(some_tokens(model, 5));
+  EXPECT_EQ(error_of([&] { session.set_tau(sequence, std::nanf("")); }), ErrorCode::argument);
+  EXPECT_EQ(error_of([&] { dense.set_tau(other, 0); }), ErrorCode::unsupported);
+  session.set_tau(sequence, -std::numeric_limits<float>::infinity());  // drops nothing
+}
+
 // --- Counterfactuals -------------------------------------------------------------------------------------------------
 
 /// Some tokens are not seen in some layer from a position on.
@@ -571,13 +836,13 @@ TEST(SessionTest, ForgetsOnDemand) {
   Forgotten forgotten(1, 60, {positions.begin(), positions.end()});
   const auto expected =
       reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &forgotten});
-  Session session(model, {.policy = prune::none(), .threads = 1, .logits = Logits::all, .record_drops = true});
-  const SequenceId sequence = session.add(std::span(tokens).first(60));
+  Session session(model, {.policy = prune::none(), .threads = 1, .record_drops = true});
+  const SequenceId sequence = session.add(std::span(tokens).first(60), Logits::all);
   Logits2d logits;
   step_into(session, sequence, logits);
   session.forget(sequence, 1, positions);
   session.forget(sequence, 1, positions);  // what is not there is passed over
-  session.push(sequence, std::span(tokens).subspan(60));
+  session.prompt(sequence, std::span(tokens).subspan(60), Logits::all);
   step_into(session, sequence, logits);
   EXPECT_LT(relative_error(logits, expected.logits), 1e-5);
   EXPECT_EQ(session.drop_at(sequence)[1][0], expected.drop_at[1][0]);
@@ -597,7 +862,7 @@ TEST(SessionTest, KeepsOnDemand) {
     session.step();
     const auto before = session.drop_at(sequence);
     session.keep(sequence, std::vector<Position>{0, 1, 2});
-    session.push(sequence, std::span(tokens).subspan(3));
+    session.prompt(sequence, std::span(tokens).subspan(3));
     session.step();
     const auto after = session.drop_at(sequence);
     for (std::size_t layer = 0; layer < after.size(); ++layer)

@@ -55,6 +55,22 @@ TEST(ThreadsTest, SessionsThatWorkInSeveralThreadsShareAModel) {
   check_sessions_side_by_side(random_model({.seed = 3, .n_layers = 2}), 2);
 }
 
+TEST(ThreadsTest, SessionsShareThreads) {
+  const Model model = random_model({.seed = 5, .n_layers = 2, .context = 512});
+  const Threads shared(3);
+  std::vector<std::vector<Played>> together(4);
+  const auto run_with = [&](std::size_t i, const Threads& threads) {
+    Session session(model, {.policy = prune::none(), .threads = threads, .chunk = 64});
+    const Script script{random_tokens(i, model.config(), 300), random_tokens(i, model.config(), 8)};
+    return play(session, {script, script}, DropLog::Keep::counts);
+  };
+  {
+    std::vector<std::jthread> hosts;
+    for (std::size_t i = 0; i < together.size(); ++i) hosts.emplace_back([&, i] { together[i] = run_with(i, shared); });
+  }
+  for (std::size_t i = 0; i < together.size(); ++i) expect_same(together[i], run_with(i, 1));
+}
+
 TEST(ThreadsTest, ASessionMovesFromThreadToThread) {
   const Model model = random_model({.seed = 4, .n_layers = 2});
   const auto tokens = random_tokens(4, model.config(), 30);

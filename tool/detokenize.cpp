@@ -2,6 +2,7 @@
 // pith detokenize: token ids to text.
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,13 +24,20 @@ Exit detokenize(const DetokenizeOptions& options, const Tool& tool) {
   const std::string ids = options.ids.given() ? options.ids.read() : read_file("-");
   const auto show = options.specials ? Tokenizer::Show::with_specials : Tokenizer::Show::text_only;
   auto all = nlohmann::ordered_json::array();
+  std::set<Token> unknown;
   for (const std::string& part : options.lines ? lines_of(ids) : std::vector{ids}) {
-    const std::string text = tokenizer.decode(parse_ids(part, options.ids.file.value_or("ids")), show);
+    const std::vector<Token> tokens = parse_ids(part, options.ids.file.value_or("ids"));
+    for (const Token token : tokens)
+      if (token >= tokenizer.vocab_size()) unknown.insert(token);
+    const std::string text = tokenizer.decode(tokens, show);
     if (tool.json)
       all.push_back(text);
     else
       std::cout << text << (options.lines ? "\n" : "");
   }
+  if (!unknown.empty())
+    tool.note("warning: ids beyond the tokenizer's " + std::to_string(tokenizer.vocab_size()) +
+              " stand for no text; the first is " + std::to_string(*unknown.begin()));
   if (tool.json) print({{"text", options.lines ? all : all.front()}});
   return Exit::ok;
 }

@@ -66,14 +66,13 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   const bool per_head = session_options.policy->needs().lane_per_head;
-  session_options.logits = Logits::all;
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
   Progress progress(tool);
   const Interrupt interrupt;
 
   const std::span all(tokens);
-  const SequenceId sequence = session.add(options.decode ? all.first(1) : all);
+  const SequenceId sequence = session.add(options.decode ? all.first(1) : all, Logits::all);
   std::optional<LogitsFile> file;
   if (!options.logits.empty()) file.emplace(options.logits);
   double nll = 0;        // sum, in nats

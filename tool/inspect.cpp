@@ -23,16 +23,18 @@ struct InspectOptions {
   ModelOptions model;
 };
 
-constexpr std::array cache_formats = {Format::f32, Format::f16, Format::q8_0};
+constexpr std::array cache_formats = {KvFormat::f32, KvFormat::f16, KvFormat::q8_0};
 
 /// What a token that is kept takes in all layers, gate keys and bookkeeping included; nothing where the format does not
 /// fit the heads.
-std::optional<double> kv_bytes_per_token(const Config& config, Format format) {
+std::optional<double> kv_bytes_per_token(const Config& config, KvFormat format) {
   if (config.head_dim % block_values(format) != 0) return std::nullopt;
-  const PageLayout layout({.format = format,
+  const PageLayout layout({.keys = format,
+                           .values = format,
                            .heads = static_cast<std::size_t>(config.n_kv_heads),
                            .head_dim = static_cast<std::size_t>(config.head_dim),
-                           .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0});
+                           .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
+                           .gate_keys = format == KvFormat::f32 ? KvFormat::f32 : KvFormat::f16});
   return static_cast<double>(layout.bytes()) * config.n_layers() / static_cast<double>(PageLayout::capacity);
 }
 
@@ -72,7 +74,7 @@ void print_json(const Model& model) {
   nlohmann::ordered_json gate;  // null without
   if (c.gate) gate = {{"dim", c.gate->dim}, {"threshold", c.gate->threshold}, {"recent", c.gate->recent}};
   nlohmann::ordered_json kv;
-  for (const Format format : cache_formats) {
+  for (const KvFormat format : cache_formats) {
     const auto bytes = kv_bytes_per_token(c, format);
     kv[std::string(name(format))] = bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json();
   }
@@ -150,7 +152,7 @@ void print_table(const Model& model) {
                                (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
                          : "none");
   std::string kv;
-  for (const Format format : cache_formats)
+  for (const KvFormat format : cache_formats)
     if (const auto bytes = kv_bytes_per_token(c, format))
       kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + std::string(name(format));
   print_line("a kept token", kv);

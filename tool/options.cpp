@@ -38,8 +38,12 @@ void add_options(CLI::App& app, CacheOptions& options) {
       ->type_name("SPEC");
   app.add_option("--tau", options.tau, "Strength of the learned gate: 0 as trained, higher forgets more")
       ->type_name("X");
-  app.add_option("--kv", options.kv, "Format of the cache: f32, f16 or q8_0 [f32]")
-      ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
+  app.add_option("--kv", options.kv, "Format of the cache: f32, f16, bf16 or q8_0 [f32]")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}).description(""))
+      ->type_name("FORMAT");
+  app.add_option("--gate-keys", options.gate_keys,
+                 "Format of the gate's keys: f32 or f16 [f32 if the cache is, else f16]")
+      ->check(CLI::IsMember({"f32", "f16"}).description(""))
       ->type_name("FORMAT");
   app.add_option("-c,--ctx-size", options.context, "Longest sequence in tokens [the model's]")
       ->check(at_least(0))
@@ -50,9 +54,13 @@ void add_options(CLI::App& app, CacheOptions& options) {
       ->type_name("N");
 }
 
+prune::AnyPolicy policy_of(const CacheOptions& options, const Model& model) {
+  const char* const usual = model.config().gate ? "gate" : "none";
+  return prune::parse(options.policy.empty() ? usual : options.policy, options.tau.value_or(0));
+}
+
 std::string policy_name(const CacheOptions& options, const Model& model) {
-  if (!options.policy.empty()) return options.policy;
-  return model.config().gate ? "gate" : "none";
+  return policy_of(options, model).describe();
 }
 
 std::size_t context_of(const CacheOptions& options, const Model& model) {
@@ -61,9 +69,10 @@ std::size_t context_of(const CacheOptions& options, const Model& model) {
 
 SessionOptions session_options(const CacheOptions& options, const Model& model, const Tool& tool) {
   SessionOptions session;
-  session.policy = prune::parse(policy_name(options, model), options.tau.value_or(0));
+  session.policy = policy_of(options, model);
   if (options.tau && !session.policy->needs().gate) tool.note("warning: --tau has no effect: the policy has no gate");
-  session.kv = *format_named(options.kv);
+  session.kv = *kv_format_named(options.kv);
+  if (!options.gate_keys.empty()) session.gate_keys = options.gate_keys == "f32" ? GateKeys::f32 : GateKeys::f16;
   session.threads = options.threads;
   session.chunk = options.chunk;
   session.context = options.context;
@@ -102,7 +111,7 @@ SamplerOptions sampler_options(const SamplingOptions& options) {
 }
 
 std::optional<Token> bos_of(const Tokenizer& tokenizer) {
-  const std::vector<Token> tokens = tokenizer.encode("a");
+  const std::vector<Token> tokens = tokenizer.encode("a", Specials::as_trained);
   return !tokens.empty() && tokens.front() == tokenizer.bos() ? tokenizer.bos() : std::nullopt;
 }
 

@@ -31,15 +31,20 @@ struct CacheOptions {
   std::string policy;  // empty = gate if the model has gates, else none
   std::optional<float> tau;
   std::string kv = "f32";
-  int context = 0;  // 0 = the model's
-  int threads = 0;  // 0 = one per core
+  std::string gate_keys;  // empty = by kv
+  int context = 0;        // 0 = the model's
+  int threads = 0;        // 0 = one per core
   int chunk = 256;
 };
 void add_options(CLI::App& app, CacheOptions& options);
 
 /// The session that they ask for. Warns where a flag has no effect.
 SessionOptions session_options(const CacheOptions& options, const Model& model, const Tool& tool);
+
+/// The policy that they ask for, and how it describes itself.
+prune::AnyPolicy policy_of(const CacheOptions& options, const Model& model);
 std::string policy_name(const CacheOptions& options, const Model& model);
+
 std::size_t context_of(const CacheOptions& options, const Model& model);
 
 struct TextOptions {

@@ -44,7 +44,7 @@ struct Result {
 
 /// Feeds one window and scores its tokens from `first` on.
 void score(Session& session, std::span<const Token> window, std::size_t first, std::stop_token stop, Result& result) {
-  const SequenceId sequence = session.add(window);
+  const SequenceId sequence = session.add(window, Logits::all);
   std::size_t next = 1;
   while (!session.idle())
     for (const Output& output : session.step(stop)) {
@@ -78,7 +78,6 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
     fail(ErrorCode::argument, "stride", "from 1 to " + std::to_string(room), std::to_string(*options.stride));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
-  session_options.logits = Logits::all;
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
   Progress progress(tool);

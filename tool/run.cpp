@@ -2,12 +2,12 @@
 // pith run: generates text, and says what was forgotten on the way.
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <iostream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,7 +15,7 @@
 #include "interrupt.hpp"
 #include "kept.hpp"
 #include "options.hpp"
-#include "pith/stop_sequences.hpp"
+#include "pith/generator.hpp"
 #include "pith/tensor/ops.hpp"
 #include "show.hpp"
 
@@ -33,147 +33,86 @@ struct RunOptions {
   bool show = false;
 };
 
-/// Tokens that end a text, by the model's files or the tokenizer's.
-std::vector<Token> end_tokens(const Model& model, const Tokenizer& tokenizer) {
-  std::vector<Token> ends;
-  for (Token token = 0; token < model.config().vocab_size; ++token)
-    if ((token < tokenizer.vocab_size() && tokenizer.is_end(token)) ||
-        std::ranges::count(model.config().end_tokens, token) > 0)
-      ends.push_back(token);
-  return ends;
-}
-
-std::vector<Token> prompt_tokens(const TextOptions& prompt, const Model& model, const Tokenizer& tokenizer) {
+std::vector<Token> prompt_tokens(const TextOptions& prompt, const Generator& generator) {
   std::string text = prompt.read();
   // The newline with which editors end a file is not part of the prompt.
   if (prompt.file && text.ends_with('\n')) text.pop_back();
-  std::vector<Token> tokens = tokenizer.encode(text);
-  if (!tokens.empty()) return tokens;
-  const std::optional<Token> bos = tokenizer.bos() ? tokenizer.bos() : model.config().bos;
-  if (!bos) fail(ErrorCode::argument, "prompt", "text, as this tokenizer has no token to begin with", "none");
-  return {*bos};
+  // Who writes the prompt writes its template, too.
+  return generator.encode(text, Specials::as_trained);
 }
 
-/// One continuation: what was generated, and how long it took.
-struct Generation {
+/// What scripts know the reasons by.
+std::string_view stop_name(Finish finish) {
+  if (finish == Finish::stop) return "stop_string";
+  return finish == Finish::cancelled ? "interrupted" : name(finish);
+}
+
+/// One continuation: what was generated, how long it took, and what the cache held of it at the end.
+struct Outcome {
   std::vector<Token> prompt, tokens;
   std::string text;
-  std::string_view stop;  // "end", "length", "stop_string", "context", "interrupted"
-  std::size_t prefilled = 0, decoded = 0;
+  Finish finish = Finish::error;
+  std::size_t fed = 0;  // tokens
   double prefill_seconds = 0, decode_seconds = 0;
+  CacheStats stats;
+  DropAt drop_at;
+
+  std::size_t prefilled() const { return std::min(fed, prompt.size()); }
+  std::size_t decoded() const { return fed - prefilled(); }
 };
 
-class Generator {
- public:
-  Generator(const RunOptions& options, const SamplerOptions& sampling, const Model& model, const Tokenizer& tokenizer,
-            const Tool& tool)
-      : options_(options),
-        vocabulary_(tokenizer.vocab_size()),
-        stream_(tokenizer),
-        stops_(options.stops),
-        sample_(sampling),
-        ends_(end_tokens(model, tokenizer)),
-        context_(context_of(options.cache, model)),
-        streams_text_(!tool.json),
-        progress_(tool),
-        session_(model, with_callbacks(session_options(options.cache, model, tool))) {}
-
-  /// Returns when a token ends the text, or there is no room for one more, or Ctrl-C was pressed.
-  Generation generate(std::vector<Token> prompt) {
-    Generation g;
-    g.prompt = std::move(prompt);
-    sequence_ = session_.add(g.prompt);
-    sample_.accept(g.prompt);
-    for (const Token token : g.prompt) text_of(token);  // the text goes on from there
-    while (g.stop.empty()) {
-      const auto begin = std::chrono::steady_clock::now();
-      const std::size_t before = session_.length(sequence_);
-      step(g);
-      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-      const bool prefill = before < g.prompt.size();
-      (prefill ? g.prefill_seconds : g.decode_seconds) += seconds.count();
-      (prefill ? g.prefilled : g.decoded) += session_.length(sequence_) - before;
-    }
-    if (g.stop != "stop_string") emit(g, stops_.push(stream_.flush()) + stops_.flush());
-    return g;
-  }
-
-  CacheStats stats() const { return session_.stats(sequence_); }
-  DropAt drop_at() const { return session_.drop_at(sequence_); }
-
- private:
-  SessionOptions with_callbacks(SessionOptions options) {
-    options.record_drops = true;
-    options.on_prefill = [this](const pith::Progress& at) {
-      if (at.done < at.total) progress_.show("prompt " + std::to_string(at.done) + " of " + std::to_string(at.total));
-    };
-    return options;
-  }
-
-  /// Feeds what is pending, and chooses the next token.
-  void step(Generation& g) try {
-    const auto outputs = session_.step(interrupt_.token());
-    progress_.clear();
-    if (options_.tokens != static_cast<int>(g.tokens.size())) choose(g, outputs.front().logits);
-    if (g.stop.empty()) g.stop = full(g);
-    if (g.stop.empty()) session_.push(sequence_, g.tokens.back());
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::cancelled) throw;
-    progress_.clear();
-    g.stop = "interrupted";
-  }
-
-  void choose(Generation& g, std::span<const float> logits) {
-    if (options_.ignore_end) {
-      allowed_.assign(logits.begin(), logits.end());
-      for (const Token end : ends_) allowed_[static_cast<std::size_t>(end)] = -std::numeric_limits<float>::infinity();
-      logits = allowed_;
-    }
-    const Token token = sample_(logits);
-    sample_.accept(token);
-    g.tokens.push_back(token);
-    if (std::ranges::binary_search(ends_, token)) {
-      g.stop = "end";
-      return;
-    }
-    emit(g, stops_.push(text_of(token)));
-    if (stops_.stopped()) g.stop = "stop_string";
-  }
-
-  /// Models may have more ids than their tokenizer, for the sake of round numbers: they stand for no text.
-  std::string text_of(Token token) { return token < vocabulary_ ? stream_.push(token) : std::string(); }
-
-  std::string_view full(const Generation& g) const {
-    if (options_.tokens == static_cast<int>(g.tokens.size())) return "length";
-    return g.prompt.size() + g.tokens.size() >= context_ ? "context" : "";
-  }
-
-  void emit(Generation& g, const std::string& text) {
-    g.text += text;
-    if (streams_text_) std::cout << text << std::flush;
-  }
-
-  const RunOptions& options_;
-  int vocabulary_;  // of the tokenizer
-  TextStream stream_;
-  StopSequences stops_;
-  Sampler sample_;
-  std::vector<Token> ends_;  // ascending
-  std::size_t context_;
-  bool streams_text_;
-  Progress progress_;
-  Session session_;
-  SequenceId sequence_{};
-  std::vector<float> allowed_;  // [vocab_size], logits without the tokens that end a text
-  Interrupt interrupt_;
-};
+/// Streams a continuation until a token ends the text, or there is no room for one more, or Ctrl-C was pressed.
+Outcome generate(const RunOptions& options, const SamplerOptions& sampling, const Model& model,
+                 const Tokenizer& tokenizer, const Tool& tool) {
+  using Clock = std::chrono::steady_clock;
+  Progress progress(tool);
+  SessionOptions session = session_options(options.cache, model, tool);
+  session.record_drops = true;
+  session.on_prefill = [&](const pith::Progress& at) {
+    if (at.done < at.total) progress.show("prompt " + std::to_string(at.done) + " of " + std::to_string(at.total));
+  };
+  Generator generator(model, tokenizer, std::move(session));
+  Outcome out{.prompt = prompt_tokens(options.prompt, generator)};
+  const auto begin = Clock::now();
+  std::optional<Clock::time_point> first;  // when the prompt had been read
+  std::exception_ptr error;
+  Request request{.prompt = out.prompt, .stops = options.stops, .sampler = sampling};
+  if (options.tokens >= 0) request.max_tokens = static_cast<std::size_t>(options.tokens);
+  if (options.ignore_end) request.sampler.banned = generator.ends();
+  request.on_piece = [&](const Piece& piece) {
+    progress.clear();
+    if (!first && piece.token) first = Clock::now();
+    if (piece.token) out.tokens.push_back(*piece.token);
+    out.text += piece.text;
+    if (!tool.json) std::cout << piece.text << std::flush;
+    if (!piece.finish) return;
+    out.finish = *piece.finish;
+    error = piece.error;
+    if (!piece.sequence) return;
+    out.fed = generator.session().length(*piece.sequence);
+    out.stats = generator.session().stats(*piece.sequence);
+    out.drop_at = generator.session().drop_at(*piece.sequence);
+  };
+  const RequestId id = generator.submit(std::move(request));
+  const Interrupt interrupt;
+  generator.run(interrupt.token());
+  generator.cancel(id);
+  generator.run();
+  if (error) std::rethrow_exception(error);
+  const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
+  const auto end = Clock::now();
+  out.prefill_seconds = seconds(first.value_or(end) - begin);
+  out.decode_seconds = seconds(end - first.value_or(end));
+  return out;
+}
 
 double rate(std::size_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
 
-std::string summary(const Generation& g) {
-  return "prompt of " + std::to_string(g.prompt.size()) + " tokens at " +
-         number_text(rate(g.prefilled, g.prefill_seconds), 1) + "/s, " + std::to_string(g.tokens.size()) +
-         " generated at " + number_text(rate(g.decoded, g.decode_seconds), 1) + "/s, stop: " + std::string(g.stop);
+std::string summary(const Outcome& out) {
+  return "prompt of " + std::to_string(out.prompt.size()) + " tokens at " +
+         number_text(rate(out.prefilled(), out.prefill_seconds), 1) + "/s, " + std::to_string(out.tokens.size()) +
+         " generated at " + number_text(rate(out.decoded(), out.decode_seconds), 1) +
+         "/s, stop: " + std::string(stop_name(out.finish));
 }
 
 std::string memory(const Kept& kept, const CacheStats& stats) {
@@ -182,9 +121,9 @@ std::string memory(const Kept& kept, const CacheStats& stats) {
          bytes_text(static_cast<double>(stats.bytes_dense));
 }
 
-std::vector<Token> whole(const Generation& g) {
-  std::vector<Token> tokens = g.prompt;
-  tokens.insert(tokens.end(), g.tokens.begin(), g.tokens.end());
+std::vector<Token> whole(const Outcome& out) {
+  std::vector<Token> tokens = out.prompt;
+  tokens.insert(tokens.end(), out.tokens.begin(), out.tokens.end());
   return tokens;
 }
 
@@ -196,35 +135,31 @@ Exit run(const RunOptions& options, const Tool& tool) {
               std::to_string(model.parameters()) + " parameters; policy " + policy_name(options.cache, model) +
               ", cache " + options.cache.kv + ", " + std::string(isa()) + ", seed " + std::to_string(sampling.seed));
 
-  std::vector<Token> prompt = prompt_tokens(options.prompt, model, tokenizer);
-  Generator generator(options, sampling, model, tokenizer, tool);
-  const Generation g = generator.generate(std::move(prompt));
+  const Outcome out = generate(options, sampling, model, tokenizer, tool);
 
-  const CacheStats stats = generator.stats();
-  const DropAt drop_at = generator.drop_at();
   Kept kept;
-  kept.add(drop_at);
+  kept.add(out.drop_at);
   if (!tool.json) std::cout << '\n';
-  if (options.show) show(tool, tokenizer, whole(g), drop_at, memory(kept, stats));
+  if (options.show) show(tool, tokenizer, whole(out), out.drop_at, memory(kept, out.stats));
   if (tool.json)
-    print({{"prompt_tokens", g.prompt.size()},
-           {"tokens", g.tokens},
-           {"text", g.text},
-           {"stop", g.stop},
+    print({{"prompt_tokens", out.prompt.size()},
+           {"tokens", out.tokens},
+           {"text", out.text},
+           {"stop", stop_name(out.finish)},
            {"kept", kept.mean()},
            {"kept_per_layer", kept.per_layer()},
-           {"kv_bytes", stats.bytes_used},
-           {"kv_bytes_dense", stats.bytes_dense},
-           {"prefill_tokens_per_s", rate(g.prefilled, g.prefill_seconds)},
-           {"decode_tokens_per_s", rate(g.decoded, g.decode_seconds)},
+           {"kv_bytes", out.stats.bytes_used},
+           {"kv_bytes_dense", out.stats.bytes_dense},
+           {"prefill_tokens_per_s", rate(out.prefilled(), out.prefill_seconds)},
+           {"decode_tokens_per_s", rate(out.decoded(), out.decode_seconds)},
            {"seed", sampling.seed},
            {"policy", policy_name(options.cache, model)},
            {"kv", options.cache.kv},
            {"isa", isa()}});
   std::cout.flush();
-  tool.note(summary(g));
-  if (!options.show) tool.note(memory(kept, stats));
-  return g.stop == "interrupted" ? Exit::interrupted : Exit::ok;
+  tool.note(summary(out));
+  if (!options.show) tool.note(memory(kept, out.stats));
+  return out.finish == Finish::cancelled ? Exit::interrupted : Exit::ok;
 }
 
 }  // namespace

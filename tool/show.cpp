@@ -54,7 +54,6 @@ std::vector<Stretch> stretches(const Tokenizer& tokenizer, std::span<const Token
   double fraction = 0;  // of the tokens since the last complete character
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     fraction = std::max(fraction, i < held.size() ? held[i] : 1.0);
-    if (tokens[i] >= tokenizer.vocab_size()) continue;  // an id that stands for no text
     const std::string text = stream.push(tokens[i]);
     add(fraction, text);
     if (!text.empty()) fraction = 0;

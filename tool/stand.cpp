@@ -49,7 +49,7 @@ Bench::Bench(const Model& model, const BenchOptions& options, int depth, double 
 double Bench::prefill() {
   const std::vector<Token> prompt = random_tokens(static_cast<std::size_t>(options_.prompt));
   const SequenceId sequence = depth_ > 0 ? session_.fork(filled_) : session_.add(prompt);
-  if (depth_ > 0) session_.push(sequence, prompt);
+  if (depth_ > 0) session_.prompt(sequence, prompt);
   const Clock::time_point start = Clock::now();
   finish();
   const double seconds = seconds_since(start);
@@ -86,7 +86,7 @@ SessionOptions Bench::settings(Gate gate) const {
   settings.policy = options_.policy.empty() ? prune::none() : prune::parse(options_.policy);
   // Judges every row and drops none: the figure holds what the gate costs at exactly this retention.
   if (gate == Gate::on) settings.policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
-  settings.kv = *format_named(options_.kv);
+  settings.kv = *kv_format_named(options_.kv);
   settings.threads = options_.threads;
   settings.chunk = options_.chunk;
   settings.context = depth_ + std::max(options_.prompt, options_.tokens + 2);

@@ -20,6 +20,7 @@ struct TokenizeOptions {
 
 Specials specials_named(const std::string& name) {
   if (name == "plain") return Specials::plain;
+  if (name == "add_only") return Specials::add_only;
   return name == "parse_only" ? Specials::parse_only : Specials::as_trained;
 }
 
@@ -52,8 +53,9 @@ void add_tokenize(CLI::App& app, Tool& tool) {
   command.add_flag("--lines", options.lines, "Each line is a text of its own");
   command
       .add_option("--specials", options.specials,
-                  "Special tokens: as_trained adds and recognises them, parse_only recognises them, plain does neither")
-      ->check(CLI::IsMember({"as_trained", "parse_only", "plain"}).description(""))
+                  "Special tokens: as_trained adds and recognises them, add_only adds, parse_only recognises them, "
+                  "plain does neither")
+      ->check(CLI::IsMember({"as_trained", "add_only", "parse_only", "plain"}).description(""))
       ->type_name("MODE");
 }
 

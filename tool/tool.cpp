@@ -24,6 +24,7 @@ Exit exit_for(ErrorCode code) {
     case ErrorCode::cancelled:
       return Exit::interrupted;
     case ErrorCode::budget:
+    case ErrorCode::state:
       return Exit::runtime;
   }
   return Exit::runtime;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // pith trace: generates from a prompt, or reads a text, and writes what was forgotten, when and by whom. With
 // --aggregate it reads a text of any length in windows, and says which kinds of tokens are kept, and how long.
+#include <exception>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "options.hpp"
+#include "pith/generator.hpp"
 #include "pith/trace.hpp"
 #include "raster.hpp"
 #include "show.hpp"
@@ -47,30 +49,30 @@ std::string read_trace(const std::string& path) {
 /// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
 Trace record(const TraceOptions& options, const Model& model, const Tokenizer& tokenizer, const Tool& tool,
              std::span<const Token> prompt, int count) {
-  const Interrupt interrupt;
   Tracer tracer;
-  SessionOptions session_options = tool::session_options(options.cache, model, tool);
-  session_options.logits = Logits::all;
-  Session session(model, tracer.attach(std::move(session_options)));
-  Sampler sample(sampler_options(options.sampling));
-  sample.accept(prompt);
-  const SequenceId id = session.add(prompt);
-  const std::size_t end = std::min(prompt.size() + static_cast<std::size_t>(count), context_of(options.cache, model));
-  std::size_t next = 1;  // the position that the next logits speak of
-  while (!session.idle())
-    for (const Output& output : session.step(interrupt.token())) {
-      if (next < prompt.size()) {
-        tracer.predicted(id, next, output.logits, prompt[next]);
-      } else if (next < end) {
-        const Token token = sample(output.logits);
-        sample.accept(token);
-        if (tokenizer.is_end(token)) break;
-        tracer.predicted(id, next, output.logits, token);
-        session.push(id, token);
-      }
-      ++next;
-    }
-  return tracer.trace(session, id);
+  Generator generator(model, tokenizer, tracer.attach(session_options(options.cache, model, tool)));
+  Trace trace;
+  std::exception_ptr error;
+  // What is chosen last is not fed, and so not in the trace: one more than wanted.
+  Request request{.prompt = std::vector(prompt.begin(), prompt.end()),
+                  .max_tokens = count > 0 ? static_cast<std::size_t>(count) + 1 : 0,
+                  .sampler = sampler_options(options.sampling)};
+  request.on_prompt = [&](SequenceId id, std::size_t position, std::span<const float> logits) {
+    if (position + 1 < prompt.size()) tracer.predicted(id, position + 1, logits, prompt[position + 1]);
+  };
+  request.on_piece = [&](const Piece& piece) {
+    if (!piece.finish)
+      tracer.predicted(*piece.sequence, generator.session().length(*piece.sequence), piece.logits, *piece.token);
+    else if (piece.sequence)
+      trace = tracer.trace(generator.session(), *piece.sequence);
+    error = piece.error;
+  };
+  generator.submit(std::move(request));
+  const Interrupt interrupt;
+  generator.run(interrupt.token());
+  if (error) std::rethrow_exception(error);
+  if (interrupt.requested()) fail(ErrorCode::cancelled, "trace: interrupted");
+  return trace;
 }
 
 /// Not more frames than can be watched.
@@ -83,7 +85,7 @@ void write_animation(const std::string& path, const Trace& trace, const Tokenize
 Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const Model model = load(options.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.path);
-  const std::vector<Token> prompt = tokenizer.encode(options.text.read());
+  const std::vector<Token> prompt = tokenizer.encode(options.text.read(), Specials::as_trained);
   if (prompt.empty()) fail(ErrorCode::argument, "prompt", "text (-p or -f)", "none");
   const auto layers = static_cast<std::size_t>(model.config().n_layers());
   if (options.layer.value_or(0) >= layers)
@@ -93,7 +95,7 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
                        .tau = options.cache.tau.value_or(0.0f),
-                       .kv = *format_named(options.cache.kv),
+                       .kv = *kv_format_named(options.cache.kv),
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
   if (options.svg || options.png) {

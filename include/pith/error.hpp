@@ -14,6 +14,7 @@ enum class ErrorCode {
   model,        // well-formed files that do not make a model: a tensor missing or of the wrong shape
   unsupported,  // valid, but beyond what this library does
   argument,     // a call with a value out of range
+  state,        // a call at the wrong time: on a finished sequence, or on one in the middle of a step
   budget,       // the byte budget of a key-value cache is exhausted
   cancelled,    // a std::stop_token asked to stop
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pith/error.hpp"
+#include "pith/generator.hpp"
 #include "pith/model.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/sampler.hpp"

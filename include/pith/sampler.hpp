@@ -13,8 +13,13 @@
 
 namespace pith {
 
-/// The defaults draw from the model's own distribution. The penalty acts first, then top_k, top_p and min_p on what it
-/// leaves, then the temperature.
+struct TokenBias {
+  Token token = 0;
+  float bias = 0;  // added to its logit; -infinity forbids it
+};
+
+/// The defaults draw from the model's own distribution. First act allowed, logit_bias and banned, then the penalties,
+/// then top_k, top_p and min_p on what they leave, then the temperature.
 struct SamplerOptions {
   float temperature = 1;  // 0 = the likeliest token, of equal ones the lowest id
   int top_k = 0;          // keep the k likeliest; 0 = all
@@ -23,8 +28,13 @@ struct SamplerOptions {
   /// > 0; 1 = none; divides the positive logits of recent tokens and multiplies the negative ones (CTRL, Keskar et al.,
   /// arXiv 1909.05858, section 4.1).
   float repetition_penalty = 1;
-  int repetition_window = 64;  // how many of the tokens last accepted are penalised, each once
-  std::uint64_t seed = 0;      // the same seed, options and logits give the same tokens
+  float frequency_penalty = 0;             // taken from a logit for each time that its token is a recent one,
+  float presence_penalty = 0;              // and once where it is at all (the OpenAI API's; negative ones encourage)
+  int repetition_window = 64;              // how many of the tokens last accepted are recent
+  std::vector<TokenBias> logit_bias = {};  // several of one token add up
+  std::vector<Token> banned = {};          // never chosen
+  std::vector<Token> allowed = {};         // if there are any, no other is chosen
+  std::uint64_t seed = 0;                  // the same seed, options and logits give the same tokens
 };
 
 /// Allocates nothing once it has seen a row of logits. Not thread-safe.
@@ -34,10 +44,11 @@ class Sampler {
   explicit Sampler(SamplerOptions options = {});
 
   /// The next token, given logits [vocab_size]; -infinity forbids a token.
-  /// Throws Error (model) for NaN, +infinity, or a row without a finite number.
+  /// Throws Error (model) for NaN, +infinity, or a row without a finite number; Error (argument) where the options name
+  /// tokens beyond it, or leave none.
   Token operator()(std::span<const float> logits);
 
-  /// Tokens of the sequence so far, prompt and choices, for the repetition penalty. It belongs to one sequence: those
+  /// Tokens of the sequence so far, prompt and choices, for the penalties. It belongs to one sequence: those
   /// that are penalised need a sampler each.
   void accept(Token token);
   void accept(std::span<const Token> tokens);
@@ -48,7 +59,9 @@ class Sampler {
   const SamplerOptions& options() const { return options_; }
 
  private:
-  std::span<const float> penalised(std::span<const float> logits);
+  std::span<const float> shaped(std::span<const float> logits);
+  float& logit(Token token, const char* option);
+  void penalise();
   void gather(std::span<const float> logits);
   void keep_top_p(float largest);
   void keep_min_p(float largest);
@@ -58,8 +71,8 @@ class Sampler {
   Pcg32 rng_;
   std::vector<Token> history_;            // the last repetition_window tokens, a ring
   std::size_t oldest_ = 0;                // in history_, once that is full
-  std::vector<Token> recent_;             // history_ sorted, each token once
-  std::vector<float> logits_;             // [vocab_size], penalised
+  std::vector<Token> recent_;             // history_ sorted
+  std::vector<float> logits_;             // [vocab_size], shaped
   std::vector<TokenLogprob> candidates_;  // [at most vocab_size], logits
   std::vector<double> weights_;           // [candidates_], e^(logit / temperature) up to a factor
 };

@@ -9,28 +9,32 @@
 #include <optional>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
+#include "pith/tensor/parallel.hpp"
 #include "pith/tokenizer.hpp"
 
 namespace pith {
 
-using KvFormat = Format;
+/// How the learned gate's keys are stored. It judges in f32 either way.
+enum class GateKeys : std::uint8_t { f32, f16 };
 
 enum class SequenceId : std::uint32_t {};
 
-/// Logits after one token of one sequence, [vocab_size]; valid until the next call of step().
+/// Logits after one token of one sequence, [vocab_size]; valid until the next call of step() or pass().
 struct Output {
   SequenceId sequence;
   std::span<const float> logits;
 };
 
-/// Which tokens step() gives logits for.
+/// After which tokens of a call there are to be logits.
 enum class Logits {
-  last,  // the last one pushed
+  last,  // its last
   all,   // every one, one Output each, in order (evaluation)
+  none,  // it is only to be remembered
 };
 
 /// How far the prompt of a sequence has come.
@@ -48,17 +52,18 @@ struct PassInfo {
   std::span<const std::size_t> live_rows;  // per layer, over lanes
 };
 
-/// The callbacks run between passes; they may throw, and may not call the session.
+/// The callbacks run between passes and may not call the session. What one throws comes out of step(); the next step
+/// goes on with the callbacks that were left, and gives the logits that this one could not.
 struct SessionOptions {
-  std::optional<prune::AnyPolicy> policy = {};  // default: the learned gate if the model has one, else none
-  KvFormat kv = KvFormat::f32;                  // how keys and values are stored
-  int threads = 0;                              // 0 = one per core
-  int chunk = 256;                              // tokens of one sequence per forward pass
-  int context = 0;                              // longest sequence, 0 = what the model was made for
-  std::size_t kv_budget = 0;                    // bytes of key-value pages, 0 = unlimited
-  Logits logits = Logits::last;
-  bool record_drops = false;                                  // keep drop_at()
-  std::function<void(const Progress&)> on_prefill = {};       // after each pass of a prompt
+  std::optional<prune::AnyPolicy> policy = {};           // default: the learned gate if the model has one, else none
+  KvFormat kv = KvFormat::f32;                           // how keys and values are stored
+  std::optional<GateKeys> gate_keys = {};                // default: f32 in a cache of f32, else f16
+  std::optional<Threads> threads = {};                   // a count, or some to share; default: one per core
+  int chunk = 256;                                       // tokens of one sequence per forward pass
+  int context = 0;                                       // longest sequence, 0 = what the model was made for
+  std::size_t kv_budget = 0;                             // bytes of key-value pages, 0 = unlimited
+  bool record_drops = false;                             // keep drop_at()
+  std::function<void(const Progress&)> on_prefill = {};  // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
   std::function<void(const PassInfo&)> on_pass = {};          // after each pass
 };
@@ -72,12 +77,16 @@ struct CacheStats {
   std::vector<std::size_t> live_rows;  // per layer, over lanes and sequences
   std::uint64_t seen_rows = 0;         // appended so far, over layers, lanes and live sequences
   std::uint64_t dropped_rows = 0;      // of these, dropped
+  std::string policy;                  // that dropped them: prune::AnyPolicy::describe
 };
 
-/// Not thread-safe: one thread at a time drives a session. Sessions share a model freely.
+/// Not thread-safe: one thread at a time drives a session. Sessions share a model freely. A sequence's logits depend on
+/// its own tokens and the options alone, bit for bit, whatever else is in the session.
+/// Any call throws Error (argument) for a sequence that never was, Error (state) for one that is finished.
 class Session {
  public:
-  /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates.
+  /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates, or one of layers or heads
+  /// that the model lacks.
   explicit Session(Model model, SessionOptions options = {});
   ~Session();
   Session(Session&&) noexcept;
@@ -85,32 +94,51 @@ class Session {
 
   /// Starts a sequence with its prompt (at least one token). Throws Error (argument): a token out of range, a prompt
   /// longer than the context.
-  SequenceId add(std::span<const Token> prompt);
+  SequenceId add(std::span<const Token> prompt, Logits logits = Logits::last);
 
-  /// Appends to a sequence. Throws Error (argument) as add().
-  void push(SequenceId sequence, Token token);
-  void push(SequenceId sequence, std::span<const Token> tokens);
+  /// One more prompt, behind all that the sequence was given: it is read in chunks of its own, and policies that act at
+  /// the end of a prompt act at its end. Throws Error (argument) as add().
+  void prompt(SequenceId sequence, std::span<const Token> tokens, Logits logits = Logits::last);
 
-  /// Feeds what is pending, all sequences together, at most `chunk` tokens of each per pass, until at least one
-  /// sequence has its logits. Empty when idle.
-  /// Throws Error (budget) before anything is changed when not one more token fits: finish a sequence and call again;
-  /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
+  /// One decoded token: what was chosen from the logits after all before it. Throws Error (argument) as add(), Error
+  /// (state) where the sequence has tokens pending.
+  void push(SequenceId sequence, Token token, Logits logits = Logits::last);
+
+  /// Feeds what is pending, all sequences together, until at least one of them has logits that were asked for. Empty
+  /// when there are none to come.
+  /// Throws Error (budget) before anything is changed when no sequence has room for its next chunk: finish one and call
+  /// again; Error (unsupported) when a key or value is too large for the cache's format, naming the layer: the sequence
+  /// can only be finished; Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
   std::span<const Output> step(std::stop_token stop = {});
 
-  bool idle() const;  // nothing is pending
+  /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
+  std::span<const Output> pass(std::stop_token stop = {});
+
+  bool idle() const;  // nothing is pending, and no logits or callbacks are left by one that threw
+
+  /// How many sequences the latest pass left out, as the budget had no room for their next chunk.
+  std::size_t waiting() const;
 
   /// Forgets the sequence; its pages go back to the pool.
   void finish(SequenceId sequence);
 
-  /// A new sequence with the same past (and the same pending tokens).
+  /// A new sequence with the same past (and the same pending tokens). Throws Error (budget), and Error (state) in the
+  /// middle of a step that was cancelled.
   SequenceId fork(SequenceId sequence);
 
-  /// Counterfactuals. keep: these tokens stay from now on, in all layers, whatever the policy (where they are still
-  /// there). forget: these tokens leave one layer now, as if the next token had dropped them; tokens that are not there
-  /// are passed over. Throws Error (argument) for a position or layer out of range.
+  /// Strength of the learned gate for this sequence from its next token on, in place of the policy's own tau; what is
+  /// dropped stays so. Throws Error (argument) for NaN, Error (unsupported) where the policy asks no gate, Error
+  /// (state) as fork().
+  void set_tau(SequenceId sequence, float tau);
+
+  /// Counterfactuals. keep: these tokens stay from now on, in all layers, where they are still there, whatever the
+  /// policy does; a sliding window that is the architecture's own still ends them. forget: these tokens leave one layer
+  /// now, as if the next token had dropped them, kept ones too; tokens that are not there are passed over. Throws Error
+  /// (argument) for a position or layer out of range, Error (state) as fork().
   void keep(SequenceId sequence, std::span<const Position> positions);
   void forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions);
 
+  std::size_t context() const;                    // the longest that a sequence may become, in tokens
   std::size_t length(SequenceId sequence) const;  // tokens fed so far
   CacheStats stats() const;                       // of the whole session
   CacheStats stats(SequenceId sequence) const;    // bytes_reserved and bytes_high_water are the session's
@@ -122,6 +150,7 @@ class Session {
   std::size_t trim();
 
   const Model& model() const;
+  const prune::AnyPolicy& policy() const;  // the one in use
 
  private:
   struct Impl;

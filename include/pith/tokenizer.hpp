@@ -15,14 +15,18 @@ namespace pith {
 
 using Token = std::int32_t;
 
-/// Which special tokens encode() adds and recognises.
+/// Which special tokens encode() adds, and whether it recognises those that are written in the text. A user's text may
+/// hold anything: only who writes the template himself wants "<|im_end|>" in it to be the token.
 enum class Specials {
-  as_trained,  // the file's post-processor adds its own (a BOS, say); special tokens in the text are recognised
+  add_only,    // the file's post-processor adds its own (a BOS, say); what looks like a special token stays text
+  as_trained,  // the same are added; special tokens in the text are recognised
   parse_only,  // none are added; those written in the text are recognised
-  plain,       // none are added; text that looks like a special token stays text
+  plain,       // none are added; what looks like a special token stays text
 };
 
 /// An immutable tokenizer; copies share it, and any number of threads may use it.
+/// Models may have more ids than their tokenizer, for the sake of round numbers: those stand for no text, are not
+/// special and end nothing. Only a negative id is none: Error (argument).
 class Tokenizer {
  public:
   /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), from one
@@ -30,10 +34,10 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& path);
 
   /// Invalid UTF-8 is replaced by U+FFFD, one per maximal ill-formed subsequence.
-  std::vector<Token> encode(std::string_view text, Specials specials = Specials::as_trained) const;
+  std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;
 
-  /// Text of a whole sequence; special tokens are left out unless `with_specials`. Ids out of range: Error (argument).
-  /// Bytes that are not UTF-8 come out as U+FFFD.
+  /// Text of a whole sequence; special tokens are left out unless `with_specials`. Bytes that are not UTF-8 come out as
+  /// U+FFFD.
   enum class Show { text_only, with_specials };
   std::string decode(std::span<const Token> tokens, Show show = Show::text_only) const;
 

@@ -69,7 +69,7 @@ class Tracer {
 /// What a trace file says beside the trace itself.
 struct TraceInfo {
   std::string model;   // its name
-  std::string policy;  // as given
+  std::string policy;  // prune::AnyPolicy::describe
   float tau = 0;
   KvFormat kv = KvFormat::f32;
   std::size_t prompt_tokens = 0;  // the first so many tokens were given

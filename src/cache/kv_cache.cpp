@@ -1,13 +1,88 @@
 // SPDX-License-Identifier: MIT
 #include "pith/cache/kv_cache.hpp"
 
+#include <algorithm>
+
 namespace pith::inline cache {
 
-KvCache::KvCache(const PageLayout& layout, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
+void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
+  Lane& from = lanes_[lane];
+  const Position born = from.born(row);
+  ledger_->log.record(
+      {layer_, first_lane_ + lane, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
+  from.erase(row);
+  if (gate_ != nullptr) ledger_->gone.push_back(born);
+}
+
+void KvLayer::sweep(Position next) const {
+  for (std::size_t l = 0; l < lanes_.size(); ++l)
+    for (std::size_t page = lanes_[l].pages(); page-- > 0;) {
+      if (lanes_[l].earliest_until(page) > next) continue;
+      // From the back: the row that fills a hole has been looked at.
+      const std::span<const Position> until = lanes_[l].page(page).until();
+      for (std::size_t i = until.size(); i-- > 0;)
+        if (until[i] <= next) erase(l, page * PageLayout::capacity + i, until[i]);
+      if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
+    }
+  if (ledger_->gone.empty()) return;
+  const auto row_of = gate_rows();
+  const Slot holders = gate_->slot(column::holders);
+  for (const Position born : ledger_->gone) gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
+  ledger_->gone.clear();
+  for (std::size_t row = gate_->rows(); row-- > 0;)
+    if (gate_->evidence(holders, row) == 0) gate_->erase(row);
+}
+
+std::span<const std::uint32_t> KvLayer::gate_rows() const {
+  auto& rows = ledger_->gate_rows;
+  for (std::size_t p = 0, row = 0; p < gate_->pages(); ++p)
+    for (const Position born : gate_->page(p).born()) {
+      const auto at = static_cast<std::size_t>(born);
+      if (at >= rows.size()) rows.resize(std::max(at + 1, 2 * rows.size()));
+      rows[at] = static_cast<std::uint32_t>(row++);
+    }
+  return rows;
+}
+
+KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
                  std::size_t expected_rows, DropLog::Keep keep)
-    : per_layer_(lanes_per_layer), log_(keep, n_layers, lanes_per_layer) {
+    : layouts_(&layouts),
+      per_layer_(lanes_per_layer),
+      ledger_{DropLog(keep, n_layers, lanes_per_layer), layouts.kv.slot(column::gate_logit)} {
   lanes_.reserve(n_layers * lanes_per_layer);
-  for (std::size_t i = 0; i < n_layers * lanes_per_layer; ++i) lanes_.emplace_back(layout, pool, expected_rows);
+  for (std::size_t i = 0; i < n_layers * lanes_per_layer; ++i) lanes_.emplace_back(layouts.kv, pool, expected_rows);
+  if (!layouts.gate) return;
+  gates_.reserve(n_layers);
+  for (std::size_t i = 0; i < n_layers; ++i) gates_.emplace_back(*layouts.gate, pool, expected_rows);
+  ledger_.gate_rows.resize(expected_rows);
+}
+
+void KvCache::append(std::size_t layer, Position born, Position until) {
+  for (Lane& lane : lanes(layer)) lane.append(born, until);
+  if (gates_.empty()) return;
+  Lane& gate = gates_[layer];
+  gate.append(born, until).evidence(gate.slot(column::holders)) = static_cast<float>(per_layer_);
+}
+
+void KvCache::keep(std::size_t layer, std::span<const Position> positions, int window) {
+  std::vector<Position> kept(positions.begin(), positions.end());
+  std::ranges::sort(kept);
+  for (Lane& lane : lanes(layer))
+    for (std::size_t row = 0; row < lane.rows(); ++row)
+      if (const Position born = lane.born(row); std::ranges::binary_search(kept, born))
+        lane.pin(row, window > 0 ? born + window : never);
+}
+
+void KvCache::forget(std::size_t layer, std::span<const Position> positions, Position next) {
+  std::vector<Position> forgotten(positions.begin(), positions.end());
+  std::ranges::sort(forgotten);
+  for (Lane& lane : lanes(layer))
+    for (std::size_t row = 0; row < lane.rows(); ++row)
+      if (std::ranges::binary_search(forgotten, lane.born(row))) {
+        lane.unpin(row);
+        lane.close(row, next);
+      }
+  sweep(layer, next);
 }
 
 std::size_t KvCache::rows(std::size_t layer) const {
@@ -16,28 +91,30 @@ std::size_t KvCache::rows(std::size_t layer) const {
   return sum;
 }
 
-std::size_t KvCache::pages() const {
+std::size_t KvCache::bytes() const {
   std::size_t sum = 0;
-  for (const Lane& lane : lanes_) sum += lane.pages();
+  for (const Lane& lane : lanes_) sum += lane.bytes();
+  for (const Lane& lane : gates_) sum += lane.bytes();
   return sum;
 }
 
-std::size_t KvCache::pages_for(std::size_t rows_per_lane) const {
+std::size_t KvCache::bytes_for(std::size_t rows_per_lane) const {
   std::size_t sum = 0;
-  for (const Lane& lane : lanes_) sum += lane.pages_for(rows_per_lane);
+  for (const Lane& lane : lanes_) sum += lane.pages_for(rows_per_lane) * layouts_->kv.bytes();
+  for (const Lane& lane : gates_) sum += lane.pages_for(rows_per_lane) * layouts_->gate->bytes();
   return sum;
+}
+
+std::size_t KvCache::bytes_of(std::size_t rows_per_lane) const {
+  const std::size_t pages = (rows_per_lane + PageLayout::capacity - 1) / PageLayout::capacity;
+  return pages *
+         (lanes_.size() * layouts_->kv.bytes() + (gates_.empty() ? 0 : gates_.size() * layouts_->gate->bytes()));
 }
 
 void KvCache::copy_from(const KvCache& other) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i].copy_from(other.lanes_[i]);
-  log_ = other.log_;
-  kept_ = other.kept_;
-}
-
-void KvCache::keep(std::span<const Position> positions) {
-  kept_.insert(kept_.end(), positions.begin(), positions.end());
-  std::sort(kept_.begin(), kept_.end());
-  kept_.erase(std::unique(kept_.begin(), kept_.end()), kept_.end());
+  for (std::size_t i = 0; i < gates_.size(); ++i) gates_[i].copy_from(other.gates_[i]);
+  ledger_.log = other.ledger_.log;
 }
 
 }  // namespace pith::inline cache

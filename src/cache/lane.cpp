@@ -12,20 +12,7 @@ namespace {
 
 constexpr std::size_t capacity = PageLayout::capacity;
 
-void copy_all(const PageLayout& layout, std::byte* to, std::size_t i, std::byte* from, std::size_t j) {
-  const auto& shape = layout.shape();
-  for (std::size_t h = 0; h < shape.heads; ++h) {
-    copy_row(shape.format, Side::keys, shape.head_dim, layout.k(to, h), i, layout.k(from, h), j);
-    copy_row(shape.format, Side::values, shape.head_dim, layout.v(to, h), i, layout.v(from, h), j);
-  }
-  std::memcpy(layout.gate(to) + i * shape.gate_dim, layout.gate(from) + j * shape.gate_dim,
-              shape.gate_dim * sizeof(float));
-  layout.born(to)[i] = layout.born(from)[j];
-  layout.until(to)[i] = layout.until(from)[j];
-  for (std::size_t e = 0; e < evidence_count; ++e)
-    if (const auto kind = static_cast<Evidence>(e); shape.evidence.has(kind))
-      layout.evidence(to, kind)[i] = layout.evidence(from, kind)[j];
-}
+std::uint32_t bit(std::size_t row) { return std::uint32_t{1} << row % capacity; }
 
 }  // namespace
 
@@ -39,37 +26,45 @@ Lane::Lane(Lane&& other) noexcept
       table_(std::exchange(other.table_, {})),
       rows_(std::exchange(other.rows_, 0)) {}
 
-std::size_t Lane::append(Position born, Position until) {
+Row Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
     if (table_.size() == table_.capacity()) table_.reserve(2 * table_.size() + 1);  // before a page could be lost
-    table_.push_back({pool_->take(), never});
+    table_.push_back({pool_->take(layout_->bytes()), never, 0});
   }
-  const std::size_t row = rows_++;
-  std::byte* const page = table_[row / capacity].memory;
-  const std::size_t i = row % capacity;
-  layout_->born(page)[i] = born;
-  set_until(row, until);
-  for (std::size_t e = 0; e < evidence_count; ++e)
-    if (const auto kind = static_cast<Evidence>(e); layout_->shape().evidence.has(kind))
-      layout_->evidence(page, kind)[i] = 0;
-  return row;
+  const std::size_t i = rows_++ % capacity;
+  PageEntry& entry = table_.back();
+  layout_->born(entry.memory)[i] = born;
+  layout_->until(entry.memory)[i] = until;
+  entry.earliest_until = std::min(entry.earliest_until, until);
+  for (const Column column : layout_->shape().evidence) layout_->evidence(entry.memory, slot(column))[i] = 0;
+  return page(table_.size() - 1).row(i);
 }
 
 void Lane::erase(std::size_t row) {
   assert(row < rows_);
   const std::size_t last = rows_ - 1;
+  PageEntry& from = table_[last / capacity];
   if (row != last) {
-    const Entry& from = table_[last / capacity];
-    const Entry& to = table_[row / capacity];
-    copy_all(*layout_, to.memory, row % capacity, from.memory, last % capacity);
+    PageEntry& to = table_[row / capacity];
+    layout_->copy_row(to.memory, row % capacity, from.memory, last % capacity);
     to.earliest_until = std::min(to.earliest_until, from.earliest_until);
+    to.pinned = (from.pinned & bit(last)) != 0 ? to.pinned | bit(row) : to.pinned & ~bit(row);
   }
+  from.pinned &= ~bit(last);
   --rows_;
   if (rows_ % capacity == 0) {
-    pool_->give(table_.back().memory);
+    pool_->give(from.memory, layout_->bytes());
     table_.pop_back();
   }
 }
+
+void Lane::pin(std::size_t row, Position until) {
+  unpin(row);
+  this->row(row).reopen(until);
+  table_[row / capacity].pinned |= bit(row);
+}
+
+void Lane::unpin(std::size_t row) { table_[row / capacity].pinned &= ~bit(row); }
 
 void Lane::find_earliest_until(std::size_t page) const {
   Position earliest = never;
@@ -78,7 +73,7 @@ void Lane::find_earliest_until(std::size_t page) const {
 }
 
 void Lane::clear() {
-  for (const Entry& entry : table_) pool_->give(entry.memory);
+  for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
   table_.clear();
   rows_ = 0;
 }
@@ -86,8 +81,8 @@ void Lane::clear() {
 void Lane::copy_from(const Lane& other) {
   assert(rows_ == 0 && layout_ == other.layout_);
   table_.reserve(other.table_.capacity());
-  for (const Entry& entry : other.table_) {
-    table_.push_back({pool_->take(), entry.earliest_until});
+  for (const PageEntry& entry : other.table_) {
+    table_.push_back({pool_->take(layout_->bytes()), entry.earliest_until, entry.pinned});
     std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
   }
   rows_ = other.rows_;

@@ -42,90 +42,104 @@ std::byte* map_slab(std::size_t bytes) {
 
 }  // namespace
 
-PagePool::PagePool(std::size_t page_bytes, std::size_t budget) : page_bytes_(page_bytes), budget_(budget) {
-  assert(page_bytes % 64 == 0);
-}
-
 PagePool::~PagePool() {
   assert(used_ == 0 && "a lane outlives its pool");
-  for (const Slab& slab : slabs_) munmap(slab.memory, slab.bytes);
+  for (const Shelf& shelf : shelves_)
+    for (const Slab& slab : shelf.slabs) munmap(slab.memory, slab.bytes);
 }
 
-void PagePool::grow() {
-  const std::size_t bytes = (page_bytes_ + slab_bytes - 1) / slab_bytes * slab_bytes;
-  const std::size_t pages = bytes / page_bytes_;
-  slabs_.reserve(slabs_.size() + 1);
+PagePool::Shelf& PagePool::shelf(std::size_t page_bytes) {
+  assert(page_bytes > 0 && page_bytes % 64 == 0);
+  for (Shelf& shelf : shelves_)
+    if (shelf.page_bytes == page_bytes) return shelf;
+  return shelves_.emplace_back(Shelf{page_bytes});
+}
+
+void PagePool::Shelf::grow() {
+  const std::size_t bytes = (page_bytes + slab_bytes - 1) / slab_bytes * slab_bytes;
+  const std::size_t pages = bytes / page_bytes;
+  slabs.reserve(slabs.size() + 1);
   // All that give() and trim() will ever need to note, so that they cannot fail.
   std::size_t total = pages;
-  for (const Slab& slab : slabs_) total += slab.bytes / page_bytes_;
-  free_.reserve(total);
-  released_.reserve(total);
+  for (const Slab& slab : slabs) total += slab.bytes / page_bytes;
+  free.reserve(total);
+  released.reserve(total);
   std::byte* const memory = map_slab(bytes);
-  slabs_.push_back({memory, bytes});
+  slabs.push_back({memory, bytes});
   // A fresh mapping takes no memory until it is written: its pages are as good as given back.
-  for (std::size_t i = pages; i-- > 0;) released_.push_back(memory + i * page_bytes_);
+  for (std::size_t i = pages; i-- > 0;) released.push_back(memory + i * page_bytes);
 }
 
-std::byte* PagePool::take() {
+std::byte* PagePool::take(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  if (budget_ > 0 && (used_ + 1) * page_bytes_ > budget_)
+  if (budget_ > 0 && used_ + bytes > budget_)
     fail(ErrorCode::budget, "key-value cache", "at most " + std::to_string(budget_) + " bytes of pages",
-         "one more than " + std::to_string(used_) + " pages of " + std::to_string(page_bytes_));
-  if (free_.empty() && released_.empty()) grow();
-  auto& source = free_.empty() ? released_ : free_;
+         "a page of " + std::to_string(bytes) + " bytes more than " + std::to_string(used_));
+  Shelf& from = shelf(bytes);
+  if (from.free.empty() && from.released.empty()) from.grow();
+  auto& source = from.free.empty() ? from.released : from.free;
   std::byte* const page = source.back();
   source.pop_back();
-  high_water_ = std::max(high_water_, ++used_);
+  used_ += bytes;
+  high_water_ = std::max(high_water_, used_);
   return page;
 }
 
-void PagePool::give(std::byte* page) {
+void PagePool::give(std::byte* page, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  free_.push_back(page);
-  --used_;
+  shelf(bytes).free.push_back(page);
+  used_ -= bytes;
 }
 
 std::size_t PagePool::available() const {
   const std::lock_guard lock(mutex_);
   if (budget_ == 0) return SIZE_MAX;
-  return budget_ / page_bytes_ > used_ ? budget_ / page_bytes_ - used_ : 0;
+  return budget_ > used_ ? budget_ - used_ : 0;
+}
+
+std::size_t PagePool::Shelf::trim() {
+  const std::size_t unit = system_page();
+  // Pages need not fill whole system pages: runs of neighbouring free pages are given back together.
+  std::vector<std::byte*> all = free;
+  all.insert(all.end(), released.begin(), released.end());
+  std::sort(all.begin(), all.end());
+  for (std::size_t i = 0; i < all.size();) {
+    std::size_t end = i + 1;
+    while (end < all.size() && all[end] == all[end - 1] + page_bytes) ++end;
+    const auto first = (reinterpret_cast<std::uintptr_t>(all[i]) + unit - 1) / unit * unit;
+    const auto last = (reinterpret_cast<std::uintptr_t>(all[end - 1]) + page_bytes) / unit * unit;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    i = end;
+  }
+  const std::size_t given = free.size() * page_bytes;
+  // In place: what take() and give() were promised room for stays so.
+  released.assign(all.begin(), all.end());
+  free.clear();
+  return given;
 }
 
 std::size_t PagePool::trim() {
   const std::lock_guard lock(mutex_);
-  const std::size_t unit = system_page();
   std::size_t given = 0;
-  // Pages need not fill whole system pages: runs of neighbouring free pages are given back together.
-  std::vector<std::byte*> all = free_;
-  all.insert(all.end(), released_.begin(), released_.end());
-  std::sort(all.begin(), all.end());
-  for (std::size_t i = 0; i < all.size();) {
-    std::size_t end = i + 1;
-    while (end < all.size() && all[end] == all[end - 1] + page_bytes_) ++end;
-    const auto first = (reinterpret_cast<std::uintptr_t>(all[i]) + unit - 1) / unit * unit;
-    const auto last = (reinterpret_cast<std::uintptr_t>(all[end - 1]) + page_bytes_) / unit * unit;
-    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
-    i = end;
-  }
-  given = free_.size() * page_bytes_;
-  released_ = std::move(all);
-  free_.clear();
+  for (Shelf& shelf : shelves_) given += shelf.trim();
   return given;
 }
 
 std::size_t PagePool::bytes_used() const {
   const std::lock_guard lock(mutex_);
-  return used_ * page_bytes_;
+  return used_;
 }
 
 std::size_t PagePool::bytes_reserved() const {
   const std::lock_guard lock(mutex_);
-  return (used_ + free_.size()) * page_bytes_;
+  std::size_t bytes = used_;
+  for (const Shelf& shelf : shelves_) bytes += shelf.free.size() * shelf.page_bytes;
+  return bytes;
 }
 
 std::size_t PagePool::bytes_high_water() const {
   const std::lock_guard lock(mutex_);
-  return high_water_ * page_bytes_;
+  return high_water_;
 }
 
 }  // namespace pith::inline cache

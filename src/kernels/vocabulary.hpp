@@ -46,19 +46,19 @@ constexpr std::size_t square_unroll = 1;   // turns of the loop over its quants
 
 /// {f(0), ..., f(width - 1)}: no word, what those below are said with.
 template <class Function>
-inline F floats(Function f) {
+inline F each_float(Function f) {
   F out;
   for (std::size_t l = 0; l < width; ++l) out.lanes[l] = f(l);
   return out;
 }
 template <class Function>
-inline I integers(Function f) {
+inline I each_integer(Function f) {
   I out;
   for (std::size_t l = 0; l < width; ++l) out.lanes[l] = f(l);
   return out;
 }
 template <class Function>
-inline Bytes bytes(Function f) {
+inline Bytes each_byte(Function f) {
   Bytes out;
   for (std::size_t i = 0; i < 4 * width; ++i) out.bytes[i] = static_cast<std::uint8_t>(f(i));
   return out;
@@ -67,39 +67,39 @@ inline Bytes bytes(Function f) {
 // Numbers.
 
 inline F operator+(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] + b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] + b.lanes[l]; });
 }
 inline F operator-(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] - b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] - b.lanes[l]; });
 }
 inline F operator*(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] * b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] * b.lanes[l]; });
 }
 inline F operator/(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] / b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] / b.lanes[l]; });
 }
 
 /// x in every lane.
 inline F splat(float x) {
-  return floats([&](std::size_t) { return x; });
+  return each_float([&](std::size_t) { return x; });
 }
 inline F splat(f16 x) { return splat(to_float(x)); }
 inline I splat(std::int32_t x) {
-  return integers([&](std::size_t) { return x; });
+  return each_integer([&](std::size_t) { return x; });
 }
 
 /// Lane l = p[l], as a float; at any address.
 inline F load(const float* p) {
-  return floats([&](std::size_t l) { return p[l]; });
+  return each_float([&](std::size_t l) { return p[l]; });
 }
 inline F load(const f16* p) {
-  return floats([&](std::size_t l) { return to_float(p[l]); });
+  return each_float([&](std::size_t l) { return to_float(p[l]); });
 }
 inline F load(const bf16* p) {
-  return floats([&](std::size_t l) { return to_float(p[l]); });
+  return each_float([&](std::size_t l) { return to_float(p[l]); });
 }
 inline F load(const std::int8_t* p) {
-  return floats([&](std::size_t l) { return static_cast<float>(p[l]); });
+  return each_float([&](std::size_t l) { return static_cast<float>(p[l]); });
 }
 
 /// p[l] = lane l, rounded as to_f16 and to_bf16 do.
@@ -120,33 +120,33 @@ inline void store_rounded(std::int8_t* p, F v) {
 
 /// a b + c, rounded once.
 inline F fma(F a, F b, F c) {
-  return floats([&](std::size_t l) { return std::fma(a.lanes[l], b.lanes[l], c.lanes[l]); });
+  return each_float([&](std::size_t l) { return std::fma(a.lanes[l], b.lanes[l], c.lanes[l]); });
 }
 /// The larger, and the smaller; where either is no number, b (Arm: neither a number).
 inline F max(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] > b.lanes[l] ? a.lanes[l] : b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] > b.lanes[l] ? a.lanes[l] : b.lanes[l]; });
 }
 inline F min(F a, F b) {
-  return floats([&](std::size_t l) { return a.lanes[l] < b.lanes[l] ? a.lanes[l] : b.lanes[l]; });
+  return each_float([&](std::size_t l) { return a.lanes[l] < b.lanes[l] ? a.lanes[l] : b.lanes[l]; });
 }
 inline F abs(F v) {
-  return floats([&](std::size_t l) { return std::fabs(v.lanes[l]); });
+  return each_float([&](std::size_t l) { return std::fabs(v.lanes[l]); });
 }
 inline F copy_sign(F magnitude, F sign) {
-  return floats([&](std::size_t l) { return std::copysign(magnitude.lanes[l], sign.lanes[l]); });
+  return each_float([&](std::size_t l) { return std::copysign(magnitude.lanes[l], sign.lanes[l]); });
 }
 /// To the nearest whole number, ties to even.
 inline F round(F v) {
-  return floats([&](std::size_t l) { return std::nearbyint(v.lanes[l]); });
+  return each_float([&](std::size_t l) { return std::nearbyint(v.lanes[l]); });
 }
 /// v 2^n for whole n of [-160, 160].
 inline F times_power_of_2(F v, F n) {
-  return floats([&](std::size_t l) {
+  return each_float([&](std::size_t l) {
     return std::ldexp(v.lanes[l], n.lanes[l] == n.lanes[l] ? static_cast<int>(n.lanes[l]) : 0);
   });
 }
 inline F to_floats(I v) {
-  return floats([&](std::size_t l) { return static_cast<float>(v.lanes[l]); });
+  return each_float([&](std::size_t l) { return static_cast<float>(v.lanes[l]); });
 }
 
 // Across lanes. Additions are in pairs, which all sets of instructions that have as many lanes do alike.
@@ -172,37 +172,37 @@ inline void store_largest(float* p, F a, F b, F c, F d) {
 
 /// Lane r = the f16 at p + r * stride.
 inline F load_halves(const std::byte* p, std::size_t stride) {
-  return floats([&](std::size_t r) { return to_float(block_at<f16>(p + r * stride, 0)); });
+  return each_float([&](std::size_t r) { return to_float(block_at<f16>(p + r * stride, 0)); });
 }
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) {
-  return floats([&](std::size_t l) { return to_float(f16{static_cast<std::uint16_t>(v.lanes[l])}); });
+  return each_float([&](std::size_t l) { return to_float(f16{static_cast<std::uint16_t>(v.lanes[l])}); });
 }
 /// Lane l of 128 bits = the 16 bytes at p + l * stride.
 inline Bytes load_lanes(const std::byte* p, std::size_t stride) {
-  return bytes([&](std::size_t i) { return p[i / 16 * stride + i % 16]; });
+  return each_byte([&](std::size_t i) { return p[i / 16 * stride + i % 16]; });
 }
 /// Those at p in every lane of 128 bits.
 inline Bytes splat_lanes(const std::int8_t* p) {
-  return bytes([&](std::size_t i) { return p[i % 16]; });
+  return each_byte([&](std::size_t i) { return p[i % 16]; });
 }
 /// Each byte moved to the right by -4 to 7 bits, of which those in the mask are kept: none that came from another byte.
 inline Bytes moved_bits(Bytes v, int right, int mask) {
-  return bytes([&](std::size_t i) { return (right < 0 ? v.bytes[i] << -right : v.bytes[i] >> right) & mask; });
+  return each_byte([&](std::size_t i) { return (right < 0 ? v.bytes[i] << -right : v.bytes[i] >> right) & mask; });
 }
 inline Bytes joined(Bytes a, Bytes b) {
-  return bytes([&](std::size_t i) { return a.bytes[i] | b.bytes[i]; });
+  return each_byte([&](std::size_t i) { return a.bytes[i] | b.bytes[i]; });
 }
 /// words[k] = of each lane of 128 bits, words {a[k], b[k], c[k], d[k]}.
 inline void transpose_4(Bytes a, Bytes b, Bytes c, Bytes d, I (&words)[4]) {
   const Bytes each[] = {a, b, c, d};
   for (std::size_t k = 0; k < 4; ++k)
-    words[k] = integers([&](std::size_t l) { return word_at(&each[l % 4].bytes[l / 4 * 16 + 4 * k]); });
+    words[k] = each_integer([&](std::size_t l) { return word_at(&each[l % 4].bytes[l / 4 * 16 + 4 * k]); });
 }
 /// Of each lane of 128 bits, {sum a, sum b, sum c, sum d} of its four integers.
 inline I sums_of_4(I a, I b, I c, I d) {
   const I each[] = {a, b, c, d};
-  return integers([&](std::size_t l) {
+  return each_integer([&](std::size_t l) {
     const std::int32_t* four = &each[l % 4].lanes[l / 4 * 4];
     return four[0] + four[1] + four[2] + four[3];
   });
@@ -219,7 +219,7 @@ constexpr std::int32_t raised = 0;
 /// Lane l = the sum of the products of its four bytes, those of x with a sign.
 template <Range range>
 inline I dots_of_4(Bytes w, Bytes x) {
-  return integers([&](std::size_t l) {
+  return each_integer([&](std::size_t l) {
     std::int32_t result = 0;
     for (std::size_t i = 4 * l; i < 4 * l + 4; ++i)
       result += (range == Range::six_bits ? w.bytes[i] : static_cast<std::int8_t>(w.bytes[i])) *
@@ -230,43 +230,44 @@ inline I dots_of_4(Bytes w, Bytes x) {
 /// dots_of_4(w, x) + dots_of_4(w_2, x_2)
 template <Range range>
 inline I dots_of_4(Bytes w, Bytes x, Bytes w_2, Bytes x_2) {
-  return integers([&](std::size_t l) { return dots_of_4<range>(w, x).lanes[l] + dots_of_4<range>(w_2, x_2).lanes[l]; });
+  return each_integer(
+      [&](std::size_t l) { return dots_of_4<range>(w, x).lanes[l] + dots_of_4<range>(w_2, x_2).lanes[l]; });
 }
 /// sums + dots_of_4(w, x)
 template <Range range>
 inline I add_dot4(I sums, Bytes w, Bytes x) {
-  return integers([&](std::size_t l) { return sums.lanes[l] + dots_of_4<range>(w, x).lanes[l]; });
+  return each_integer([&](std::size_t l) { return sums.lanes[l] + dots_of_4<range>(w, x).lanes[l]; });
 }
 
 inline I load(const std::int32_t* p) {
-  return integers([&](std::size_t l) { return p[l]; });
+  return each_integer([&](std::size_t l) { return p[l]; });
 }
 inline void store(std::int32_t* p, I v) {
   for (std::size_t l = 0; l < width; ++l) p[l] = v.lanes[l];
 }
 inline I add(I a, I b) {
-  return integers([&](std::size_t l) { return a.lanes[l] + b.lanes[l]; });
+  return each_integer([&](std::size_t l) { return a.lanes[l] + b.lanes[l]; });
 }
 inline I multiply(I a, I b) {
-  return integers([&](std::size_t l) { return a.lanes[l] * b.lanes[l]; });
+  return each_integer([&](std::size_t l) { return a.lanes[l] * b.lanes[l]; });
 }
 /// Byte `index` of each lane, with its sign.
 inline I signed_byte(I v, std::size_t index) {
-  return integers([&](std::size_t l) { return static_cast<std::int8_t>(v.lanes[l] >> (8 * index)); });
+  return each_integer([&](std::size_t l) { return static_cast<std::int8_t>(v.lanes[l] >> (8 * index)); });
 }
 /// Bits [shift, ...) of each lane that are in the mask.
 inline I bits(I v, std::size_t shift, std::int32_t mask) {
-  return integers(
+  return each_integer(
       [&](std::size_t l) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(v.lanes[l]) >> shift) & mask; });
 }
 
 /// Four bytes for each lane, to and from memory, and one four for all.
 inline Bytes load_quads(const std::int8_t* p) {
-  return bytes([&](std::size_t i) { return p[i]; });
+  return each_byte([&](std::size_t i) { return p[i]; });
 }
 inline void store(std::int8_t* p, I quads) { std::memcpy(p, quads.lanes, sizeof quads.lanes); }
 inline Bytes splat_quad(const std::int8_t* p) {
-  return bytes([&](std::size_t i) { return p[i % 4]; });
+  return each_byte([&](std::size_t i) { return p[i % 4]; });
 }
 
 // Cached rows in squares of bytes (vector_quants.hpp).
@@ -281,7 +282,7 @@ struct Quants {
   std::uint8_t bytes[width][4];
 };
 inline I rounded(F v) {
-  return integers([&](std::size_t l) {
+  return each_integer([&](std::size_t l) {
     constexpr float beyond = 2147483648.0f;
     return std::fabs(v.lanes[l]) < beyond ? static_cast<std::int32_t>(std::nearbyint(v.lanes[l]))
                                           : std::numeric_limits<std::int32_t>::min();
@@ -303,7 +304,7 @@ inline Quants load_quants(const std::uint8_t* p) {
 /// Lane l of total(add_first(a, quants, x), add_second(b, quants, x)) is by sum quants[l] x more than that of
 /// total(a, b): a product in two sums, of which one may be nothing.
 inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
-  return integers([&](std::size_t l) {
+  return each_integer([&](std::size_t l) {
     std::int32_t result = sums.lanes[l];
     for (std::size_t i = 0; i < 4; ++i) result += quants.bytes[l][i] * x.numbers[i];
     return result;

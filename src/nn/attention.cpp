@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "pith/tensor/ops.hpp"
 
@@ -23,7 +24,9 @@ constexpr std::size_t pages_per_task = 48;
 // where rows are in blocks: those are multiplied in integers.
 constexpr std::size_t block_queries = 12;
 
-bool by_rows(Format format, std::size_t queries) { return block_values(format) > 1 || queries < block_queries; }
+bool by_rows(const PageLayout& layout, std::size_t queries) {
+  return block_values(layout.shape().keys) > 1 || block_values(layout.shape().values) > 1 || queries < block_queries;
+}
 
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
@@ -33,14 +36,14 @@ struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
 
   Queries(View<const float> q, std::size_t token, std::size_t tokens, std::size_t first_head, std::size_t heads,
-          std::size_t kv_heads, std::size_t head_dim, float scale, Format format) {
+          std::size_t kv_heads, std::size_t head_dim, float scale, KvFormat keys) {
     float* out = values;
     for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head)
       for (std::size_t t = 0; t < tokens; ++t) {
         const float* from = q[token + t].data() + (first_head + kv_head * heads) * head_dim;
         for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
       }
-    ops::prepare(format, values, kv_heads * tokens * heads, head_dim, head_dim);
+    ops::prepare(keys, values, kv_heads * tokens * heads, head_dim, head_dim);
   }
 };
 
@@ -74,7 +77,11 @@ void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&
 
 }  // namespace
 
-Attention::Attention(const Config& config, prune::Needs needs) : config_(config), needs_(needs) {
+Attention::Attention(const Config& config, const prune::Needs& needs)
+    : config_(config),
+      window_(needs.window),
+      observes_(needs.evidence.has(column::mass) || needs.evidence.has(column::window) ||
+                needs.evidence.has(column::last)) {
   tasks_.reserve(least_tasks);
   page_tasks_.reserve(least_tasks);
 }
@@ -88,7 +95,7 @@ void Attention::operator()(const Pass& pass, View<const float> q, View<float> ou
   sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   threads.run(tasks_.size(), work_, [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
   merge(pass, out);
-  if (!needs_.evidence.empty()) observe(pass, q, threads);
+  if (observes_) observe(pass, q, threads);
 }
 
 void Attention::plan(const Pass& pass) {
@@ -114,13 +121,12 @@ void Attention::plan(const Pass& pass) {
     const auto lanes = segment.cache->lanes(pass.layer);
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
-      const Format format = lanes[l].layout().shape().format;
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
       for (std::size_t t = 0; t < segment.count; t += tile) {
         const std::size_t tokens = std::min(tile, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
         const std::size_t together =
-            heads == group && by_rows(format, tokens * heads) ? max_queries / (tokens * heads) : 1;
+            heads == group && by_rows(lanes[l].layout(), tokens * heads) ? max_queries / (tokens * heads) : 1;
         for (std::size_t kv_head = 0; kv_head < kv_heads; kv_head += together)
           for (std::size_t h = 0; h < group; h += heads)
             share({.segment = s,
@@ -169,9 +175,8 @@ struct Attention::Sums {
 void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   Sums sums(task.queries(), dim);
-  const Format format = lane_of(pass, task).layout().shape().format;
-  by_rows(format, task.tokens * task.heads) ? attend_by_rows(pass, task, q, sums)
-                                            : attend_by_blocks(pass, task, q, sums);
+  by_rows(lane_of(pass, task).layout(), task.tokens * task.heads) ? attend_by_rows(pass, task, q, sums)
+                                                                  : attend_by_blocks(pass, task, q, sums);
 
   for (std::size_t i = 0; i < task.queries(); ++i) {
     const float* const values = sums.values + i * dim;
@@ -201,11 +206,11 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.tokens * task.heads;  // of each kv-head
   const Lane& lane = lane_of(pass, task);
-  const Format format = lane.layout().shape().format;
+  const auto& shape = lane.layout().shape();
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
-  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_, format);
+  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_, shape.keys);
   alignas(64) float scores[max_queries * capacity];  // [query][row]
   float shrink[max_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
@@ -217,7 +222,7 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
       const std::size_t head = task.first_kv_head + kv_head, from = kv_head * queries;
       const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head);
       const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head);
-      ops::dots(format, tile.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores, capacity,
+      ops::dots(shape.keys, tile.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores, capacity,
                 next_k);
       cap(scores, queries, page.rows(), capacity);
       if (seen == Sight::some)
@@ -226,8 +231,8 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
         });
       ops::absorb_rows(scores, page.rows(), queries, sums.maximum + from, sums.weight + from, shrink);
       sums.shrink(from, queries, dim, shrink);
-      ops::accumulate(format, scores, queries, capacity, page.v(head), page.rows(), dim, sums.values + from * dim, dim,
-                      next_v);
+      ops::accumulate(shape.values, scores, queries, capacity, page.v(head), page.rows(), dim, sums.values + from * dim,
+                      dim, next_v);
     }
   }
 }
@@ -238,7 +243,7 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
   const std::size_t queries = task.queries();         // of one kv-head
   const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
   const Lane& lane = lane_of(pass, task);
-  const Format format = lane.layout().shape().format;
+  const auto& shape = lane.layout().shape();
   const Position first = pass.positions[task.token];
   const Position next = first + static_cast<Position>(task.tokens);
   const bool alone = pass.segments[task.segment].count == 1;
@@ -252,9 +257,10 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
     const float* const from = q[task.row(i)].data() + task.head(i) * dim;
     for (std::size_t d = 0; d < dim; ++d) across[d * columns + i] = from[d] * scale_;
   }
-  const auto floats = [&](const std::byte* tile, std::size_t rows) {
-    if (format == Format::f32) return reinterpret_cast<const float*>(tile);
-    ops::decode(format, tile, rows * dim, decoded);
+  // Formats of single numbers, of which a tile is its rows one by one.
+  const auto floats = [&](KvFormat format, const std::byte* tile, std::size_t rows) {
+    if (format == KvFormat::f32) return reinterpret_cast<const float*>(tile);
+    ops::decode(storage(format), tile, rows * dim, decoded);
     return static_cast<const float*>(decoded);
   };
 
@@ -264,8 +270,8 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
     const Sight seen = alone ? Sight::all : sight(page, first, next);
     if (seen == Sight::nothing) continue;
     std::fill_n(scores, rows * columns, 0.0f);
-    ops::add_product(floats(page.k(task.first_kv_head), rows), dim, 1, across, columns, rows, dim, columns, scores,
-                     columns);
+    ops::add_product(floats(shape.keys, page.k(task.first_kv_head), rows), dim, 1, across, columns, rows, dim, columns,
+                     scores, columns);
     cap(scores, rows, columns, columns);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -273,8 +279,8 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
       });
     ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
     sums.shrink(0, queries, dim, shrink);
-    ops::add_product(scores, 1, columns, floats(page.v(task.first_kv_head), rows), dim, queries, rows, dim, sums.values,
-                     dim);
+    ops::add_product(scores, 1, columns, floats(shape.values, page.v(task.first_kv_head), rows), dim, queries, rows,
+                     dim, sums.values, dim);
   }
 }
 
@@ -313,13 +319,15 @@ void Attention::observe(const Pass& pass, View<const float> q, const Threads& th
   for (std::size_t s = 0; s < pass.segments.size(); ++s) {
     if (pass.segments[s].cache == nullptr) continue;
     const auto lanes = pass.segments[s].cache->lanes(pass.layer);
+    const PageLayout& layout = lanes[0].layout();  // all lanes have the same
+    observed_ = {layout.slot(column::mass), layout.slot(column::window), layout.slot(column::last)};
     for (std::size_t l = 0; l < lanes.size(); ++l)
       for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
   }
   threads.run(page_tasks_.size(), work_, [&](std::size_t i) {
     const PageTask& task = page_tasks_[i];
     const Segment& segment = pass.segments[task.segment];
-    observe_page(segment, segment.cache->lanes(pass.layer)[task.lane], task.lane, task.page, q);
+    observe_page(segment, std::as_const(*segment.cache).lanes(pass.layer)[task.lane], task.lane, task.page, q);
   });
 }
 
@@ -327,23 +335,22 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
                              View<const float> q) {
   const Page page = lane.page(p);
   const auto& shape = lane.layout().shape();
-  const EvidenceSet wanted = shape.evidence;
+  const auto [mass, window, last] = observed_;
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
   const std::size_t tile = max_queries / heads;
-  const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - needs_.window);
+  const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - window_);
 
   const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
-  if (wanted.has(Evidence::window) && opens_window) std::ranges::fill(page.evidence(Evidence::window), 0.0f);
-  if (wanted.has(Evidence::last)) std::ranges::fill(page.evidence(Evidence::last), 0.0f);
+  if (window && opens_window) std::ranges::fill(page.evidence(window), 0.0f);
+  if (last) std::ranges::fill(page.evidence(last), 0.0f);
 
-  // The first token of the pass that any wanted kind of evidence asks about.
+  // The first token of the pass that any of these columns asks about.
   Position first = segment.next();
-  if (wanted.has(Evidence::last)) first = segment.next() - 1;
-  if (wanted.has(Evidence::window) && segment.first < segment.prompt_end)
-    first = std::min(first, std::max(window_begin, segment.first));
-  if (wanted.has(Evidence::mass)) first = segment.first;
+  if (last) first = segment.next() - 1;
+  if (window && segment.first < segment.prompt_end) first = std::min(first, std::max(window_begin, segment.first));
+  if (mass) first = segment.first;
 
   alignas(64) float scores[max_queries * capacity];
   for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(tile)) {
@@ -354,8 +361,8 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
       const std::size_t query_head = lane_index * shape.heads * group + head;
-      const Queries queries(q, token, tokens, query_head, count, 1, dim, scale_, shape.format);
-      ops::dots(shape.format, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
+      const Queries queries(q, token, tokens, query_head, count, 1, dim, scale_, shape.keys);
+      ops::dots(shape.keys, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
                 capacity);
       cap(scores, tokens * count, page.rows(), capacity);
       for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -367,10 +374,10 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
           float* const row = scores + (t * count + h) * capacity;
           ops::exp_shifted(row, maximum_[token + t][query_head + h], page.rows());
           ops::scale(row, 1.0f / sum_[token + t][query_head + h], page.rows());
-          const auto add_to = [&](Evidence kind) { ops::add(page.evidence(kind).data(), row, page.rows()); };
-          if (wanted.has(Evidence::mass)) add_to(Evidence::mass);
-          if (wanted.has(Evidence::window) && n >= window_begin && n < segment.prompt_end) add_to(Evidence::window);
-          if (wanted.has(Evidence::last) && n + 1 == segment.next()) add_to(Evidence::last);
+          const auto add_to = [&](Slot column) { ops::add(page.evidence(column).data(), row, page.rows()); };
+          if (mass) add_to(mass);
+          if (window && n >= window_begin && n < segment.prompt_end) add_to(window);
+          if (last && n + 1 == segment.next()) add_to(last);
         }
       }
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "pith/prune/spelling.hpp"
 #include "pith/tensor/ops.hpp"
 
 namespace pith::prune {
@@ -10,58 +11,132 @@ namespace pith::prune {
 namespace {
 
 constexpr Position tile = 16;  // queries judged together
+constexpr std::size_t capacity = PageLayout::capacity;
 
-/// Judges the rows of one page by the queries [first, next). `ahead`: gate keys that will be read soon, or null.
-void judge(const Page& page, const GateQueries& gate, Position first, Position next, float cut, float* evidence,
-           const float* ahead) {
-  const Position* const born = page.born().data();
-  const Position* const until = page.until().data();
-  const std::size_t rows = page.rows();
-  float logits[static_cast<std::size_t>(tile) * PageLayout::capacity];  // [query][row]
-  for (Position begin = first; begin < next; begin += tile) {
-    const Position end = std::min(begin + tile, next);
-    // Numbers rather than branches, here and below, so that compilers take several rows at once.
-    int any = 0;
-    for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - gate.recent};
-    if (any == 0) continue;
-    ops::dots(Format::f32, gate.queries[static_cast<std::size_t>(begin - first)].data(),
-              static_cast<std::size_t>(end - begin), gate.queries.stride,
-              reinterpret_cast<const std::byte*>(page.gate()), rows, gate.queries.cols, logits, PageLayout::capacity,
-              reinterpret_cast<const std::byte*>(ahead));
-    ahead = nullptr;
-    for (Position n = begin; n < end; ++n) {
-      float* const scores = logits + static_cast<std::size_t>(n - begin) * PageLayout::capacity;
-      for (std::size_t i = 0; i < rows; ++i) scores[i] = scores[i] * gate.scale + gate.bias;
-      if (evidence != nullptr)
-        for (std::size_t i = 0; i < rows; ++i)
-          if (born[i] + gate.recent <= n && until[i] > n) evidence[i] = scores[i] - cut;
-      int closes[PageLayout::capacity], some = 0;
-      for (std::size_t i = 0; i < rows; ++i) {
-        closes[i] = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
-        some |= closes[i];
+/// Whether any of a page's rows is another than it was.
+bool changed(const Position* until, std::span<const Position> before) {
+  int any = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) any |= int{until[i] != before[i]};
+  return any != 0;
+}
+
+/// One gate and the queries of a pass.
+struct Judge {
+  const GateQueries& gate;
+  Position first, next;  // the queries
+  float cut;
+
+  /// scores[query][row] of a page with the queries [begin, end).
+  void score(const Page& page, Position begin, Position end, float* scores, const std::byte* ahead = nullptr) const {
+    ops::dots(page.layout().shape().gate_keys, gate.queries[static_cast<std::size_t>(begin - first)].data(),
+              static_cast<std::size_t>(end - begin), gate.queries.stride, page.gate(), page.rows(), gate.queries.cols,
+              scores, capacity, ahead);
+    for (Position n = begin; n < end; ++n, scores += capacity)
+      for (std::size_t i = 0; i < page.rows(); ++i) scores[i] = scores[i] * gate.scale + gate.bias;
+  }
+
+  /// Judges the rows of one page, seen up to until[row], by all queries: the first that drops a row ends it there.
+  /// logits[row], where wanted: of the last query that judged the row. `ahead`: gate keys read soon, or null.
+  void operator()(const Page& page, Position* until, float* logits, const std::byte* ahead) const {
+    const Position* const born = page.born().data();
+    const std::size_t rows = page.rows();
+    float scores_of_tile[static_cast<std::size_t>(tile) * capacity];  // [query][row]
+    for (Position begin = first; begin < next; begin += tile) {
+      const Position end = std::min(begin + tile, next);
+      // Numbers rather than branches, here and below, so that compilers take several rows at once.
+      int any = 0;
+      for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - gate.recent};
+      if (any == 0) continue;
+      score(page, begin, end, scores_of_tile, ahead);
+      ahead = nullptr;
+      for (Position n = begin; n < end; ++n) {
+        const float* const scores = scores_of_tile + static_cast<std::size_t>(n - begin) * capacity;
+        if (logits != nullptr)
+          for (std::size_t i = 0; i < rows; ++i)
+            if (born[i] + gate.recent <= n && until[i] > n) logits[i] = scores[i] - cut;
+        for (std::size_t i = 0; i < rows; ++i) {
+          const int closes = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+          until[i] = closes != 0 ? n : until[i];
+        }
       }
-      if (some == 0) continue;
-      for (std::size_t i = 0; i < rows; ++i)
-        if (closes[i] != 0) page.set_until(i, n);
     }
   }
+};
+
+/// The gate's keys lie in the lane whose rows it closes.
+void judge_lane(const Lane& lane, const Judge& judge, const Threads& threads, std::size_t work) {
+  const Slot wanted = lane.slot(column::gate_logit);
+  threads.run(lane.pages(), work, [&](std::size_t p) {
+    const Page page = lane.page(p);
+    Position until[capacity];
+    std::ranges::copy(page.until(), until);
+    judge(page, until, wanted ? page.evidence(wanted).data() : nullptr,
+          p + 1 < lane.pages() ? lane.page(p + 1).gate() : nullptr);
+    if (!changed(until, page.until())) return;
+    for (std::size_t i = 0; i < page.rows(); ++i)
+      if (until[i] != page.until()[i]) page.set_until(i, until[i]);
+  });
+}
+
+/// The gate's keys lie in a lane of their own: judged once, there, for the rows of the same tokens in the others.
+void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment, std::size_t work) {
+  const Lane& keys = layer.gate();
+  const bool wanted = static_cast<bool>(layer.lanes()[0].slot(column::gate_logit));
+  auto& until = moment.scratch->until;    // [row of keys]
+  auto& logits = moment.scratch->values;  // [row of keys]
+  until.resize(keys.pages() * capacity);
+  if (wanted) logits.resize(keys.pages() * capacity);
+  moment.threads->run(keys.pages(), work, [&](std::size_t p) {
+    const Page page = keys.page(p);
+    std::ranges::copy(page.until(), &until[p * capacity]);
+    judge(page, &until[p * capacity], wanted ? &logits[p * capacity] : nullptr,
+          p + 1 < keys.pages() ? keys.page(p + 1).gate() : nullptr);
+  });
+  bool any = wanted;
+  for (std::size_t p = 0; p < keys.pages() && !any; ++p) any = changed(&until[p * capacity], keys.page(p).until());
+  if (!any) return;
+
+  const auto row_of = layer.gate_rows();
+  // The last query that judges a row which is seen up to `end`, and which the gate ends at `drop`.
+  const auto last_judge = [&](Position end, Position drop) {
+    return drop < end ? drop : std::min(end, judge.next) - 1;
+  };
+  moment.threads->run(layer.lanes().size(), layer.lanes().size() * keys.rows(), [&](std::size_t l) {
+    const Lane& lane = layer.lanes()[l];
+    const Slot slot = lane.slot(column::gate_logit);
+    for (std::size_t p = 0; p < lane.pages(); ++p) {
+      const Page page = lane.page(p);
+      for (std::size_t i = 0; i < page.rows(); ++i) {
+        const Position born = page.born()[i], end = page.until()[i];
+        const std::size_t key = row_of[static_cast<std::size_t>(born)];
+        if (wanted) {
+          const Position n = last_judge(end, until[key]);
+          if (n == last_judge(keys.until(key), until[key])) {
+            if (n >= judge.first && n >= born + judge.gate.recent) page.evidence(slot)[i] = logits[key];
+          } else if (n >= judge.first && n >= born + judge.gate.recent) {
+            // Closed by another before the gate was done with the token.
+            float scores[capacity];
+            judge.score(keys.page(key / capacity), n, n + 1, scores);
+            page.evidence(slot)[i] = scores[key % capacity] - judge.cut;
+          }
+        }
+        if (until[key] < end) page.set_until(i, until[key]);
+      }
+    }
+  });
 }
 
 }  // namespace
 
 void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) const {
-  const float cut = moment.gate.threshold + tau;
-  for (const Lane& lane : layer.lanes()) {
-    const bool wanted = lane.layout().shape().evidence.has(Evidence::gate_logit);
-    const auto queries = static_cast<std::size_t>(moment.next - moment.first);
-    moment.threads->run(lane.pages(), lane.rows() * queries * moment.gate.queries.cols, [&](std::size_t p) {
-      const Page page = lane.page(p);
-      judge(page, moment.gate, moment.first, moment.next, cut,
-            wanted ? page.evidence(Evidence::gate_logit).data() : nullptr,
-            p + 1 < lane.pages() ? lane.page(p + 1).gate() : nullptr);
-    });
-  }
+  const Judge judge{moment.gate, moment.first, moment.next, moment.gate.threshold + moment.gate.tau.value_or(tau)};
+  const auto queries = static_cast<std::size_t>(moment.next - moment.first);
+  const std::size_t work = layer.gate().rows() * queries * moment.gate.queries.cols;
+  layer.gate_is_apart() ? judge_apart(layer, judge, moment, work)
+                        : judge_lane(layer.gate(), judge, *moment.threads, work);
 }
+
+std::string LearnedGate::describe() const { return spell("gate", {{"tau", tau}}); }
 
 void SlidingWindow::before_attention(const KvLayer& layer, const Moment& moment) const {
   for (const Lane& lane : layer.lanes())
@@ -69,5 +144,7 @@ void SlidingWindow::before_attention(const KvLayer& layer, const Moment& moment)
     for (std::size_t row = lane.rows(); row-- > 0 && lane.born(row) >= moment.first;)
       if (lane.born(row) >= sinks) lane.close(row, lane.born(row) + recent);
 }
+
+std::string SlidingWindow::describe() const { return spell("streaming", {{"sinks", sinks}, {"recent", recent}}); }
 
 }  // namespace pith::prune

@@ -13,8 +13,12 @@ Needs Needs::operator|(const Needs& other) const {
   if (window > 0 && other.window > 0 && window != other.window)
     fail(ErrorCode::unsupported, "policy", "one observation window in a chain",
          std::to_string(window) + " and " + std::to_string(other.window));
-  return {gate || other.gate, lane_per_head || other.lane_per_head, evidence | other.evidence,
-          std::max(window, other.window)};
+  return {gate || other.gate,
+          lane_per_head || other.lane_per_head,
+          evidence | other.evidence,
+          std::max(window, other.window),
+          std::max(layers, other.layers),
+          std::max(kv_heads, other.kv_heads)};
 }
 
 int at_least(int least, int value, const char* what) {

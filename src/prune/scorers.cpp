@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: MIT
 #include "pith/prune/scorers.hpp"
 
-#include <numeric>
+#include <algorithm>
 
 namespace pith::prune {
 
 void ObservationWindow::score(const Lane& lane, const Moment& moment, std::span<float> out) const {
-  const std::size_t rows = lane.rows();
-  auto& order = moment.scratch->order;
-  order.resize(rows);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return lane.born(a) < lane.born(b); });
+  ColumnScore{column::window}.score(lane, moment, out);
+  auto& order = moment.scratch->order;  // of the rows before the window
+  order.clear();
+  for (std::size_t row = 0; row < lane.rows(); ++row)
+    if (lane.born(row) < moment.prompt_end - window) order.push_back(row);
+  std::ranges::sort(order, {}, [&](std::size_t row) { return lane.born(row); });
+  auto& attention = moment.scratch->values;  // theirs, before it is pooled
+  attention.clear();
+  for (const std::size_t row : order) attention.push_back(out[row]);
   const auto half = static_cast<std::size_t>(pool / 2);
-  for (std::size_t k = 0; k < rows; ++k) {
+  for (std::size_t k = 0; k < order.size(); ++k) {
     const std::size_t begin = k > half ? k - half : 0;
-    const std::size_t end = std::min(rows, k + half + 1);
-    float best = 0;
-    for (std::size_t near = begin; near < end; ++near)
-      best = std::max(best, lane.evidence(Evidence::window, order[near]));
-    out[order[k]] = best;
+    const std::size_t end = std::min(order.size(), k + half + 1);
+    out[order[k]] = *std::max_element(attention.begin() + static_cast<std::ptrdiff_t>(begin),
+                                      attention.begin() + static_cast<std::ptrdiff_t>(end));
   }
 }
 

@@ -3,9 +3,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <map>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "pith/prune/methods.hpp"
 
@@ -13,10 +14,30 @@ namespace pith::prune {
 
 namespace {
 
-/// One method as written: a name and its options.
+template <class T>
+std::string shortest(T number) {
+  char digits[64];
+  return {digits, std::to_chars(digits, digits + sizeof digits, number).ptr};
+}
+
+/// A number, and nothing but it.
+template <class T>
+bool read(std::string_view text, T& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+/// One step as written: a name, its options, and the steps of the policy that it applies.
 struct Call {
   std::string name;
-  std::map<std::string, std::string, std::less<>> options;
+  std::map<std::string, std::string, std::less<>> options = {};
+  std::vector<std::string_view> steps = {};
+  float tau = 0;
+
+  [[noreturn]] void refuse(std::string_view option, std::string_view expected, std::string_view found) const {
+    fail(ErrorCode::argument, "policy: " + name + "(" + std::string(option) + "=)", expected,
+         "'" + std::string(found) + "'");
+  }
 
   /// Takes an option out; `fallback` where it was not given.
   template <class T>
@@ -25,42 +46,22 @@ struct Call {
     if (found == options.end()) return fallback;
     const std::string text = found->second;
     options.erase(found);
-    T value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size())
-      fail(ErrorCode::argument, "policy: " + name + "(" + std::string(key) + "=)", "a number", "'" + text + "'");
-    return value;
+    if constexpr (std::is_same_v<T, std::string>)
+      return text;
+    else if (T value{}; read(text, value))
+      return value;
+    refuse(key, "a number", text);
   }
+
+  /// Takes an option out that must be there.
+  std::string take(std::string_view key) {
+    if (!options.contains(key))
+      fail(ErrorCode::argument, "policy: " + name, "the option " + std::string(key) + "=", "none");
+    return take(key, std::string());
+  }
+
+  AnyPolicy policy();
 };
-
-using Make = AnyPolicy (*)(Call&, float tau);
-
-/// A method that scripts can name is a line here.
-constexpr std::pair<std::string_view, Make> methods[] = {
-    {"gate", [](Call& c, float tau) -> AnyPolicy { return learned_gate({.tau = c.take("tau", tau)}); }},
-    {"streaming",
-     [](Call& c, float) -> AnyPolicy {
-       const StreamingOptions o;
-       return streaming({.sinks = c.take("sinks", o.sinks), .recent = c.take("recent", o.recent)});
-     }},
-    {"h2o",
-     [](Call& c, float) -> AnyPolicy {
-       const H2oOptions o;
-       return h2o({.rows = c.take("rows", o.rows), .recent = c.take("recent", o.recent)});
-     }},
-    {"snapkv",
-     [](Call& c, float) -> AnyPolicy {
-       const SnapKvOptions o;
-       return snapkv(
-           {.rows = c.take("rows", o.rows), .window = c.take("window", o.window), .pool = c.take("pool", o.pool)});
-     }},
-};
-
-std::string names() {
-  std::string all = "none";
-  for (const auto& [name, make] : methods) all.append(", ").append(name);
-  return all;
-}
 
 std::string_view trim(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\n");
@@ -68,8 +69,8 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\n") - first + 1);
 }
 
-/// Splits at top-level commas: those outside parentheses.
-std::vector<std::string_view> split(std::string_view text, std::string_view whole) {
+/// Splits at commas outside parentheses.
+std::vector<std::string_view> split(std::string_view text) {
   std::vector<std::string_view> parts;
   int depth = 0;
   std::size_t begin = 0;
@@ -83,45 +84,147 @@ std::vector<std::string_view> split(std::string_view text, std::string_view whol
       break;
     }
   }
-  if (depth != 0) fail(ErrorCode::argument, "policy '" + std::string(whole) + "'", "matching parentheses", "others");
+  if (depth != 0) fail(ErrorCode::argument, "policy '" + std::string(text) + "'", "matching parentheses", "others");
   return parts;
 }
 
-Call parse_call(std::string_view part) {
-  const auto open = part.find('(');
-  Call call{std::string(trim(part.substr(0, open))), {}};
+/// The parts of a list joined by '+'.
+std::vector<std::string_view> items(std::string_view text) {
+  std::vector<std::string_view> all;
+  while (true) {
+    const auto plus = text.find('+');
+    all.push_back(text.substr(0, plus));
+    if (plus == std::string_view::npos) return all;
+    text.remove_prefix(plus + 1);
+  }
+}
+
+/// No model has as many layers or heads; what is read is an index into a list.
+constexpr std::size_t most = 65535;
+
+bool read_index(std::string_view text, std::size_t& index) { return read(text, index) && index <= most; }
+
+AnyPolicy for_layers_of(Call& c) {
+  const std::string text = c.take("layers");
+  const auto dash = text.find('-');
+  std::size_t first = 0, last = 0;
+  const bool well = dash == std::string::npos
+                        ? read_index(text, first) && read_index(text, last)
+                        : read_index(std::string_view(text).substr(0, dash), first) &&
+                              read_index(std::string_view(text).substr(dash + 1), last) && first <= last;
+  if (!well) c.refuse("layers", "a layer or a range such as 0-3", text);
+  return for_layers(first, last + 1, c.policy());
+}
+
+AnyPolicy for_heads_of(Call& c) {
+  const std::string text = c.take("heads");
+  const bool by_layer = text.find('.') != std::string::npos;
+  std::vector<std::vector<std::size_t>> heads(1);
+  for (const std::string_view item : items(text)) {
+    const auto dot = item.find('.');
+    std::size_t layer = 0, head = 0;
+    const bool well = by_layer == (dot != std::string_view::npos) &&
+                      (!by_layer || read_index(item.substr(0, dot), layer)) &&
+                      read_index(by_layer ? item.substr(dot + 1) : item, head);
+    if (!well) c.refuse("heads", "heads such as 0+2, or layer.head such as 1.0+4.2", text);
+    if (layer >= heads.size()) heads.resize(layer + 1);
+    heads[layer].push_back(head);
+  }
+  return by_layer ? for_heads(std::span<const std::vector<std::size_t>>(heads), c.policy())
+                  : for_heads(heads[0], c.policy());
+}
+
+struct Named {
+  std::string_view name;
+  AnyPolicy (*make)(Call&);
+};
+
+/// What scripts can name is a line here.
+constexpr Named names[] = {
+    {"none", [](Call&) { return none(); }},
+    {"gate", [](Call& c) { return learned_gate({.tau = c.take("tau", c.tau)}); }},
+    {"streaming",
+     [](Call& c) {
+       const StreamingOptions o;
+       return streaming({.sinks = c.take("sinks", o.sinks), .recent = c.take("recent", o.recent)});
+     }},
+    {"h2o",
+     [](Call& c) {
+       const H2oOptions o;
+       return h2o({.rows = c.take("rows", o.rows), .recent = c.take("recent", o.recent)});
+     }},
+    {"snapkv",
+     [](Call& c) {
+       const SnapKvOptions o;
+       return snapkv(
+           {.rows = c.take("rows", o.rows), .window = c.take("window", o.window), .pool = c.take("pool", o.pool)});
+     }},
+    {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }},
+    {"per_head", [](Call& c) { return per_head(c.policy()); }},
+    {"for_layers", for_layers_of},
+    {"for_heads", for_heads_of},
+};
+
+Call parse_call(std::string_view step, float tau) {
+  const auto open = step.find('(');
+  Call call{.name = std::string(trim(step.substr(0, open))), .tau = tau};
   if (open == std::string_view::npos) return call;
-  if (part.back() != ')')
-    fail(ErrorCode::argument, "policy '" + std::string(part) + "'", "')' at the end of its options", "more text");
-  const std::string_view inside = trim(part.substr(open + 1, part.size() - open - 2));
+  if (step.back() != ')')
+    fail(ErrorCode::argument, "policy '" + std::string(step) + "'", "')' at the end of its options", "more text");
+  const std::string_view inside = trim(step.substr(open + 1, step.size() - open - 2));
   if (inside.empty()) return call;
-  for (const std::string_view option : split(inside, part)) {
-    const auto equals = option.find('=');
-    if (equals == std::string_view::npos)
-      fail(ErrorCode::argument, "policy '" + std::string(part) + "'", "option=value", "'" + std::string(option) + "'");
-    const auto [at, fresh] = call.options.emplace(trim(option.substr(0, equals)), trim(option.substr(equals + 1)));
+  for (const std::string_view argument : split(inside)) {
+    const auto equals = argument.find('=');
+    if (equals > argument.find('(') || equals == std::string_view::npos) {
+      call.steps.push_back(argument);
+      continue;
+    }
+    const auto [at, fresh] = call.options.emplace(trim(argument.substr(0, equals)), trim(argument.substr(equals + 1)));
     if (!fresh)
-      fail(ErrorCode::argument, "policy '" + std::string(part) + "'", "each option once", at->first + " twice");
+      fail(ErrorCode::argument, "policy '" + std::string(step) + "'", "each option once", at->first + " twice");
   }
   return call;
 }
 
-}  // namespace
-
-AnyPolicy parse(std::string_view spec, float tau) {
-  if (trim(spec) == "none") return none();
-  std::optional<AnyPolicy> all;
-  for (const std::string_view part : split(trim(spec), spec)) {
-    Call call = parse_call(part);
-    const auto* found = std::find_if(std::begin(methods), std::end(methods),
-                                     [&](const auto& method) { return method.first == call.name; });
-    if (found == std::end(methods)) fail(ErrorCode::argument, "policy", "one of " + names(), "'" + call.name + "'");
-    AnyPolicy next = found->second(call, tau);
+AnyPolicy parse_steps(std::span<const std::string_view> steps, float tau) {
+  std::vector<AnyPolicy> all;
+  for (const std::string_view step : steps) {
+    Call call = parse_call(step, tau);
+    const auto* const found = std::ranges::find(names, call.name, &Named::name);
+    if (found == std::end(names)) {
+      std::string known;
+      for (const Named& one : names) known.append(known.empty() ? "" : ", ").append(one.name);
+      fail(ErrorCode::argument, "policy", "one of " + known, "'" + call.name + "'");
+    }
+    all.push_back(found->make(call));
     if (!call.options.empty())
       fail(ErrorCode::argument, "policy " + call.name, "options it has", "'" + call.options.begin()->first + "'");
-    all = all ? AnyPolicy(chain(*std::move(all), std::move(next))) : std::move(next);
+    if (!call.steps.empty())
+      fail(ErrorCode::argument, "policy " + call.name, "option=value", "'" + std::string(call.steps.front()) + "'");
   }
-  return *all;
+  return chain(std::move(all));
 }
+
+/// Takes out the policy that a combinator applies.
+AnyPolicy Call::policy() {
+  if (steps.empty()) fail(ErrorCode::argument, "policy: " + name, "the policy that it applies", "none");
+  const auto inner = std::exchange(steps, {});
+  return parse_steps(inner, tau);
+}
+
+}  // namespace
+
+SpelledOption::SpelledOption(std::string_view option, int number) : name(option), value(shortest(number)) {}
+SpelledOption::SpelledOption(std::string_view option, float number) : name(option), value(shortest(number)) {}
+
+std::string spell(std::string_view name, std::initializer_list<SpelledOption> options, std::string_view policy) {
+  std::string inside;
+  for (const SpelledOption& option : options)
+    inside.append(inside.empty() ? "" : ",").append(option.name).append("=").append(option.value);
+  if (!policy.empty()) inside.append(inside.empty() ? "" : ",").append(policy);
+  return std::string(name) + "(" + inside + ")";
+}
+
+AnyPolicy parse(std::string_view spec, float tau) { return parse_steps(split(trim(spec)), tau); }
 
 }  // namespace pith::prune

@@ -33,6 +33,8 @@ const kernels::FormatKernels& kernels(Format format) {
   return kernels::table().formats[static_cast<std::size_t>(format)];
 }
 
+const kernels::FormatKernels& kernels(KvFormat format) { return kernels(storage(format)); }
+
 }  // namespace
 
 float dot(const float* a, const float* b, std::size_t n) { return kernels::table().dot(a, b, n); }
@@ -63,21 +65,21 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values) {
   kernels(format).decode(row, n, values);
 }
 
-void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) {
-  assert(is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+void prepare(KvFormat format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) {
+  assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
   if (kernels(format).prepare != nullptr) kernels(format).prepare(queries, n_queries, query_stride, dim);
 }
 
-void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
+void dots(KvFormat format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride, const std::byte* next) {
-  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  assert(n_rows <= tile_rows && dim % static_cast<std::size_t>(block_values(format)) == 0);
   kernels(format).dots(queries, n_queries, query_stride, keys, n_rows, dim, scores, score_stride, next);
 }
 
-void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
+void accumulate(KvFormat format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
                 const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next) {
-  assert(n_rows <= tile_rows && is_kv_format(format) && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  assert(n_rows <= tile_rows && dim % static_cast<std::size_t>(block_values(format)) == 0);
   kernels(format).accumulate(weights, n_queries, weight_stride, values, n_rows, dim, out, out_stride, next);
 }
 

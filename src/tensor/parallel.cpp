@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -72,7 +74,9 @@ struct Threads::Crew {
   std::atomic<std::uint32_t> latest{0};  // the loop's number again, to sleep on
   std::atomic<std::uint32_t> open{0};    // tasks not yet done
   std::atomic<int> asleep{0};
-  std::atomic<bool> gathered{false}, busy{false};
+  std::atomic<bool> gathered{false};
+  std::mutex turns;   // held from gathering to dismissal
+  bool busy = false;  // a loop is in work; of the thread whose turn it is
 
   std::uint64_t first_of(std::size_t share, std::uint64_t tasks) const { return share * tasks / shares.size(); }
 
@@ -141,41 +145,61 @@ struct Threads::Crew {
   }
 };
 
+namespace {
+
+thread_local const void* gathered_here = nullptr;  // the crew whose turn this thread has
+
+/// While it lives, this thread has a crew's turn.
+class Turn {
+ public:
+  Turn(std::mutex& turns, const void* crew) : lock_(turns), before_(std::exchange(gathered_here, crew)) {}
+  ~Turn() { gathered_here = before_; }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::lock_guard<std::mutex> lock_;
+  const void* before_;
+};
+
+}  // namespace
+
 Threads::Threads(int count) : count_(count == 0 ? usable_cores() : count) {
   if (count < 0) fail(ErrorCode::argument, "threads", "a count of at least 0", std::to_string(count));
   if (count_ > 1) crew_ = std::make_shared<Crew>(count_);
 }
 
 void Threads::gather_erased(void (*call)(void*), void* body) const {
+  if (!crew_ || gathered_here == crew_.get()) return call(body);
+  const Turn turn(crew_->turns, crew_.get());
 #if defined(_OPENMP)
-  if (crew_ && !crew_->gathered.exchange(true)) {
-    std::exception_ptr thrown;
+  crew_->gathered.store(true, std::memory_order_relaxed);
+  std::exception_ptr thrown;
 #pragma omp parallel num_threads(count_)
-    {
-      if (omp_get_thread_num() == 0) {
-        try {
-          call(body);
-        } catch (...) {
-          thrown = std::current_exception();
-        }
-        crew_->dismiss();
-      } else {
-        crew_->serve(static_cast<std::size_t>(omp_get_thread_num()));
+  {
+    if (omp_get_thread_num() == 0) {
+      try {
+        call(body);
+      } catch (...) {
+        thrown = std::current_exception();
       }
+      crew_->dismiss();
+    } else {
+      crew_->serve(static_cast<std::size_t>(omp_get_thread_num()));
     }
-    if (thrown) std::rethrow_exception(thrown);
-    return;
   }
-#endif
+  if (thrown) std::rethrow_exception(thrown);
+#else
   call(body);
+#endif
 }
 
 void Threads::run_erased(std::size_t tasks, std::size_t work, void (*call)(void*, std::size_t), void* task) const {
-  if (tasks > 1 && work >= worth_sharing && crew_ && crew_->gathered.load(std::memory_order_relaxed) &&
-      !crew_->busy.exchange(true)) {
+  if (tasks > 1 && work >= worth_sharing && crew_ && gathered_here == crew_.get() && !crew_->busy) {
+    crew_->busy = true;
     crew_->publish(tasks, call, task);
     crew_->finish_loop();
-    crew_->busy.store(false);
+    crew_->busy = false;
     return;
   }
   for (std::size_t i = 0; i < tasks; ++i) call(task, i);

@@ -68,11 +68,8 @@ class Encoder {
   WordCache cache_;
 };
 
-std::size_t checked(const Definition& definition, Token token) {
-  const auto size = definition.vocabulary.size();
-  if (token < 0 || static_cast<std::size_t>(token) >= size)
-    fail(ErrorCode::argument, "token", "an id from 0 to " + std::to_string(size - 1), std::to_string(token));
-  return static_cast<std::size_t>(token);
+void check(Token token) {
+  if (token < 0) fail(ErrorCode::argument, "token", "an id of at least 0", std::to_string(token));
 }
 
 bool is_gguf(const std::filesystem::path& path) {
@@ -139,6 +136,7 @@ bool Tokenizer::Impl::cuts_before_spaces() const {
 }
 
 void Tokenizer::Impl::append_bytes(Token token, text::Place& place, std::string& out) const {
+  if (static_cast<std::size_t>(token) >= pieces.size()) return;
   const std::string& inside = pieces[static_cast<std::size_t>(token)];
   if (place == text::Place::inside || inside.empty()) {
     out += inside;
@@ -159,10 +157,12 @@ std::vector<Token> Tokenizer::encode(std::string_view text, Specials specials) c
   if (!text::is_utf8(text)) text = repaired = text::repair(text);
 
   const Definition& definition = impl_->definition;
-  const auto& finders = specials == Specials::plain ? impl_->no_specials : impl_->all_tokens;
+  const bool adds = specials == Specials::add_only || specials == Specials::as_trained;
+  const bool parses = specials == Specials::parse_only || specials == Specials::as_trained;
+  const auto& finders = parses ? impl_->all_tokens : impl_->no_specials;
   std::vector<Token> out;
   out.reserve(text.size() / 3 + 2);
-  if (specials == Specials::as_trained) out = definition.prefix;
+  if (adds) out = definition.prefix;
 
   Encoder encoder(*impl_, out);
   for (const text::Part& raw : finders.raw.split(text)) {
@@ -181,7 +181,7 @@ std::vector<Token> Tokenizer::encode(std::string_view text, Specials specials) c
     }
   }
 
-  if (specials == Specials::as_trained) out.insert(out.end(), definition.suffix.begin(), definition.suffix.end());
+  if (adds) out.insert(out.end(), definition.suffix.begin(), definition.suffix.end());
   return out;
 }
 
@@ -189,7 +189,7 @@ std::string Tokenizer::decode(std::span<const Token> tokens, Show show) const {
   std::string bytes;
   auto place = text::Place::start;
   for (const Token token : tokens) {
-    checked(impl_->definition, token);
+    check(token);
     if (show == Show::text_only && is_special(token)) continue;
     impl_->append_bytes(token, place, bytes);
   }
@@ -197,8 +197,9 @@ std::string Tokenizer::decode(std::span<const Token> tokens, Show show) const {
 }
 
 std::string_view Tokenizer::piece(Token token) const {
-  const std::size_t i = checked(impl_->definition, token);
-  return is_special(token) ? std::string_view() : impl_->pieces[i];
+  check(token);
+  const auto i = static_cast<std::size_t>(token);
+  return i >= impl_->pieces.size() || is_special(token) ? std::string_view() : impl_->pieces[i];
 }
 
 int Tokenizer::vocab_size() const { return static_cast<int>(impl_->definition.vocabulary.size()); }

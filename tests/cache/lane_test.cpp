@@ -17,8 +17,9 @@ constexpr std::size_t capacity = PageLayout::capacity;
 
 class Lanes : public ::testing::Test {
  protected:
-  PageLayout layout_{{.format = Format::f32, .heads = 1, .head_dim = 4, .gate_dim = 0, .evidence = {}}};
-  PagePool pool_{layout_.bytes(), 0};
+  KvLayouts layouts_{PageLayout({.heads = 1, .head_dim = 4})};
+  const PageLayout& layout_ = layouts_.kv;
+  PagePool pool_{0};
   testing::Random random_{7};
 
   std::size_t any_row(const Lane& lane) {
@@ -37,7 +38,7 @@ TEST_F(Lanes, NoRowClosesBeforeItsPageSaysSo) {
     } else if (what < 7) {
       lane.close(any_row(lane), born + random_.integer(0, 300));
     } else if (what < 8) {
-      lane.reopen(any_row(lane), never);
+      lane.row(any_row(lane)).reopen(never);
     } else {
       lane.erase(any_row(lane));
     }
@@ -51,7 +52,7 @@ TEST_F(Lanes, ALookAtThePageFindsItExactly) {
   for (Position born = 0; born < static_cast<Position>(2 * capacity); ++born) lane.append(born, never);
   lane.close(3, 50);
   lane.close(5, 70);
-  lane.reopen(3, never);
+  lane.row(3).reopen(never);
   EXPECT_EQ(lane.earliest_until(0), 50);
   lane.find_earliest_until(0);
   EXPECT_EQ(lane.earliest_until(0), 70);
@@ -59,15 +60,15 @@ TEST_F(Lanes, ALookAtThePageFindsItExactly) {
 }
 
 TEST_F(Lanes, ASweepErasesWhatIsClosedAndNothingElse) {
-  KvCache cache(layout_, pool_, 1, 1, 0, DropLog::Keep::counts);
+  KvCache cache(layouts_, pool_, 1, 1, 0, DropLog::Keep::counts);
   const KvLayer layer = cache.layer(0);
   const Lane& lane = layer.lanes()[0];
   std::multiset<Position> open;  // ends of the rows that should be there
   for (Position now = 0; now < 3000; ++now) {
     const Position until = random_.integer(0, 2) == 0 ? never : now + random_.integer(1, 500);
-    layer.lanes()[0].append(now, until);
+    cache.append(0, now, until);
     open.insert(until);
-    layer.sweep(now);
+    cache.sweep(0, now);
     open.erase(open.begin(), open.upper_bound(now));
     std::multiset<Position> found;
     for (std::size_t row = 0; row < lane.rows(); ++row) found.insert(lane.until(row));

@@ -153,7 +153,7 @@ struct Rows {
         (side == Side::keys ? square.quants[c / 4][r][c % 4] : square.quants[r / 4][c][r % 4]) =
             static_cast<std::uint8_t>(block(first + r, i).quants[c] + 128);
       }
-    Bytes bytes(tile_bytes(Format::q8_0, dim));
+    Bytes bytes(tile_bytes(KvFormat::q8_0, dim));
     std::memcpy(bytes.data(), squares.data(), bytes.size());
     return bytes;
   }
@@ -263,7 +263,7 @@ TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(all_tables()), isa_name);
 
 }  // namespace
 }  // namespace pith::kernels

@@ -34,6 +34,15 @@ class Random {
 
 inline const Table& plain() { return *tables().back(); }
 
+extern const Table twin_table;  // the plain twin of the vocabulary, tests/support/twin_table.cpp
+
+/// What kernels are tested in: the sets of instructions, and the twin.
+inline std::vector<const Table*> all_tables() {
+  std::vector<const Table*> all(tables().begin(), tables().end());
+  all.push_back(&twin_table);
+  return all;
+}
+
 inline void apply(const Table& table, Elementwise operation, std::vector<float>& x, const std::vector<float>& other,
                   float number) {
   table.elementwise[static_cast<std::size_t>(operation)](x.data(), other.data(), number, x.size());

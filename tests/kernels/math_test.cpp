@@ -185,7 +185,7 @@ TEST(Tables, ScalarIsLastAndBestRuns) {
   EXPECT_TRUE(table().runs_here());
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, Math, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, Math, testing::ValuesIn(all_tables()), isa_name);
 
 }  // namespace
 }  // namespace pith::kernels

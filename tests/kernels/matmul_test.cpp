@@ -136,7 +136,7 @@ TEST_P(Matmul, TakesWhateverBytesAFileHolds) {
     if (wants_quantised(format)) visit(format, check);
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, Matmul, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, Matmul, testing::ValuesIn(all_tables()), isa_name);
 
 }  // namespace
 }  // namespace pith::kernels

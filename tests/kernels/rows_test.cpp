@@ -151,7 +151,7 @@ TEST_P(Rows, EveryHalfDecodesAndAnyFloatEncodes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, Rows, testing::ValuesIn(tables().begin(), tables().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, Rows, testing::ValuesIn(all_tables()), isa_name);
 
 }  // namespace
 }  // namespace pith::kernels

@@ -72,10 +72,9 @@ TEST(BatchTest, EqualsSinglesUnderEveryPolicy) {
 }
 
 TEST(BatchTest, EqualsSinglesInEveryFormat) {
-  for (int weights = 0; weights < format_count; ++weights) {
-    for (const Format kv : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
-      const Model model =
-          random_model({.seed = 10, .format = static_cast<Format>(weights), .head_dim = 32, .n_layers = 2});
+  for (const Format weights : all_formats) {
+    for (const KvFormat kv : kv_formats) {
+      const Model model = random_model({.seed = 10, .format = weights, .head_dim = 32, .n_layers = 2});
       SCOPED_TRACE(describe(model) + ", cache in " + std::string(name(kv)));
       check(model, 10, {.kv = kv});
     }

@@ -14,7 +14,8 @@ namespace pith::testing {
 namespace {
 
 struct Rounding {
-  Format weights = Format::f32, kv = Format::f32;
+  Format weights = Format::f32;
+  KvFormat kv = KvFormat::f32;
   double tolerance = 1e-5;  // of the logits
   double margin = 2e-5;     // of the judgements of gates: the least that is not for rounding to decide
 };
@@ -61,15 +62,15 @@ void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
 TEST(ChunksTest, ChangeNothing) { check_random(8, {}, {}); }
 
 TEST(ChunksTest, ChangeNothingInRoundedCaches) {
-  check_random(3, {}, {.kv = Format::f16, .tolerance = 1e-3, .margin = 2e-4});
-  check_random(3, {}, {.kv = Format::bf16, .tolerance = 5e-3, .margin = 5e-4});
+  check_random(3, {}, {.kv = KvFormat::f16, .tolerance = 1e-3, .margin = 2e-4});
+  check_random(3, {}, {.kv = KvFormat::bf16, .tolerance = 5e-3, .margin = 5e-4});
   // The gate of the first layer does not see what is cached.
-  check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = Format::q8_0, .tolerance = 2e-2});
+  check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = KvFormat::q8_0, .tolerance = 2e-2});
 }
 
 TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {
-  for (const Format weights : {Format::q8_0, Format::q4_0, Format::q4_k, Format::q6_k})
-    check_random(2, {.n_layers = 1}, {.weights = weights, .tolerance = 2e-2});
+  for (const Format weights : all_formats)
+    if (wants_quantised(weights)) check_random(2, {.n_layers = 1}, {.weights = weights, .tolerance = 2e-2});
 }
 
 // A policy that judges once per pass says so; its pace is that of the passes, whoever makes them.

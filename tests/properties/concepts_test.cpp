@@ -52,22 +52,22 @@ template <class... Parts>
 concept MakesAnEvict = requires {
   typename Evict<Parts...>;
 };
-static_assert(MakesAnEvict<AttentionMass, Rows>);
+static_assert(MakesAnEvict<ColumnScore, Rows>);
 static_assert(MakesAnEvict<Recency, Rows, Both<Sinks, Recent>>);
 static_assert(!MakesAnEvict<ScoresWithoutNeeds, Rows>);
-static_assert(!MakesAnEvict<Rows, AttentionMass>, "in this order");
-static_assert(!MakesAnEvict<AttentionMass, Rows, Recency>, "a scorer spares nothing");
+static_assert(!MakesAnEvict<Rows, ColumnScore>, "in this order");
+static_assert(!MakesAnEvict<ColumnScore, Rows, Recency>, "a scorer spares nothing");
 
 TEST(ConceptsTest, MethodsAreWhatTheySay) {
   EXPECT_FALSE(none());
-  EXPECT_TRUE(AnyPolicy(learned_gate()));
+  EXPECT_TRUE(learned_gate());
   EXPECT_TRUE(learned_gate().needs().gate);
   EXPECT_TRUE(h2o().needs().lane_per_head);
-  EXPECT_TRUE(h2o().needs().evidence.has(Evidence::mass));
+  EXPECT_TRUE(h2o().needs().evidence.has(column::mass));
   EXPECT_EQ(snapkv({.window = 16}).needs().window, 16);
   const Needs both = chain(learned_gate(), h2o(), snapkv({.window = 16})).needs();
   EXPECT_TRUE(both.gate && both.lane_per_head && both.window == 16);
-  EXPECT_TRUE(both.evidence.has(Evidence::mass) && both.evidence.has(Evidence::window));
+  EXPECT_TRUE(both.evidence.has(column::mass) && both.evidence.has(column::window));
 }
 
 }  // namespace

@@ -28,13 +28,12 @@ constexpr std::size_t length = 90;
 
 /// TOVA (arXiv 2401.06104) out of the library's parts: what the latest query attends to least goes.
 auto tova(std::size_t rows) {
-  return prune::Evict{prune::Column<Evidence::last>{}, prune::Rows{rows}, prune::Recent{1}};
+  return prune::Evict{prune::ColumnScore{column::last}, prune::Rows{rows}, prune::Recent{1}};
 }
 
 /// A conversation: prompts, and single tokens between them.
 Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
                SessionOptions options) {
-  options.logits = Logits::all;
   options.record_drops = true;
   options.threads = 1;
   Session session(model, std::move(options));
@@ -43,10 +42,12 @@ Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vec
   for (std::size_t t = 0, turn = 1; t < tokens.size(); t += turn) {
     const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
     turn = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
-    if (sequence) {
-      session.push(*sequence, tokens.subspan(t, turn));
+    if (!sequence) {
+      sequence = session.add(tokens.first(turn), Logits::all);
+    } else if (prompt != prompts.end()) {
+      session.prompt(*sequence, tokens.subspan(t, turn), Logits::all);
     } else {
-      sequence = session.add(tokens.first(turn));
+      session.push(*sequence, tokens[t]);
     }
     step_into(session, *sequence, fed.logits);
   }
@@ -142,7 +143,7 @@ TEST(EvictionTest, HeavyHitters) {
 }
 
 TEST(EvictionTest, HeavyHittersOfLanesThatHeadsShare) {
-  check({"mass", prune::Evict{prune::AttentionMass{}, prune::Rows{14}, prune::Recent{3}}, std::nullopt,
+  check({"mass", prune::Evict{prune::attention_mass, prune::Rows{14}, prune::Recent{3}}, std::nullopt,
          one_eviction({.lanes = Lanes::shared, .rows = 14, .recent = 3}), token_by_token});
 }
 

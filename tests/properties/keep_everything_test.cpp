@@ -34,7 +34,7 @@ std::vector<Keeper> keepers() {
   return all;
 }
 
-void expect_bitwise_dense(const Model& model, std::span<const Token> tokens, Format kv) {
+void expect_bitwise_dense(const Model& model, std::span<const Token> tokens, KvFormat kv) {
   for (const Feeding feeding : {Feeding{256}, Feeding{19}, Feeding{Feeding::decode}}) {
     const Fed dense = feed(model, tokens, feeding, {.policy = prune::none(), .kv = kv});
     for (const Keeper& keeper : keepers()) {
@@ -55,7 +55,7 @@ TEST(KeepEverythingTest, IsNoPolicyBitwise) {
 }
 
 TEST(KeepEverythingTest, IsNoPolicyBitwiseInEveryCacheFormat) {
-  for (const Format kv : {Format::f16, Format::bf16, Format::q8_0}) {
+  for (const KvFormat kv : {KvFormat::f16, KvFormat::bf16, KvFormat::q8_0}) {
     const Model model = random_model({.seed = 6, .format = Format::q8_0, .head_dim = 32, .window = 0});
     SCOPED_TRACE(describe(model));
     expect_bitwise_dense(model, random_tokens(6, model.config(), 75), kv);

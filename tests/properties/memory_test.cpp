@@ -100,7 +100,7 @@ TEST(MemoryTest, OfADenseCacheIsKeysAndValues) {
   const Model model = random_model({.seed = 4, .head_dim = 64, .n_layers = 2, .window = 0});
   const auto tokens = random_tokens(4, model.config(), 128);
   const std::size_t numbers = 2 * 2 * tokens.size() * static_cast<std::size_t>(model.config().d_kv());
-  for (const Format kv : {Format::f32, Format::f16, Format::q8_0}) {
+  for (const KvFormat kv : {KvFormat::f32, KvFormat::f16, KvFormat::q8_0}) {
     SCOPED_TRACE(name(kv));
     const Fed fed = feed(model, tokens, {64}, {.policy = prune::none(), .kv = kv});
     EXPECT_GE(fed.stats.bytes_used, row_bytes(kv, numbers));

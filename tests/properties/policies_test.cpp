@@ -16,14 +16,14 @@ constexpr int prompt = 70, rest = 40;
 
 struct Case {
   PolicyCase promise;
-  Format kv;
+  KvFormat kv;
 };
 
-std::vector<Case> cases() {
+std::vector<Case> cases(const Config& config) {
   std::vector<Case> all;
   for (const PolicyCase& one : policy_cases())
-    for (const PolicyCase& policy : combined(one))
-      for (const Format kv : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) all.push_back({policy, kv});
+    for (const PolicyCase& policy : combined(one, config))
+      for (const KvFormat kv : kv_formats) all.push_back({policy, kv});
   return all;
 }
 
@@ -83,7 +83,7 @@ TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
   const Model plain = random_model({.seed = 32, .architecture = Architecture::gpt2, .head_dim = 32, .n_layers = 2});
   for (const Model& model : {grouped, plain}) {
     SCOPED_TRACE(describe(model));
-    for (const Case& one : cases())
+    for (const Case& one : cases(model.config()))
       for (const int chunk : {16, 128}) run(model, one, chunk);
   }
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace pith::reference {
 
@@ -63,28 +64,29 @@ void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) const {
     for (int j = 0; j <= n; ++j) l.worth[at(j)] += weights[at(h)][at(j)];
 }
 
-std::vector<double> Eviction::pooled(const Lane& l, const std::vector<int>& live) const {
-  const int half = rule_.pool / 2, count = static_cast<int>(live.size());
+std::vector<double> Eviction::pooled(const Lane& l, const std::vector<int>& tokens) const {
+  const int half = rule_.pool / 2, count = static_cast<int>(tokens.size());
   std::vector<double> out;
   for (int i = 0; i < count; ++i) {
     double best = 0;
     for (int near = std::max(0, i - half); near <= std::min(count - 1, i + half); ++near)
-      best = std::max(best, l.worth[at(live[at(near)])]);
+      best = std::max(best, l.worth[at(tokens[at(near)])]);
     out.push_back(best);
   }
   return out;
 }
 
 void Eviction::cut(Lane& l, const std::vector<int>& live, int n) {
-  const auto worth = pooled(l, live);
+  std::vector<int> before;  // the latest ones, which are spared and lend their worth to nobody
+  std::ranges::copy_if(live, std::back_inserter(before), [&](int j) { return j + rule_.recent <= n; });
+  const auto worth = pooled(l, before);
 
   struct Judged {
     double worth;
     int token;
   };
   std::vector<Judged> judged;
-  for (std::size_t i = 0; i < live.size(); ++i)
-    if (live[i] + rule_.recent <= n) judged.push_back({worth[i], live[i]});
+  for (std::size_t i = 0; i < before.size(); ++i) judged.push_back({worth[i], before[i]});
   std::ranges::sort(judged, [](const Judged& a, const Judged& b) {
     return a.worth != b.worth ? a.worth < b.worth : a.token < b.token;
   });

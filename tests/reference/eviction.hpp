@@ -64,7 +64,7 @@ class Eviction : public Visibility {
   };
   const Prompt* prompt_of(int n) const;
   void observe(Lane& lane, int kv_head, int n, const Rows& weights) const;
-  std::vector<double> pooled(const Lane& lane, const std::vector<int>& live) const;
+  std::vector<double> pooled(const Lane& lane, const std::vector<int>& tokens) const;
   void cut(Lane& lane, const std::vector<int>& live, int n);
   Lane& lane(int layer, int kv_head) { return lanes_[static_cast<std::size_t>(layer * config_.n_kv_heads + kv_head)]; }
   const Lane& lane(int layer, int kv_head) const {

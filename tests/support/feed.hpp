@@ -37,16 +37,15 @@ inline void step_into(Session& session, SequenceId sequence, Logits2d& logits) {
       if (output.sequence == sequence) logits.push_back(copy(output.logits));
 }
 
-/// The logits of every token, whatever options.logits and options.chunk say.
+/// The logits of every token, whatever options.chunk says.
 inline Fed feed(const Model& model, std::span<const Token> tokens, Feeding feeding, SessionOptions options = {}) {
-  options.logits = Logits::all;
   options.record_drops = true;
-  if (options.threads == 0) options.threads = 1;
+  if (!options.threads) options.threads = 1;
   if (feeding.chunk != Feeding::decode) options.chunk = feeding.chunk;
   Session session(model, std::move(options));
   Fed fed;
   const std::size_t prompt = feeding.chunk == Feeding::decode ? 1 : tokens.size();
-  const SequenceId sequence = session.add(tokens.first(prompt));
+  const SequenceId sequence = session.add(tokens.first(prompt), Logits::all);
   step_into(session, sequence, fed.logits);
   for (const Token token : tokens.subspan(prompt)) {
     session.push(sequence, token);

@@ -53,8 +53,8 @@ inline std::vector<PolicyCase> policy_cases() {
   return cases;
 }
 
-/// A method under each combinator that leaves its promises standing.
-inline std::vector<PolicyCase> combined(const PolicyCase& one) {
+/// A method under each combinator that leaves its promises standing, of a model so deep and with so many kv-heads.
+inline std::vector<PolicyCase> combined(const PolicyCase& one, const Config& config) {
   using namespace prune;
   std::vector<PolicyCase> all = {one};
   const auto add = [&](const std::string& name, AnyPolicy policy) {
@@ -65,8 +65,11 @@ inline std::vector<PolicyCase> combined(const PolicyCase& one) {
   };
   add("chain", chain(none(), one.policy));
   add("per_head", per_head(one.policy));
-  add("for_layers", for_layers(0, 64, one.policy));
-  add("for_heads", for_heads({0, 1, 2}, one.policy));
+  std::vector<std::size_t> heads;
+  for (int h = 0; h < config.n_kv_heads; ++h) heads.push_back(static_cast<std::size_t>(h));
+  add("for_layers", for_layers(0, static_cast<std::size_t>(config.n_layers()), one.policy));
+  add("for_heads", for_heads(heads, one.policy));
+  add("for_heads by layer", for_heads(std::vector(static_cast<std::size_t>(config.n_layers()), heads), one.policy));
   return all;
 }
 

@@ -24,34 +24,20 @@ struct Shuffle {
   }
 
  private:
-  static void swap_in_tiles(const PageLayout::Shape& shape, Side side, std::byte* x, std::size_t i, std::byte* y,
-                            std::size_t j) {
-    std::vector<std::byte> aside(tile_bytes(shape.format, shape.head_dim));
-    copy_row(shape.format, side, shape.head_dim, aside.data(), 0, x, i);
-    copy_row(shape.format, side, shape.head_dim, x, i, y, j);
-    copy_row(shape.format, side, shape.head_dim, y, j, aside.data(), 0);
-  }
-
-  /// All that belongs to two rows changes places.
+  /// All that belongs to two rows changes places; neither is pinned.
   static void swap_rows(const Lane& lane, std::size_t a, std::size_t b) {
     constexpr std::size_t capacity = PageLayout::capacity;
     if (a == b) return;
-    const Page x = lane.page(a / capacity), y = lane.page(b / capacity);
-    const auto& shape = lane.layout().shape();
-    const std::size_t i = a % capacity, j = b % capacity;
-    const auto swap_runs = [](auto* p, auto* q, std::size_t n) { std::swap_ranges(p, p + n, q); };
-    for (std::size_t h = 0; h < shape.heads; ++h) {
-      swap_in_tiles(shape, Side::keys, x.k(h), i, y.k(h), j);
-      swap_in_tiles(shape, Side::values, x.v(h), i, y.v(h), j);
-    }
-    swap_runs(x.gate() + i * shape.gate_dim, y.gate() + j * shape.gate_dim, shape.gate_dim);
-    std::swap(x.born()[i], y.born()[j]);
-    const Position until = x.until()[i];
-    x.set_until(i, y.until()[j]);
-    y.set_until(j, until);
-    for (std::size_t e = 0; e < evidence_count; ++e)
-      if (const auto kind = static_cast<Evidence>(e); shape.evidence.has(kind))
-        std::swap(x.evidence(kind)[i], y.evidence(kind)[j]);
+    const PageLayout& layout = lane.layout();
+    std::vector<std::byte> aside(layout.bytes());
+    std::byte* const x = lane.page(a / capacity).k(0);  // where the page begins
+    std::byte* const y = lane.page(b / capacity).k(0);
+    layout.copy_row(aside.data(), 0, x, a % capacity);
+    layout.copy_row(x, a % capacity, y, b % capacity);
+    layout.copy_row(y, b % capacity, aside.data(), 0);
+    // So that the pages hear of it.
+    lane.row(a).reopen(lane.until(a));
+    lane.row(b).reopen(lane.until(b));
   }
 };
 

@@ -87,6 +87,39 @@ TEST(Threads, WhatABodyThrowsComesOutAndTheThreadsWorkOn) {
   EXPECT_EQ(runs, 10);
 }
 
+// Copies are used from several threads of a host: they take turns, and no task is lost or done twice.
+TEST(Threads, CopiesTakeTurns) {
+  const Threads threads(3);
+  std::atomic<int> gathered{0}, most{0};
+  std::vector<std::thread> hosts;
+  for (int host = 0; host < 4; ++host)
+    hosts.emplace_back([&, mine = threads] {
+      for (int round = 0; round < 50; ++round) {
+        std::vector<std::atomic<int>> done(40);
+        mine.gather([&] {
+          most = std::max(most.load(), ++gathered);
+          for (int loop = 0; loop < 3; ++loop) mine.run(done.size(), much_work, [&](std::size_t i) { ++done[i]; });
+          --gathered;
+        });
+        mine.run(done.size(), much_work, [&](std::size_t i) { ++done[i]; });  // not gathered: on this thread
+        for (const auto& count : done) EXPECT_EQ(count, 4);
+      }
+    });
+  for (std::thread& host : hosts) host.join();
+  EXPECT_EQ(most, 1);
+}
+
+TEST(Threads, GatheredTwiceAreGatheredOnce) {
+  const Threads threads(2), others(2);
+  std::atomic<int> done{0};
+  threads.gather([&] {
+    threads.gather([&] { threads.run(10, much_work, [&](std::size_t) { ++done; }); });
+    others.gather([&] { others.run(10, much_work, [&](std::size_t) { ++done; }); });
+    threads.run(10, much_work, [&](std::size_t) { ++done; });
+  });
+  EXPECT_EQ(done, 30);
+}
+
 TEST(Threads, ZeroIsOnePerCore) {
   EXPECT_GE(Threads(0).count(), 1);
   EXPECT_EQ(Threads(5).count(), 5);

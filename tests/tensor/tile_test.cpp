@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <random>
 #include <string>
 #include <tuple>
@@ -17,9 +19,9 @@ namespace {
 constexpr std::size_t dim = 96;
 using Row = std::vector<float>;
 
-class Tiles : public testing::TestWithParam<std::tuple<Format, Side>> {
+class Tiles : public testing::TestWithParam<std::tuple<KvFormat, Side>> {
  protected:
-  Format format() const { return std::get<0>(GetParam()); }
+  KvFormat format() const { return std::get<0>(GetParam()); }
   Side side() const { return std::get<1>(GetParam()); }
 
   std::vector<std::byte> empty() const { return std::vector<std::byte>(tile_bytes(format(), dim)); }
@@ -33,9 +35,9 @@ class Tiles : public testing::TestWithParam<std::tuple<Format, Side>> {
   /// What the format makes of a row.
   Row rounded(const Row& row) const {
     std::vector<std::byte> bytes(row_bytes(format(), dim));
-    ops::encode(format(), row.data(), dim, bytes.data());
+    ops::encode(storage(format()), row.data(), dim, bytes.data());
     Row back(dim);
-    ops::decode(format(), bytes.data(), dim, back.data());
+    ops::decode(storage(format()), bytes.data(), dim, back.data());
     return back;
   }
 
@@ -91,9 +93,54 @@ TEST_P(Tiles, CopiesAreTheSameBytesWhereverTheyLie) {
   expect_same(row_of(to, 1), rounded(rows[tile_rows - 2]), 1);
 }
 
+TEST_P(Tiles, RowsAreReadAndWrittenOneByOne) {
+  auto tile = empty();
+  std::vector<Row> rows;
+  for (std::size_t r = 0; r < tile_rows; ++r) {
+    rows.push_back(random_row());
+    store_row(format(), side(), rows[r].data(), dim, tile.data(), r);
+  }
+  const auto before = tile;
+  Row found(dim);
+  for (std::size_t r = 0; r < tile_rows; ++r) {
+    load_row(format(), side(), dim, tile.data(), r, found.data());
+    EXPECT_EQ(found, rounded(rows[r])) << "row " << r;
+  }
+  rows[7] = random_row();
+  store_row(format(), side(), rows[7].data(), dim, tile.data(), 7);
+  EXPECT_NE(tile, before);
+  for (std::size_t r = 0; r < tile_rows; ++r) {
+    load_row(format(), side(), dim, tile.data(), r, found.data());
+    EXPECT_EQ(found, rounded(rows[r])) << "row " << r << " beside a row that was written";
+  }
+}
+
+TEST_P(Tiles, NumbersFitUpToWhereTheyWouldBeInfinite) {
+  const float least = overflow(format());
+  const auto is_infinite = [&](float number) {
+    Row row(dim, 1.0f);
+    row[40] = number;
+    EXPECT_EQ(fits(format(), row.data(), dim), !std::isinf(rounded(row)[40])) << number;
+    return std::isinf(rounded(row)[40]);
+  };
+  if (format() == KvFormat::f32) {
+    EXPECT_FALSE(is_infinite(std::numeric_limits<float>::max()));
+  } else {
+    for (const float sign : {1.0f, -1.0f}) {
+      EXPECT_TRUE(is_infinite(sign * least));
+      EXPECT_TRUE(is_infinite(sign * std::numeric_limits<float>::max()));
+      EXPECT_FALSE(is_infinite(sign * std::nextafter(least, 0.0f)));
+    }
+  }
+  // What is not finite to begin with is not the format's to answer for.
+  Row row(dim, 1.0f);
+  row[3] = std::numeric_limits<float>::infinity();
+  row[50] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(fits(format(), row.data(), dim));
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, Tiles,
-                         testing::Combine(testing::Values(Format::f32, Format::f16, Format::bf16, Format::q8_0),
-                                          testing::Values(Side::keys, Side::values)),
+                         testing::Combine(testing::ValuesIn(kv_formats), testing::Values(Side::keys, Side::values)),
                          [](const auto& trial) {
                            return std::string(name(std::get<0>(trial.param))) +
                                   (std::get<1>(trial.param) == Side::keys ? "_keys" : "_values");

@@ -128,7 +128,7 @@ TEST(Tokenizer, SentencePieceStyle) {
 
 TEST(Tokenizer, SpecialsAreParsedOrLeftAlone) {
   const auto t = load(byte_level());
-  EXPECT_EQ(t.encode("hello<|end|> hello"), (Ids{259, 261, 260}));
+  EXPECT_EQ(t.encode("hello<|end|> hello", Specials::as_trained), (Ids{259, 261, 260}));
   EXPECT_EQ(t.encode("hello<|end|> hello", Specials::parse_only), (Ids{259, 261, 260}));
   const auto plain = t.encode("<|end|>", Specials::plain);
   EXPECT_EQ(plain, (Ids{'<', '|', 'e', 'n', 'd', '|', '>'}));
@@ -149,7 +149,7 @@ TEST(Tokenizer, AddedTokensThatAreNotSpecialStayInPlainText) {
   auto json = byte_level();
   json["added_tokens"].push_back({{"id", 263}, {"content", "<tool>"}, {"special", false}, {"normalized", false}});
   const auto t = load(json);
-  for (const auto specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+  for (const auto specials : {Specials::add_only, Specials::as_trained, Specials::parse_only, Specials::plain})
     EXPECT_EQ(t.encode("hello<tool>", specials), (Ids{259, 263}));
   EXPECT_EQ(t.decode(Ids{259, 263}), "hello<tool>");
 }
@@ -270,14 +270,46 @@ TEST(Tokenizer, InvalidUtf8IsReplaced) {
   EXPECT_EQ(t.piece(0xff), "\xff");
 }
 
-TEST(Tokenizer, IdsOutOfRangeAreRefused) {
+TEST(Tokenizer, NegativeIdsAreRefused) {
   const auto t = load(byte_level());
   TextStream stream(t);
-  for (const Token id : {-1, 263, 1 << 30}) {
-    test::expect_error(ErrorCode::argument, {"0 to 262", std::to_string(id)}, [&] { t.decode(std::span(&id, 1)); });
-    test::expect_error(ErrorCode::argument, {std::to_string(id)}, [&] { t.piece(id); });
-    test::expect_error(ErrorCode::argument, {std::to_string(id)}, [&] { stream.push(id); });
+  const Token id = -1;
+  test::expect_error(ErrorCode::argument, {"at least 0", "-1"}, [&] { t.decode(std::span(&id, 1)); });
+  test::expect_error(ErrorCode::argument, {"at least 0", "-1"}, [&] { t.piece(id); });
+  test::expect_error(ErrorCode::argument, {"at least 0", "-1"}, [&] { stream.push(id); });
+}
+
+// Qwen's models have some hundred ids more than their tokenizer.
+TEST(Tokenizer, IdsBeyondTheVocabularyStandForNoText) {
+  const auto t = load(byte_level());
+  TextStream stream(t);
+  for (const Token id : {263, 500, 1 << 30}) {
+    EXPECT_EQ(t.decode(Ids{259, id, 260}), "hello hello");
+    EXPECT_EQ(t.decode(Ids{259, id, 260}, Tokenizer::Show::with_specials), "hello hello");
+    EXPECT_EQ(t.piece(id), "");
+    EXPECT_FALSE(t.is_end(id));
+    EXPECT_FALSE(t.is_special(id));
+    EXPECT_EQ(stream.push(0xe2), "");
+    EXPECT_EQ(stream.push(id), "") << "in the middle of a character";
+    EXPECT_EQ(stream.push(0x82), "");
+    EXPECT_EQ(stream.push(0xac), "\xe2\x82\xac");
   }
+}
+
+// The default adds what the file adds, and takes the text as it is.
+TEST(Tokenizer, TextOfUsersIsNoSpecialTokenUnlessAskedFor) {
+  const auto t = load(spm_like());
+  const std::string text = "ab</s>ab";
+  EXPECT_EQ(t.encode(text), t.encode(text, Specials::add_only));
+  const auto typed = t.encode(text), parsed = t.encode(text, Specials::as_trained);
+  EXPECT_EQ(typed.front(), 1);
+  EXPECT_EQ(parsed.front(), 1);
+  EXPECT_EQ(std::ranges::count(typed, 2), 0);
+  EXPECT_EQ(std::ranges::count(parsed, 2), 1);
+  EXPECT_EQ(t.decode(typed), text);
+  auto without_first = t.encode(text, Specials::plain);
+  without_first.insert(without_first.begin(), 1);
+  EXPECT_EQ(typed, without_first);
 }
 
 TEST(TextStream, NeverEmitsHalfACharacter) {
@@ -424,7 +456,7 @@ TEST(TokenizerDirectory, TokenizerConfigCompletesThePair) {
                              "263": {"content": "<tool>", "special": false}}})");
   folder.write("added_tokens.json", R"({"<|extra|>": 264, "<|im_end|>": 262})");
   const auto t = Tokenizer::load(folder.path());
-  EXPECT_EQ(t.encode("hello<tool><|extra|>"), (Ids{261, 259, 263, 264, 262}));
+  EXPECT_EQ(t.encode("hello<tool><|extra|>", Specials::as_trained), (Ids{261, 259, 263, 264, 262}));
   EXPECT_EQ(t.bos(), 261);
   EXPECT_TRUE(t.is_end(262));
   EXPECT_TRUE(t.is_special(262));
@@ -441,7 +473,7 @@ TEST(TokenizerDirectory, Gpt2EndsWithoutBeingToldSo) {
   for (const auto config : {"", R"({"model_max_length": 1024})"}) {
     if (*config != '\0') folder.write("tokenizer_config.json", config);
     const auto t = Tokenizer::load(folder.path());
-    EXPECT_EQ(t.encode("hello<|endoftext|>"), (Ids{259, 261}));
+    EXPECT_EQ(t.encode("hello<|endoftext|>", Specials::as_trained), (Ids{259, 261}));
     EXPECT_TRUE(t.is_end(261));
     EXPECT_EQ(t.bos(), 261);
   }
@@ -498,7 +530,7 @@ TEST(TokenizerGguf, SentencePieceAgreesWithItsJson) {
   const auto gguf = load_gguf(spm_gguf(pieces())), json = load(spm_like());
   EXPECT_EQ(gguf.vocab_size(), json.vocab_size());
   for (const auto& text : sentencepiece_texts)
-    for (const auto specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+    for (const auto specials : {Specials::add_only, Specials::as_trained, Specials::parse_only, Specials::plain})
       EXPECT_EQ(gguf.encode(text, specials), json.encode(text, specials)) << text;
   EXPECT_EQ(gguf.bos(), 1);
   EXPECT_TRUE(gguf.is_end(2));
@@ -581,7 +613,7 @@ TEST(TokenizerSentencePiece, AgreesWithItsJson) {
   const auto t = load_sentencepiece(sentencepiece(pieces(), bpe_trainer, number_field(4, 0)));
   const auto json = load(spm_like());
   for (const auto& text : sentencepiece_texts)
-    for (const auto specials : {Specials::as_trained, Specials::parse_only, Specials::plain})
+    for (const auto specials : {Specials::add_only, Specials::as_trained, Specials::parse_only, Specials::plain})
       EXPECT_EQ(t.encode(text, specials), json.encode(text, specials)) << text;
   EXPECT_EQ(t.bos(), 1);
   EXPECT_TRUE(t.is_end(2));

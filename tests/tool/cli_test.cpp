@@ -504,7 +504,9 @@ TEST_F(CliTest, SpecialTokensInAText) {
   EXPECT_EQ(ids("plain").size(), 14u);
   EXPECT_EQ(json_of({"detokenize", "-m", model(gated), "-p", "65 0"}).at("text"), "a");
   EXPECT_EQ(json_of({"detokenize", "-m", model(gated), "-p", "65 0", "--with-specials"}).at("text"), "a<|endoftext|>");
-  expect_failure(2, {"320"}, {"detokenize", "-m", model(gated), "-p", "320"});
+  const Finished beyond = done({"detokenize", "-m", model(gated), "-p", "65 320 65"});
+  EXPECT_EQ(beyond.out, "aa");
+  EXPECT_NE(beyond.err.find("320"), std::string::npos) << "a model may have more ids than its tokenizer; a typo, too";
   expect_failure(3, {"ids", "x"}, {"detokenize", "-m", model(gated), "-p", "1 x"});
 }
 

@@ -34,9 +34,9 @@ struct Traced {
 
 Traced evaluate(const Model& model, const prune::AnyPolicy& policy, int chunk, std::size_t count) {
   Tracer tracer;
-  Session session(model, tracer.attach({.policy = policy, .threads = 1, .chunk = chunk, .logits = Logits::all}));
+  Session session(model, tracer.attach({.policy = policy, .threads = 1, .chunk = chunk}));
   const auto tokens = random_tokens(5, model.config(), count);
-  const SequenceId id = session.add(tokens);
+  const SequenceId id = session.add(tokens, Logits::all);
   std::size_t next = 1;
   while (!session.idle())
     for (const Output& output : session.step()) {
@@ -173,7 +173,7 @@ TEST(CounterfactualTest, KeptTokensOutliveTheGateAndTheBudget) {
     const SequenceId id = session.add(std::span(tokens).first(1));
     session.step();
     session.keep(id, std::vector<Position>{0});
-    session.push(id, std::span(tokens).subspan(1));
+    session.prompt(id, std::span(tokens).subspan(1));
     while (!session.idle()) session.step();
     for (const auto& layer : session.drop_at(id))
       for (const auto& lane : layer) {
@@ -201,7 +201,7 @@ TEST(CounterfactualTest, KeepingATokenChangesWhatIsSaidIfItWasDropped) {
     const SequenceId with = session.add(std::span(tokens).first(j + 1));
     read();
     session.keep(with, std::vector{static_cast<Position>(j)});
-    session.push(with, std::span(tokens).subspan(j + 1));
+    session.prompt(with, std::span(tokens).subspan(j + 1));
     const double change = divergence(was, read());
     session.finish(with);
     const bool dropped = std::ranges::any_of(drops, [j](const auto& layer) { return layer[0][j] >= 0; });

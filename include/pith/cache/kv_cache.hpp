@@ -2,8 +2,9 @@
 // The lanes of one sequence, by layer.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,89 +13,109 @@
 
 namespace pith::inline cache {
 
-/// One layer of a sequence's cache: what a policy works on. Rows leave only through evict and sweep, which log them.
+/// How the rows of a sequence lie.
+struct KvLayouts {
+  PageLayout kv;
+  /// Where kv-heads have lanes of their own, the learned gate's keys, which are the layer's, have one beside them.
+  std::optional<PageLayout> gate = {};
+};
+
+namespace column {
+/// Of a row of gate keys alone: how many of the layer's lanes still hold its token.
+inline constexpr Column holders{"holders"};
+}  // namespace column
+
+/// What the layers of a sequence write down together; one layer works at a time.
+struct KvLedger {
+  DropLog log;
+  Slot gate_logit;                            // of the lanes, where they have it
+  std::vector<Position> gone = {};            // tokens that lanes of the present layer have lost
+  std::vector<std::uint32_t> gate_rows = {};  // [position] row of the present layer's gate lane
+};
+
+/// One layer of a sequence's cache: what a policy works on. Rows leave through evict and KvCache::sweep, which log
+/// them.
 class KvLayer {
  public:
-  KvLayer(std::span<Lane> lanes, DropLog& log, std::span<const Position> kept, std::size_t layer,
-          std::size_t first_lane)
-      : lanes_(lanes), log_(&log), kept_(kept), layer_(layer), first_lane_(first_lane) {}
+  /// `gate`: the lane of gate keys, where there is one.
+  KvLayer(std::span<Lane> lanes, Lane* gate, KvLedger& ledger, std::size_t layer, std::size_t first_lane)
+      : lanes_(lanes), gate_(gate), ledger_(&ledger), layer_(layer), first_lane_(first_lane) {}
 
-  std::span<Lane> lanes() const { return lanes_; }  // one for all kv-heads, or one for each
+  std::span<const Lane> lanes() const { return lanes_; }  // one for all kv-heads, or one for each
   std::size_t layer() const { return layer_; }
 
   /// The same layer, one lane of it.
-  KvLayer lane(std::size_t i) const { return {lanes_.subspan(i, 1), *log_, kept_, layer_, first_lane_ + i}; }
+  KvLayer lane(std::size_t i) const { return {lanes_.subspan(i, 1), gate_, *ledger_, layer_, first_lane_ + i}; }
 
-  /// Has the caller asked for this token to be kept, whatever the policy?
-  bool kept(Position born) const { return std::binary_search(kept_.begin(), kept_.end(), born); }
+  /// The lane that holds the gate's keys: the layer's only one, or one beside those of the kv-heads.
+  const Lane& gate() const { return gate_ != nullptr ? *gate_ : lanes_[0]; }
+  bool gate_is_apart() const { return gate_ != nullptr; }
 
-  /// Erases a row; `until` is the first position that does not see it.
-  void evict(std::size_t lane, std::size_t row, Position until) const {
-    const Lane& from = lanes_[lane];
-    const float score =
-        from.layout().shape().evidence.has(Evidence::gate_logit) ? from.evidence(Evidence::gate_logit, row) : 0.0f;
-    log_->record({layer_, first_lane_ + lane, from.born(row), until, score});
-    lanes_[lane].erase(row);
-  }
+  /// Where the gate is apart: [position] = the row of gate() of every token that some lane holds.
+  std::span<const std::uint32_t> gate_rows() const;
 
-  /// Erases the rows that no query at `next` or later can see.
-  void sweep(Position next) const {
-    for (std::size_t l = 0; l < lanes_.size(); ++l)
-      for (std::size_t page = lanes_[l].pages(); page-- > 0;) {
-        if (lanes_[l].earliest_until(page) > next) continue;
-        // From the back: the row that fills a hole has been looked at.
-        const std::span<const Position> until = lanes_[l].page(page).until();
-        for (std::size_t i = until.size(); i-- > 0;)
-          if (until[i] <= next) evict(l, page * PageLayout::capacity + i, until[i]);
-        if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
-      }
-  }
-
-  /// Opens again the rows to be kept; `window` is the architecture's own limit, 0 = none.
-  void reopen_kept(int window) const {
-    if (kept_.empty()) return;
-    for (Lane& lane : lanes_)
-      for (std::size_t row = 0; row < lane.rows(); ++row)
-        if (const Position born = lane.born(row); kept(born)) lane.reopen(row, window > 0 ? born + window : never);
+  /// Erases a row; `until` is the first position that does not see it. False: it is pinned, and stays.
+  bool evict(std::size_t lane, std::size_t row, Position until) const {
+    if (lanes_[lane].pinned(row)) return false;
+    erase(lane, row, until);
+    return true;
   }
 
  private:
+  friend class KvCache;
+  void sweep(Position next) const;
+  void erase(std::size_t lane, std::size_t row, Position until) const;
+
   std::span<Lane> lanes_;
-  DropLog* log_;
-  std::span<const Position> kept_;  // ascending
+  Lane* gate_;
+  KvLedger* ledger_;
   std::size_t layer_, first_lane_;
 };
 
 class KvCache {
  public:
-  /// `layout` and `pool` outlive the cache.
-  KvCache(const PageLayout& layout, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
+  /// `layouts` and `pool` outlive the cache.
+  KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
           std::size_t expected_rows, DropLog::Keep keep);
 
-  KvLayer layer(std::size_t i) { return {std::span(lanes_).subspan(i * per_layer_, per_layer_), log_, kept_, i, 0}; }
+  KvLayer layer(std::size_t i) { return {lanes(i), gates_.empty() ? nullptr : &gates_[i], ledger_, i, 0}; }
+  std::span<Lane> lanes(std::size_t layer) { return std::span(lanes_).subspan(layer * per_layer_, per_layer_); }
   std::span<const Lane> lanes(std::size_t layer) const {
     return std::span(lanes_).subspan(layer * per_layer_, per_layer_);
   }
   std::size_t layers() const { return lanes_.size() / per_layer_; }
   std::size_t lanes_per_layer() const { return per_layer_; }
-  DropLog& log() { return log_; }
-  const DropLog& log() const { return log_; }
+  DropLog& log() { return ledger_.log; }
+  const DropLog& log() const { return ledger_.log; }
 
-  /// These tokens stay from now on, whatever the policy.
-  void keep(std::span<const Position> positions);
+  /// A row for a new token in each lane of a layer, and in its gate lane: the last of each; see Lane::append.
+  void append(std::size_t layer, Position born, Position until);
+
+  /// Erases the layer's rows that no query at `next` or later can see, and gate keys of tokens that no lane holds any
+  /// more.
+  void sweep(std::size_t layer, Position next) { this->layer(layer).sweep(next); }
+
+  /// These tokens stay in the layer from now on, where they are still there, whatever a policy does;
+  /// `window` is the architecture's own limit, which they keep to, 0 = none.
+  void keep(std::size_t layer, std::span<const Position> positions, int window);
+
+  /// These tokens leave the layer, kept or not: the query at `next` is the first not to see them.
+  void forget(std::size_t layer, std::span<const Position> positions, Position next);
 
   std::size_t rows(std::size_t layer) const;               // live, over the layer's lanes
-  std::size_t pages() const;                               // in use
-  std::size_t pages_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
+  std::size_t bytes() const;                               // of pages in use
+  std::size_t bytes_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
+  std::size_t bytes_of(std::size_t rows_per_lane) const;   // that as many rows in every lane take
 
   /// Makes this (empty) cache a copy of `other`.
   void copy_from(const KvCache& other);
 
  private:
+  const KvLayouts* layouts_;
   std::size_t per_layer_;
   std::vector<Lane> lanes_;  // [layer][lane]
-  DropLog log_;
-  std::vector<Position> kept_;  // ascending
+  std::vector<Lane> gates_;  // [layer], where gate keys have lanes of their own
+  KvLedger ledger_;
 };
 
 }  // namespace pith::inline cache

@@ -3,7 +3,9 @@
 // each carries its position, and erasing moves the last row into the hole.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -12,34 +14,105 @@
 
 namespace pith::inline cache {
 
+class Row;
+
+/// A lane's note of one of its pages.
+struct PageEntry {
+  std::byte* memory;
+  mutable Position earliest_until;  // before which none of its rows closes
+  std::uint32_t pinned;             // row i: bit i
+};
+static_assert(PageLayout::capacity == 32, "a bit for each row");
+
 /// Up to PageLayout::capacity rows of a lane. A query at position n sees row j iff born[j] <= n < until[j].
 class Page {
  public:
-  /// `earliest_until`: the lane's note of a position before which none of the page's rows closes.
-  Page(const PageLayout& layout, std::byte* memory, std::size_t rows, Position& earliest_until)
-      : layout_(&layout), memory_(memory), rows_(rows), earliest_until_(&earliest_until) {}
+  Page(const PageLayout& layout, const PageEntry& entry, std::size_t rows)
+      : layout_(&layout), entry_(&entry), rows_(rows) {}
 
+  const PageLayout& layout() const { return *layout_; }
   std::size_t rows() const { return rows_; }
-  std::byte* k(std::size_t head) const { return layout_->k(memory_, head); }  // a tile
-  std::byte* v(std::size_t head) const { return layout_->v(memory_, head); }
-  float* gate() const { return layout_->gate(memory_); }  // [rows][gate_dim]
-  std::span<Position> born() const { return {layout_->born(memory_), rows_}; }
-  std::span<const Position> until() const { return {layout_->until(memory_), rows_}; }
-  std::span<float> evidence(Evidence e) const { return {layout_->evidence(memory_, e), rows_}; }
+  Row row(std::size_t i) const;
+  std::byte* k(std::size_t head) const { return layout_->k(entry_->memory, head); }  // a tile
+  std::byte* v(std::size_t head) const { return layout_->v(entry_->memory, head); }  // a tile
+  std::byte* gate() const { return layout_->gate(entry_->memory); }                  // a tile
+  std::span<const Position> born() const { return {layout_->born(entry_->memory), rows_}; }
+  std::span<const Position> until() const { return {layout_->until(entry_->memory), rows_}; }
+  bool pinned(std::size_t row) const { return (entry_->pinned >> row & 1u) != 0; }
+  std::span<float> evidence(Slot slot) const { return {layout_->evidence(entry_->memory, slot), rows_}; }
 
-  /// The row is seen up to `until`.
+  /// The row is seen up to `until`, unless it is pinned: then nothing changes.
   void set_until(std::size_t row, Position until) const {
-    layout_->until(memory_)[row] = until;
-    if (until < *earliest_until_) *earliest_until_ = until;
+    if (pinned(row)) return;
+    layout_->until(entry_->memory)[row] = until;
+    if (until < entry_->earliest_until) entry_->earliest_until = until;
   }
 
  private:
   const PageLayout* layout_;
-  std::byte* memory_;
+  const PageEntry* entry_;
   std::size_t rows_;
-  Position* earliest_until_;
 };
 
+/// One row, held: all that belongs to it can be read and, where a policy may, written. Rounded as the cache rounds:
+/// what is read is what attention sees. Good until its lane gains or loses rows.
+class Row {
+ public:
+  Row(const Page& page, std::size_t index) : page_(page), i_(index) { assert(index < page.rows()); }
+
+  Position born() const { return page_.born()[i_]; }
+  Position until() const { return page_.until()[i_]; }
+  bool pinned() const { return page_.pinned(i_); }  // stays, whatever a policy does
+
+  /// The row will not be seen from position `until` on; closing again can only bring that forward.
+  void close(Position until) const {
+    if (until < this->until()) page_.set_until(i_, until);
+  }
+
+  /// The row is seen up to `until` again.
+  void reopen(Position until) const { page_.set_until(i_, until); }
+
+  /// Key and value of one kv-head of the lane: [head_dim].
+  void key(std::size_t head, std::span<float> out) const {
+    assert(head < shape().heads && out.size() == shape().head_dim);
+    load_row(shape().keys, Side::keys, out.size(), page_.k(head), i_, out.data());
+  }
+  void value(std::size_t head, std::span<float> out) const {
+    assert(head < shape().heads && out.size() == shape().head_dim);
+    load_row(shape().values, Side::values, out.size(), page_.v(head), i_, out.data());
+  }
+  void set_key(std::size_t head, std::span<const float> numbers) const {
+    assert(head < shape().heads && numbers.size() == shape().head_dim);
+    store_row(shape().keys, Side::keys, numbers.data(), numbers.size(), page_.k(head), i_);
+  }
+  void set_value(std::size_t head, std::span<const float> numbers) const {
+    assert(head < shape().heads && numbers.size() == shape().head_dim);
+    store_row(shape().values, Side::values, numbers.data(), numbers.size(), page_.v(head), i_);
+  }
+
+  /// Key of the learned gate, where the lane has it: [gate_dim].
+  void gate_key(std::span<float> out) const {
+    assert(out.size() == shape().gate_dim);
+    load_row(shape().gate_keys, Side::keys, out.size(), page_.gate(), i_, out.data());
+  }
+  void set_gate_key(std::span<const float> numbers) const {
+    assert(numbers.size() == shape().gate_dim);
+    store_row(shape().gate_keys, Side::keys, numbers.data(), numbers.size(), page_.gate(), i_);
+  }
+
+  float& evidence(Slot slot) const { return page_.evidence(slot)[i_]; }
+
+ private:
+  const PageLayout::Shape& shape() const { return page_.layout().shape(); }
+
+  Page page_;
+  std::size_t i_;
+};
+
+inline Row Page::row(std::size_t i) const { return {*this, i}; }
+
+/// A policy gets lanes as const: it may read and write what rows carry, and close them. Rows come, go and are pinned
+/// by the lane's owner alone.
 class Lane {
  public:
   /// Both outlive the lane. `expected_rows`: how many rows its page table makes room for at once.
@@ -50,23 +123,20 @@ class Lane {
 
   std::size_t rows() const { return rows_; }
   std::size_t pages() const { return table_.size(); }
+  std::size_t bytes() const { return pages() * layout_->bytes(); }
   Page page(std::size_t i) const {
     const std::size_t rows = i + 1 < table_.size() ? PageLayout::capacity : rows_ - i * PageLayout::capacity;
-    return {*layout_, table_[i].memory, rows, table_[i].earliest_until};
+    return {*layout_, table_[i], rows};
   }
   const PageLayout& layout() const { return *layout_; }
+  Slot slot(Column column) const { return layout_->slot(column); }
 
-  Position born(std::size_t row) const { return page_of(row).born()[row % PageLayout::capacity]; }
-  Position until(std::size_t row) const { return page_of(row).until()[row % PageLayout::capacity]; }
-  float& evidence(Evidence e, std::size_t row) const { return page_of(row).evidence(e)[row % PageLayout::capacity]; }
-
-  /// The row will not be seen from position `until` on; closing again can only bring that forward.
-  void close(std::size_t row, Position until) const {
-    if (until < this->until(row)) set_until(row, until);
-  }
-
-  /// The row is seen up to `until` again.
-  void reopen(std::size_t row, Position until) const { set_until(row, until); }
+  Row row(std::size_t i) const { return page(i / PageLayout::capacity).row(i % PageLayout::capacity); }
+  Position born(std::size_t i) const { return row(i).born(); }
+  Position until(std::size_t i) const { return row(i).until(); }
+  bool pinned(std::size_t i) const { return row(i).pinned(); }
+  float& evidence(Slot slot, std::size_t i) const { return row(i).evidence(slot); }
+  void close(std::size_t i, Position until) const { row(i).close(until); }
 
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
@@ -79,12 +149,16 @@ class Lane {
     return (rows_ + count + PageLayout::capacity - 1) / PageLayout::capacity - table_.size();
   }
 
-  /// A new row seen from `born` to `until`; its evidence is 0, its key, value and gate key are the caller's to write.
-  /// Returns its index. Throws as PagePool::take.
-  std::size_t append(Position born, Position until);
+  /// A new row seen from `born` to `until`, the last one; its evidence is 0, its key, value and gate key are the
+  /// caller's to write. Throws as PagePool::take.
+  Row append(Position born, Position until);
 
   /// Moves the last row, with all that belongs to it, into the place of `row`. An emptied page returns to the pool.
   void erase(std::size_t row);
+
+  /// The row stays, seen up to `until`, whatever is closed or evicted from now on.
+  void pin(std::size_t row, Position until);
+  void unpin(std::size_t row);
 
   void clear();
 
@@ -92,17 +166,9 @@ class Lane {
   void copy_from(const Lane& other);
 
  private:
-  struct Entry {
-    std::byte* memory;
-    mutable Position earliest_until;  // written along with the page's memory
-  };
-
-  Page page_of(std::size_t row) const { return page(row / PageLayout::capacity); }
-  void set_until(std::size_t row, Position until) const { page_of(row).set_until(row % PageLayout::capacity, until); }
-
   const PageLayout* layout_;
   PagePool* pool_;
-  std::vector<Entry> table_;
+  std::vector<PageEntry> table_;
   std::size_t rows_ = 0;
 };
 

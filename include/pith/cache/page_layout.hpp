@@ -2,11 +2,13 @@
 // How rows lie in a page: every address inside a page is computed here.
 #pragma once
 
-#include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
+#include "pith/cache/column.hpp"
 #include "pith/tensor/tile.hpp"
 
 namespace pith::inline cache {
@@ -15,77 +17,77 @@ namespace pith::inline cache {
 using Position = std::int32_t;
 inline constexpr Position never = std::numeric_limits<Position>::max();
 
-/// What a row remembers of how it was used; a column of f32 each.
-enum class Evidence : std::uint8_t {
-  gate_logit,  // s - threshold - tau at the last query that judged the row
-  mass,        // attention received so far, summed over queries and heads
-  window,      // attention received from the last queries of the prompt
-  last,        // attention received from the last query
-};
-inline constexpr std::size_t evidence_count = 4;
-
-class EvidenceSet {
+/// Where a column lies in the pages of a layout; false: it does not. A name is looked up once per pass, not per row.
+class Slot {
  public:
-  constexpr EvidenceSet() = default;
-  constexpr EvidenceSet(Evidence e) : bits_(1u << static_cast<unsigned>(e)) {}  // NOLINT(google-explicit-constructor)
-  constexpr bool has(Evidence e) const { return (bits_ >> static_cast<unsigned>(e) & 1u) != 0; }
-  constexpr bool empty() const { return bits_ == 0; }
-  constexpr EvidenceSet operator|(EvidenceSet other) const {
-    other.bits_ |= bits_;
-    return other;
-  }
+  constexpr Slot() = default;
+  constexpr explicit operator bool() const { return offset_ != 0; }
 
  private:
-  unsigned bits_ = 0;
+  friend class PageLayout;
+  constexpr explicit Slot(std::size_t offset) : offset_(offset) {}
+  std::size_t offset_ = 0;  // bytes
 };
 
 /// A page holds up to `capacity` rows as columns:
 ///   for each head a tile of keys and one of values, all in one run, as attention reads them;
-///   gate keys [capacity][gate_dim] f32;
-///   born, until [capacity] int32; one f32 [capacity] per kind of evidence.
+///   a tile of gate keys;
+///   born, until [capacity] int32; one f32 [capacity] per column of evidence.
 class PageLayout {
  public:
   static constexpr std::size_t capacity = tile_rows;
 
   struct Shape {
-    Format format = Format::f32;
-    std::size_t heads = 1;     // kv-heads that share a lane
-    std::size_t head_dim = 0;  // a multiple of block_values(format)
-    std::size_t gate_dim = 0;  // 0 = no gate keys
-    EvidenceSet evidence = {};
+    KvFormat keys = KvFormat::f32, values = KvFormat::f32;
+    std::size_t heads = 1;               // kv-heads that share a lane; 0: a lane of gate keys alone
+    std::size_t head_dim = 0;            // a multiple of block_values() of both
+    std::size_t gate_dim = 0;            // 0 = no gate keys
+    KvFormat gate_keys = KvFormat::f32;  // f32 or f16
+    Columns evidence = {};
   };
 
-  explicit PageLayout(const Shape& shape) : shape_(shape), tile_bytes_(tile_bytes(shape.format, shape.head_dim)) {
-    gate_ = align(2 * shape.heads * tile_bytes_);
-    born_ = gate_ + align(capacity * shape.gate_dim * sizeof(float));
+  explicit PageLayout(const Shape& shape)
+      : shape_(shape),
+        key_bytes_(tile_bytes(shape.keys, shape.head_dim)),
+        head_bytes_(key_bytes_ + tile_bytes(shape.values, shape.head_dim)) {
+    gate_ = align(shape.heads * head_bytes_);
+    born_ = gate_ + align(tile_bytes(shape.gate_keys, shape.gate_dim));
     until_ = born_ + capacity * sizeof(Position);
-    std::size_t end = until_ + capacity * sizeof(Position);
-    for (std::size_t e = 0; e < evidence_count; ++e) {
-      evidence_[e] = end;
-      if (shape.evidence.has(static_cast<Evidence>(e))) end += capacity * sizeof(float);
-    }
-    bytes_ = align(end);
+    evidence_ = until_ + capacity * sizeof(Position);
+    bytes_ = align(evidence_ + shape.evidence.size() * capacity * sizeof(float));
   }
 
   const Shape& shape() const { return shape_; }
   std::size_t bytes() const { return bytes_; }
 
-  std::byte* k(std::byte* page, std::size_t head) const { return page + 2 * head * tile_bytes_; }
-  std::byte* v(std::byte* page, std::size_t head) const { return k(page, head) + tile_bytes_; }
-  float* gate(std::byte* page) const { return reinterpret_cast<float*>(page + gate_); }
+  Slot slot(Column column) const {
+    std::size_t at = evidence_;
+    for (const Column one : shape_.evidence) {
+      if (one == column) return Slot(at);
+      at += capacity * sizeof(float);
+    }
+    return {};
+  }
+
+  std::byte* k(std::byte* page, std::size_t head) const { return page + head * head_bytes_; }
+  std::byte* v(std::byte* page, std::size_t head) const { return k(page, head) + key_bytes_; }
+  std::byte* gate(std::byte* page) const { return page + gate_; }
   Position* born(std::byte* page) const { return reinterpret_cast<Position*>(page + born_); }
   Position* until(std::byte* page) const { return reinterpret_cast<Position*>(page + until_); }
-  float* evidence(std::byte* page, Evidence e) const {
-    return reinterpret_cast<float*>(page + evidence_[static_cast<std::size_t>(e)]);
+  float* evidence(std::byte* page, Slot slot) const {
+    assert(slot && "a column that the layout has");
+    return reinterpret_cast<float*>(page + slot.offset_);
   }
+
+  /// Row i of page `to` becomes row j of page `from`, with all that lies there.
+  void copy_row(std::byte* to, std::size_t i, const std::byte* from, std::size_t j) const;
 
  private:
   static constexpr std::size_t align(std::size_t n) { return (n + 63) / 64 * 64; }
 
   Shape shape_;
-  std::size_t tile_bytes_;
-  std::size_t gate_, born_, until_, bytes_;  // byte offsets, and the total
-  std::array<std::size_t, evidence_count> evidence_{};
+  std::size_t key_bytes_, head_bytes_;                  // of a head's tiles
+  std::size_t gate_, born_, until_, evidence_, bytes_;  // byte offsets, and the total
 };
 
 }  // namespace pith::inline cache

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pages of one size, shared by all lanes of a session, under one byte budget.
+// Pages of a few sizes, shared by all lanes of a session, under one byte budget.
 #pragma once
 
 #include <cstddef>
@@ -12,22 +12,22 @@ namespace pith::inline cache {
 class PagePool {
  public:
   /// `budget`: the most bytes that pages in use may take; 0 = unlimited.
-  PagePool(std::size_t page_bytes, std::size_t budget);
+  explicit PagePool(std::size_t budget) : budget_(budget) {}
   ~PagePool();
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 
-  /// Throws Error (budget), std::bad_alloc.
-  std::byte* take();
-  void give(std::byte* page);
+  /// `bytes`: a multiple of 64. Throws Error (budget), std::bad_alloc.
+  std::byte* take(std::size_t bytes);
+  /// `bytes`: as it was taken.
+  void give(std::byte* page, std::size_t bytes);
 
-  /// How many more pages the budget allows.
+  /// How many more bytes of pages the budget allows.
   std::size_t available() const;
 
   /// Gives the memory of free pages back to the operating system; returns the bytes given back.
   std::size_t trim();
 
-  std::size_t page_bytes() const { return page_bytes_; }
   std::size_t bytes_used() const;
   std::size_t bytes_reserved() const;    // used, and free but not given back
   std::size_t bytes_high_water() const;  // the most bytes_used has been
@@ -37,15 +37,21 @@ class PagePool {
     std::byte* memory;
     std::size_t bytes;
   };
-  void grow();
+  /// The pages of one size.
+  struct Shelf {
+    std::size_t page_bytes;
+    std::vector<Slab> slabs = {};
+    std::vector<std::byte*> free = {};      // resident
+    std::vector<std::byte*> released = {};  // free, their memory given back
+    void grow();
+    std::size_t trim();
+  };
+  Shelf& shelf(std::size_t page_bytes);
 
-  const std::size_t page_bytes_;
   const std::size_t budget_;
   mutable std::mutex mutex_;
-  std::vector<Slab> slabs_;
-  std::vector<std::byte*> free_;           // resident
-  std::vector<std::byte*> released_;       // free, their memory given back
-  std::size_t used_ = 0, high_water_ = 0;  // pages
+  std::vector<Shelf> shelves_;
+  std::size_t used_ = 0, high_water_ = 0;  // bytes
 };
 
 }  // namespace pith::inline cache

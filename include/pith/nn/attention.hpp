@@ -21,7 +21,7 @@ inline constexpr std::size_t max_queries = 64;  // (token, head) pairs worked on
 
 class Attention {
  public:
-  Attention(const Config& config, prune::Needs needs);
+  Attention(const Config& config, const prune::Needs& needs);
 
   /// out[t, h] = sum_j softmax_j(cap(scale q[t, h] . k[j])) v[j] over the rows j that t sees in the pass's layer, with
   /// query_scale and score_cap of its plan.
@@ -56,7 +56,8 @@ class Attention {
                     View<const float> q);
 
   const Config& config_;
-  prune::Needs needs_;
+  int window_;     // tokens at the end of a prompt whose attention column::window collects
+  bool observes_;  // is any column wanted that attention fills?
   std::size_t layer_ = 0;
   float scale_ = 0;  // of its queries
   std::vector<Task> tasks_;
@@ -68,6 +69,10 @@ class Attention {
     std::size_t segment, lane, page;
   };
   std::vector<PageTask> page_tasks_;
+  struct Observed {
+    Slot mass, window, last;
+  };
+  Observed observed_;  // the columns of the pass's lanes
 };
 
 }  // namespace pith::inline nn

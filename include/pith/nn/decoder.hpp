@@ -37,7 +37,8 @@ struct Workspace {
   MlpScratch mlp;
 };
 
-/// Appends the new tokens' rows to the lanes of layer `layer`.
+/// Appends the new tokens' rows to the lanes of layer `layer`. Throws Error (unsupported) before anything is changed
+/// where a number is too large for the cache's format.
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
 
 /// The numbers of a row, as many at a time as there are weights; none where there are no weights.
@@ -83,7 +84,7 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .gate = {},
                   .threads = &threads,
                   .scratch = segment.scratch};
-  if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count);
+  if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
 }
 
@@ -164,17 +165,15 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
     store(config, pass, pass.layer, ws, threads);
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-      const KvLayer layer = segment.cache->layer(pass.layer);
-      policy.before_attention(layer, moment(config, w, segment, ws, inner));
-      layer.reopen_kept(plan.window);
-      layer.sweep(segment.first);
+      policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
+      segment.cache->sweep(pass.layer, segment.first);
     });
     ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
     ws.attended.changed();
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-      const KvLayer layer = segment.cache->layer(pass.layer);
-      layer.sweep(segment.next());  // first, so that what is gone already is not judged
-      policy.after_attention(layer, moment(config, w, segment, ws, inner));
+      segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
+      policy.after_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
+      segment.cache->sweep(pass.layer, segment.next());
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
     add_to_stream(config, plan, w.post_attention_norm, ws, threads);

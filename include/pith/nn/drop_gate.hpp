@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "pith/nn/config.hpp"
 #include "pith/nn/weights.hpp"
@@ -23,12 +24,12 @@ class DropGate {
     return {{{w.wq, queries_.view()}, {w.wk, keys_.view()}}};
   }
 
-  std::span<const float> key(std::size_t token) const { return keys_[token]; }
+  View<const float> keys() const { return keys_.view(); }  // [tokens, r]
 
   prune::GateQueries queries(const DropGateWeights& w, const DropGateConfig& config, std::size_t first,
-                             std::size_t count) const {
+                             std::size_t count, std::optional<float> tau) const {
     return {queries_.view().rows_from(first, count), 1.0f / std::sqrt(static_cast<float>(config.dim)), w.bias,
-            config.threshold, config.recent};
+            config.threshold, config.recent, tau};
   }
 
  private:

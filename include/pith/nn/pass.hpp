@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "pith/cache/kv_cache.hpp"
@@ -19,6 +20,7 @@ struct Segment {
   std::size_t count = 0;
   Position first = 0;
   Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt
+  std::optional<float> tau = {};              // of the learned gate, in place of the policy's
 
   Position next() const { return first + static_cast<Position>(count); }
 };

@@ -12,17 +12,17 @@
 
 namespace pith::prune {
 
-/// allot(layer, scores, keep): keep[lane] rows may stay in each lane of a layer, given scores[lane][row].
+/// allot(layer, moment, scores, keep): keep[lane] rows may stay in each lane of a layer, given scores[lane][row].
 template <class B>
-concept Budget = std::copyable<B> && requires(const B& budget, const KvLayer& layer,
+concept Budget = std::copyable<B> && requires(const B& budget, const KvLayer& layer, const Moment& moment,
                                               std::span<const std::vector<float>> scores, std::span<std::size_t> keep) {
-  budget.allot(layer, scores, keep);
+  budget.allot(layer, moment, scores, keep);
 };
 
 /// At most `rows` rows in every lane.
 struct Rows {
   std::size_t rows = 0;
-  void allot(const KvLayer&, std::span<const std::vector<float>>, std::span<std::size_t> keep) const {
+  void allot(const KvLayer&, const Moment&, std::span<const std::vector<float>>, std::span<std::size_t> keep) const {
     std::ranges::fill(keep, rows);
   }
 };

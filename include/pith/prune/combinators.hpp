@@ -3,7 +3,8 @@
 #pragma once
 
 #include <cstddef>
-#include <tuple>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,121 +12,95 @@
 
 namespace pith::prune {
 
-template <class P>
-void before(const P& policy, const KvLayer& layer, const Moment& moment) {
-  if constexpr (ActsBefore<P>) policy.before_attention(layer, moment);
-}
-template <class P>
-void after(const P& policy, const KvLayer& layer, const Moment& moment) {
-  if constexpr (ActsAfter<P>) policy.after_attention(layer, moment);
-}
-
 /// Each in turn, on what the ones before it have left.
-template <class... P>
 struct Chain {
-  std::tuple<P...> policies;
+  std::vector<AnyPolicy> policies;
 
-  Needs needs() const {
-    return std::apply([](const P&... p) { return (Needs{} | ... | p.needs()); }, policies);
-  }
-  void before_attention(const KvLayer& layer, const Moment& moment) const {
-    std::apply([&](const P&... p) { (before(p, layer, moment), ...); }, policies);
-  }
-  void after_attention(const KvLayer& layer, const Moment& moment) const {
-    std::apply([&](const P&... p) { (after(p, layer, moment), ...); }, policies);
-  }
+  Needs needs() const;
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
 };
 
 /// Acts in the pass that ends a prompt, and in no other.
-template <class P>
 struct OnPrefill {
-  P policy;
+  AnyPolicy policy;
 
   Needs needs() const { return policy.needs(); }
-  void before_attention(const KvLayer& layer, const Moment& moment) const {
-    if (moment.ends_prompt()) before(policy, layer, moment);
-  }
-  void after_attention(const KvLayer& layer, const Moment& moment) const {
-    if (moment.ends_prompt()) after(policy, layer, moment);
-  }
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
+};
+
+/// Every kv-head has a lane of its own and forgets for itself.
+struct PerHead {
+  AnyPolicy policy;
+
+  Needs needs() const;
+  void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
+  void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  std::string describe() const;
 };
 
 /// Acts in the layers [first, last).
-template <class P>
 struct ForLayers {
-  P policy;
+  AnyPolicy policy;
   std::size_t first = 0, last = 0;
 
-  Needs needs() const { return policy.needs(); }
-  void before_attention(const KvLayer& layer, const Moment& moment) const {
-    if (acts(layer)) before(policy, layer, moment);
-  }
-  void after_attention(const KvLayer& layer, const Moment& moment) const {
-    if (acts(layer)) after(policy, layer, moment);
-  }
+  Needs needs() const;
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
 
  private:
   bool acts(const KvLayer& layer) const { return first <= layer.layer() && layer.layer() < last; }
 };
 
-/// Acts on the given kv-heads of every layer, each for itself; the other heads keep everything.
-template <class P>
+/// Acts on the listed kv-heads, each for itself; the other heads keep everything.
 struct ForHeads {
-  P policy;
-  std::vector<std::size_t> heads;
+  AnyPolicy policy;
+  bool everywhere = true;  // heads[0] is the list of every layer; else heads[layer] is that layer's
+  std::vector<std::vector<std::size_t>> heads;  // ascending; layers beyond the last list have none
 
-  Needs needs() const {
-    Needs all = policy.needs();
-    all.lane_per_head = true;
-    return all;
-  }
-  void before_attention(const KvLayer& layer, const Moment& moment) const {
-    for (const std::size_t head : heads)
-      if (head < layer.lanes().size()) before(policy, layer.lane(head), moment);
-  }
-  void after_attention(const KvLayer& layer, const Moment& moment) const {
-    for (const std::size_t head : heads)
-      if (head < layer.lanes().size()) after(policy, layer.lane(head), moment);
-  }
+  Needs needs() const;
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
+
+ private:
+  std::span<const std::size_t> of(const KvLayer& layer) const;
 };
 
-/// Every kv-head has a lane of its own and forgets for itself.
-template <class P>
-struct PerHead {
-  P policy;
+/// Those that forget nothing are left out.
+AnyPolicy chain(std::vector<AnyPolicy> policies);
 
-  Needs needs() const {
-    Needs all = policy.needs();
-    all.lane_per_head = true;
-    return all;
-  }
-  void before_attention(const KvLayer& layer, const Moment& moment) const { before(policy, layer, moment); }
-  void after_attention(const KvLayer& layer, const Moment& moment) const { after(policy, layer, moment); }
+template <class... P>
+requires(sizeof...(P) > 0 && (std::constructible_from<AnyPolicy, P> && ...)) AnyPolicy chain(P... policies) {
+  return chain(std::vector<AnyPolicy>{AnyPolicy(std::move(policies))...});
+}
+
+AnyPolicy on_prefill(AnyPolicy policy);
+AnyPolicy per_head(AnyPolicy policy);
+
+/// Throws Error (argument) unless first < last.
+AnyPolicy for_layers(std::size_t first, std::size_t last, AnyPolicy policy);
+
+/// The same kv-heads in every layer. Throws Error (argument) for an empty list.
+AnyPolicy for_heads(std::vector<std::size_t> heads, AnyPolicy policy);
+
+/// A list for each layer: by_layer[layer], the last layers' may be left out. Throws Error (argument) where all are
+/// empty.
+AnyPolicy for_heads(std::span<const std::vector<std::size_t>> by_layer, AnyPolicy policy);
+
+/// A policy that has a name of its own, though it is made of parts.
+struct Method {
+  std::string spelling;
+  AnyPolicy policy;
+
+  Needs needs() const { return policy.needs(); }
+  void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
+  void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  std::string describe() const { return spelling; }
 };
-
-template <Policy... P>
-Chain<P...> chain(P... policies) {
-  return {{std::move(policies)...}};
-}
-
-template <Policy P>
-OnPrefill<P> on_prefill(P policy) {
-  return {std::move(policy)};
-}
-
-template <Policy P>
-PerHead<P> per_head(P policy) {
-  return {std::move(policy)};
-}
-
-template <Policy P>
-ForLayers<P> for_layers(std::size_t first, std::size_t last, P policy) {
-  return {std::move(policy), first, last};
-}
-
-template <Policy P>
-ForHeads<P> for_heads(std::vector<std::size_t> heads, P policy) {
-  return {std::move(policy), std::move(heads)};
-}
 
 }  // namespace pith::prune

@@ -13,24 +13,34 @@
 
 namespace pith::prune {
 
-/// reclaim(layer, lane, victims, until): what becomes of rows that may not stay; victims in descending order.
+/// Rows of one lane that may not stay.
+struct Cut {
+  const KvLayer& layer;
+  std::size_t lane;
+  std::span<const std::size_t> victims;  // in descending order, none of them pinned or spared
+  std::span<const float> scores;         // [row], of all rows of the lane
+  const Moment& moment;
+
+  const Lane& rows() const { return layer.lanes()[lane]; }
+};
+
+/// reclaim(cut): what becomes of the victims. Those that it leaves, stay.
 template <class R>
-concept Reclaim = std::copyable<R> && requires(const R& reclaim, const KvLayer& layer, std::size_t lane,
-                                               std::span<const std::size_t> victims, Position until) {
-  reclaim(layer, lane, victims, until);
+concept Reclaim = std::copyable<R> && requires(const R& reclaim, const Cut& cut) {
+  reclaim(cut);
 };
 
 /// They are forgotten.
-struct Drop {
-  void operator()(const KvLayer& layer, std::size_t lane, std::span<const std::size_t> victims, Position until) const {
+struct Discard {
+  void operator()(const Cut& cut) const {
     // In descending order the row that fills a hole is never one of the victims to come.
-    for (const std::size_t row : victims) layer.evict(lane, row, until);
+    for (const std::size_t row : cut.victims) cut.layer.evict(cut.lane, row, cut.moment.next);
   }
 };
 
-/// Acts after attention. Spared rows are never reclaimed, even where they alone exceed the budget; they count
-/// towards it. Of equal scores the later token stays.
-template <Scorer S, Budget B, Spare P = NoneSpared, Reclaim R = Drop>
+/// Acts after attention. Spared and pinned rows are never reclaimed, even where they alone exceed the budget; they
+/// count towards it. Of equal scores the later token stays.
+template <Scorer S, Budget B, Spare P = NoneSpared, Reclaim R = Discard>
 struct Evict {
   S scorer;
   B budget;
@@ -49,7 +59,7 @@ struct Evict {
       scores[l].resize(lanes[l].rows());
       scorer.score(lanes[l], moment, scores[l]);
     }
-    budget.allot(layer, scores, scratch.keep);
+    budget.allot(layer, moment, scores, scratch.keep);
     for (std::size_t l = 0; l < lanes.size(); ++l) cut(layer, l, scratch.keep[l], scores[l], moment);
   }
 
@@ -61,19 +71,19 @@ struct Evict {
     auto& judged = moment.scratch->order;
     judged.clear();
     for (std::size_t row = 0; row < lane.rows(); ++row)
-      if (const Position born = lane.born(row); !spare.spares(born, moment) && !layer.kept(born)) judged.push_back(row);
+      if (const Row r = lane.row(row); !r.pinned() && !spare.spares(r.born(), moment)) judged.push_back(row);
     const std::size_t victims = std::min(lane.rows() - keep, judged.size());
     const auto middle = judged.begin() + static_cast<std::ptrdiff_t>(victims);
     std::nth_element(judged.begin(), middle, judged.end(), [&](std::size_t a, std::size_t b) {
       return scores[a] != scores[b] ? scores[a] < scores[b] : lane.born(a) < lane.born(b);
     });
     std::sort(judged.begin(), middle, std::greater<>());
-    reclaim(layer, l, std::span<const std::size_t>(judged.data(), victims), moment.next);
+    reclaim(Cut{layer, l, std::span<const std::size_t>(judged.data(), victims), scores, moment});
   }
 };
 
 // clang 14 does not deduce the arguments of an aggregate by itself.
-template <class S, class B, class P = NoneSpared, class R = Drop>
+template <class S, class B, class P = NoneSpared, class R = Discard>
 Evict(S, B, P = {}, R = {}) -> Evict<S, B, P, R>;
 
 }  // namespace pith::prune

@@ -3,17 +3,20 @@
 // changes nothing.
 #pragma once
 
+#include <string>
+
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
 
 /// Drops row j at t_j = min { n >= j + recent : s[n, j] - threshold - tau <= 0 } (arXiv 2305.15805, eq. 5-6, at step
-/// decisions).
+/// decisions). Where kv-heads have lanes of their own, a token is judged once, and closed in each of them.
 struct LearnedGate {
   float tau = 0;
 
   Needs needs() const { return {.gate = true}; }
   void before_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
 };
 
 /// Every token but the first `sinks` is seen by `recent` tokens, itself included.
@@ -23,6 +26,7 @@ struct SlidingWindow {
 
   Needs needs() const { return {}; }
   void before_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
 };
 
 }  // namespace pith::prune

@@ -11,6 +11,7 @@
 #include "pith/prune/intervals.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/prune/scorers.hpp"
+#include "pith/prune/spelling.hpp"
 
 namespace pith::prune {
 
@@ -25,7 +26,7 @@ inline AnyPolicy none() { return {}; }
 struct LearnedGateOptions {
   float tau = 0;
 };
-inline auto learned_gate(LearnedGateOptions o = {}) {
+inline AnyPolicy learned_gate(LearnedGateOptions o = {}) {
   require(!std::isnan(o.tau), ErrorCode::argument, "gate: tau is not a number");
   return LearnedGate{o.tau};
 }
@@ -36,7 +37,7 @@ struct StreamingOptions {
   int sinks = 4;
   int recent = 508;
 };
-inline auto streaming(StreamingOptions o = {}) {
+inline AnyPolicy streaming(StreamingOptions o = {}) {
   return SlidingWindow{at_least(0, o.sinks, "streaming: sinks"), at_least(1, o.recent, "streaming: recent")};
 }
 
@@ -47,24 +48,26 @@ struct H2oOptions {
   int rows = 1024;  // all that stay, the recent ones included
   int recent = 256;
 };
-inline auto h2o(H2oOptions o = {}) {
-  return per_head(Evict{AttentionMass{}, Rows{static_cast<std::size_t>(at_least(1, o.rows, "h2o: rows"))},
-                        Recent{at_least(0, o.recent, "h2o: recent")}});
+inline AnyPolicy h2o(H2oOptions o = {}) {
+  const Rows rows{static_cast<std::size_t>(at_least(1, o.rows, "h2o: rows"))};
+  return Method{spell("h2o", {{"rows", o.rows}, {"recent", o.recent}}),
+                per_head(Evict{attention_mass, rows, Recent{at_least(0, o.recent, "h2o: recent")}})};
 }
 
 /// SnapKV (Li et al., arXiv 2404.14469): at the end of the prompt, keeps in every kv-head the tokens to which the
-/// prompt's last `window` tokens attend most, with their neighbours, and the window itself.
+/// prompt's last `window` tokens attend most, with their neighbours before the window, and the window itself.
 /// Deviation: attention is summed over the query heads that share a kv-head.
 struct SnapKvOptions {
   int rows = 2048;  // all that stay, the window included
   int window = 32;
   int pool = 7;  // neighbouring tokens over which the maximum is taken; odd
 };
-inline auto snapkv(SnapKvOptions o = {}) {
+inline AnyPolicy snapkv(SnapKvOptions o = {}) {
   require(o.pool % 2 == 1, ErrorCode::argument, "snapkv: pool must be odd");
-  return on_prefill(
-      per_head(Evict{ObservationWindow{at_least(1, o.window, "snapkv: window"), at_least(1, o.pool, "snapkv: pool")},
-                     Rows{static_cast<std::size_t>(at_least(1, o.rows, "snapkv: rows"))}, Recent{o.window}}));
+  const ObservationWindow scorer{at_least(1, o.window, "snapkv: window"), at_least(1, o.pool, "snapkv: pool")};
+  const Rows rows{static_cast<std::size_t>(at_least(1, o.rows, "snapkv: rows"))};
+  return Method{spell("snapkv", {{"rows", o.rows}, {"window", o.window}, {"pool", o.pool}}),
+                on_prefill(per_head(Evict{scorer, rows, Recent{o.window}}))};
 }
 
 }  // namespace pith::prune

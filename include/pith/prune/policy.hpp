@@ -7,8 +7,12 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,8 +26,10 @@ namespace pith::prune {
 struct Needs {
   bool gate = false;           // the checkpoint's learned gate: keys in the rows, queries at each pass
   bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
-  EvidenceSet evidence = {};   // columns of the rows
-  int window = 0;              // the last tokens of a prompt, whose attention Evidence::window collects
+  Columns evidence = {};       // of the rows
+  int window = 0;              // the last tokens of a prompt, whose attention column::window collects
+  std::size_t layers = 0;      // the model must have at least so many layers
+  std::size_t kv_heads = 0;    // and kv-heads
 
   /// What two policies want together. Throws Error (unsupported) when they observe windows of different lengths.
   Needs operator|(const Needs& other) const;
@@ -34,6 +40,7 @@ struct GateQueries {
   View<const float> queries;  // [next - first, gate_dim]
   float scale = 1, bias = 0, threshold = 0;
   int recent = 1;  // the first token that may drop j is j + recent
+  std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
@@ -42,6 +49,7 @@ struct Scratch {
   std::vector<std::vector<float>> scores;  // [lane][row]
   std::vector<std::size_t> keep;           // [lane]
   std::vector<std::size_t> order;          // [row]
+  std::vector<Position> until;             // [row]
 };
 
 /// Where a pass stands.
@@ -71,6 +79,26 @@ concept Policy = requires(const P& policy) {
 }
 &&(ActsBefore<P> || ActsAfter<P>)&&std::copyable<P>;
 
+/// It may also say how prune::parse spells it.
+template <class P>
+concept Describes = requires(const P& policy) {
+  { policy.describe() } -> std::convertible_to<std::string>;
+};
+
+namespace detail {
+
+/// The name of a type as its compiler writes it, without namespaces and arguments.
+template <class T>
+std::string type_name() {
+  std::string_view text = __PRETTY_FUNCTION__;  // "… [with T = A; …]", "… [T = A]"
+  text.remove_prefix(text.find("T = ") + 4);
+  text = text.substr(0, text.find_first_of("<;]"));
+  const auto colon = text.rfind(':');
+  return std::string(colon == std::string_view::npos ? text : text.substr(colon + 1));
+}
+
+}  // namespace detail
+
 /// Any policy, as a value. Default: forgets nothing.
 class AnyPolicy {
  public:
@@ -90,12 +118,17 @@ class AnyPolicy {
   }
   explicit operator bool() const { return self_ != nullptr; }
 
+  /// Text that prune::parse makes an equal policy of. One that does not say its own is its type in brackets, which
+  /// parse refuses: "[MyPolicy]".
+  std::string describe() const { return self_ ? self_->describe() : "none"; }
+
  private:
   struct Interface {
     virtual ~Interface() = default;
     virtual Needs needs() const = 0;
     virtual void before_attention(const KvLayer&, const Moment&) const = 0;
     virtual void after_attention(const KvLayer&, const Moment&) const = 0;
+    virtual std::string describe() const = 0;
   };
 
   template <Policy P>
@@ -107,6 +140,10 @@ class AnyPolicy {
     }
     void after_attention([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m) const override {
       if constexpr (ActsAfter<P>) policy.after_attention(layer, m);
+    }
+    std::string describe() const override {
+      if constexpr (Describes<P>) return policy.describe();
+      return "[" + detail::type_name<P>() + "]";
     }
     P policy;
   };

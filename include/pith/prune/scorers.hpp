@@ -19,22 +19,24 @@ concept Scorer = std::copyable<S> &&
   scorer.score(lane, moment, out);
 };
 
-/// A row is worth the value of one of its evidence columns.
-template <Evidence kind>
-struct Column {
-  Needs needs() const { return {.evidence = kind}; }
+/// A row is worth what stands in one of its columns.
+struct ColumnScore {
+  Column column;
+
+  Needs needs() const { return {.evidence = column}; }
   void score(const Lane& lane, const Moment&, std::span<float> out) const {
+    const Slot slot = lane.slot(column);
     for (std::size_t p = 0; p < lane.pages(); ++p)
-      std::ranges::copy(lane.page(p).evidence(kind),
+      std::ranges::copy(lane.page(p).evidence(slot),
                         out.begin() + static_cast<std::ptrdiff_t>(p * PageLayout::capacity));
   }
 };
 
 /// Attention received so far, over all queries and heads (H2O's accumulated score).
-using AttentionMass = Column<Evidence::mass>;
+inline constexpr ColumnScore attention_mass{column::mass};
 
 /// The learned gate's latest judgement.
-using GateLogit = Column<Evidence::gate_logit>;
+inline constexpr ColumnScore gate_logit{column::gate_logit};
 
 /// Later tokens are worth more.
 struct Recency {
@@ -46,11 +48,12 @@ struct Recency {
 
 /// Attention received from the last `window` tokens of the prompt, then the maximum over `pool` neighbouring rows in
 /// the order of their positions, so that a kept token keeps its surroundings (SnapKV, arXiv 2404.14469, section 4).
+/// Neighbours are rows before the window: those in it, which attend to each other, keep what they have.
 struct ObservationWindow {
   int window = 32;
   int pool = 7;  // odd
 
-  Needs needs() const { return {.evidence = Evidence::window, .window = window}; }
+  Needs needs() const { return {.evidence = column::window, .window = window}; }
   void score(const Lane& lane, const Moment& moment, std::span<float> out) const;
 };
 

@@ -84,9 +84,6 @@ constexpr std::string_view dtype(Format format) {
   });
 }
 
-/// May keys and values be stored so? The formats that are quick to write.
-constexpr bool is_kv_format(Format format) { return format <= Format::q8_0; }
-
 /// Numbers per block.
 constexpr int block_values(Format format) {
   return visit(format, []<Block B>() { return BlockTraits<B>::values; });

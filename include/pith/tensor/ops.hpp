@@ -90,17 +90,17 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values);
 
 /// Makes queries ready for dots() with keys of a format, in place: what is no longer floats (q8_0) only dots() can
 /// read.
-void prepare(Format format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
+void prepare(KvFormat format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim);
 
 /// scores[q * score_stride + j] = queries[q] . keys[j]: each stored row is loaded once for a few queries.
 /// queries: [n_queries] rows of `dim` prepared numbers, query_stride apart; keys: a tile, of which the first n_rows are
 /// meant; next: the tile that will be read next, asked of memory meanwhile, or null.
-void dots(Format format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
+void dots(KvFormat format, const float* queries, std::size_t n_queries, std::size_t query_stride, const std::byte* keys,
           std::size_t n_rows, std::size_t dim, float* scores, std::size_t score_stride,
           const std::byte* next = nullptr);
 
 /// out[q][i] += sum_j weights[q][j] * values[j][i], of a tile and with `next` as in dots.
-void accumulate(Format format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
+void accumulate(KvFormat format, const float* weights, std::size_t n_queries, std::size_t weight_stride,
                 const std::byte* values, std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                 const std::byte* next = nullptr);
 

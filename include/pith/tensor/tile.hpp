@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "pith/tensor/format.hpp"
+#include "pith/tensor/kv_format.hpp"
 
 namespace pith::inline tensor {
 
@@ -27,13 +27,19 @@ struct q8_0_square {
 static_assert(sizeof(q8_0_square) == tile_rows * sizeof(q8_0));
 
 /// Bytes of a tile of rows of `dim` numbers; dim is a multiple of block_values(format).
-constexpr std::size_t tile_bytes(Format format, std::size_t dim) { return tile_rows * row_bytes(format, dim); }
+constexpr std::size_t tile_bytes(KvFormat format, std::size_t dim) { return tile_rows * row_bytes(format, dim); }
 
-/// Writes the row from `dim` numbers.
-void store_row(Format format, Side side, const float* numbers, std::size_t dim, std::byte* tile, std::size_t row);
+/// Writes the row from `dim` numbers; no other row of the tile changes.
+void store_row(KvFormat format, Side side, const float* numbers, std::size_t dim, std::byte* tile, std::size_t row);
+
+/// Reads the row's `dim` numbers.
+void load_row(KvFormat format, Side side, std::size_t dim, const std::byte* tile, std::size_t row, float* numbers);
 
 /// Writes the row as row `from_row` of tile `from`.
-void copy_row(Format format, Side side, std::size_t dim, std::byte* tile, std::size_t row, const std::byte* from,
+void copy_row(KvFormat format, Side side, std::size_t dim, std::byte* tile, std::size_t row, const std::byte* from,
               std::size_t from_row);
+
+/// Whether each of `n` numbers that is finite stays so in the format.
+bool fits(KvFormat format, const float* numbers, std::size_t n);
 
 }  // namespace pith::inline tensor

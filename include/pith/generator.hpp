@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// Requests in, text out: many generations side by side over one session, which come and go as they like.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "pith/logprobs.hpp"
+#include "pith/model.hpp"
+#include "pith/sampler.hpp"
+#include "pith/session.hpp"
+#include "pith/tokenizer.hpp"
+
+namespace pith {
+
+enum class RequestId : std::uint64_t {};
+
+/// Why a request ended.
+enum class Finish {
+  end,        // the model chose a token that ends the text
+  stop,       // a stop text came
+  length,     // there are as many tokens as were asked for
+  context,    // there is no room for another token
+  cancelled,  // by cancel()
+  error,      // something failed, for this request alone: Piece::error
+};
+std::string_view name(Finish finish);
+
+/// What the choice of one token adds. The views last as long as the call that hands it over.
+struct Piece {
+  RequestId request{};
+  std::optional<SequenceId> sequence = {};  // there until the last piece is handed over; none: it never began
+  std::optional<Token> token = {};          // none in a last piece for which there was nothing to choose
+  std::string_view text = {};               // that has become certain: whole characters, without the stop text
+  std::optional<float> logprob = {};        // of the token, in nats, as the model gave it; where asked for
+  std::span<const TokenLogprob> top = {};   // the likeliest, in descending order; where asked for
+  std::span<const float> logits = {};       // [vocab_size] that the token was chosen from
+  std::optional<Finish> finish = {};        // this is the last piece
+  std::exception_ptr error = {};            // where it ended in an error
+};
+
+struct Request {
+  std::variant<std::vector<Token>, std::string> prompt;  // a text as Generator::encode() reads it
+  std::optional<std::size_t> max_tokens = {};            // default: until the text ends or the context is full
+  std::vector<std::string> stops = {};          // the text ends before the first of them, wherever tokens begin and end
+  std::optional<std::vector<Token>> ends = {};  // tokens that end the text; default: Generator::ends()
+  std::optional<std::size_t> logprobs = {};     // wanted: of each token chosen, and of so many likeliest
+  SamplerOptions sampler = {};
+  std::optional<float> tau = {};  // strength of the learned gate, in place of the policy's
+  std::function<void(const Piece&)> on_piece = {};
+  /// Logits after each token of the prompt (evaluation): the token's position, [vocab_size].
+  std::function<void(SequenceId, std::size_t, std::span<const float>)> on_prompt = {};
+};
+
+/// What came of a request.
+struct Generation {
+  std::vector<Token> tokens;  // chosen, with the one that ended the text
+  std::string text;
+  std::vector<float> logprobs;                 // [tokens], where asked for
+  std::vector<std::vector<TokenLogprob>> top;  // [tokens], where asked for
+  Finish finish = Finish::error;
+};
+
+/// Any thread may make any call but session(), at any time. The threads that step take turns, and each step works on
+/// all requests; callbacks run in the thread that steps. They may submit and cancel, but not step.
+///
+/// The tokens of a request, and its log-probabilities, are those it would have alone, bit for bit. What a callback
+/// throws, or a row of logits that cannot be sampled, ends its own request: the callback gets one more piece, with
+/// Finish::error and the exception (if it throws again, nobody hears of it).
+///
+/// Under a byte budget (SessionOptions::kv_budget) requests wait for room. Where those that run have too little, the
+/// latest gives way: it starts again when others have ended, fed what it had chosen before. One that does not fit even
+/// alone ends in an error (budget).
+class Generator {
+ public:
+  /// `at_once`: how many requests run side by side; the others wait their turn. Without a tokenizer there is no text:
+  /// prompts are tokens, pieces have none, and stop texts are refused. Throws Error as Session does, and Error
+  /// (argument) for an `at_once` of 0.
+  explicit Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options = {},
+                     std::size_t at_once = 16);
+  ~Generator();  // requests on their way end without another word
+  Generator(Generator&&) noexcept;
+  Generator& operator=(Generator&&) noexcept;
+
+  /// Throws Error (argument, unsupported) for what cannot be: an empty prompt or one longer than the context, a token
+  /// out of range, an option of the sampler.
+  RequestId submit(Request request);
+
+  /// The request ends with Finish::cancelled, between two layers of a pass. One that has ended stays as it is.
+  void cancel(RequestId request);
+
+  /// One forward pass for all that run, and a token for each that has logits. False when nothing is left to do. When
+  /// `stop` is asked to, it returns between two layers, and the next step goes on from there.
+  /// Throws what the session throws (memory, its own callbacks); requests stay, and the next step goes on.
+  bool step(std::stop_token stop = {});
+
+  /// Steps until nothing is left to do, or `stop`.
+  void run(std::stop_token stop = {});
+
+  /// Steps until `stop`, and sleeps while there is nothing to do: for a thread of its own.
+  void serve(std::stop_token stop);
+
+  /// Submits and steps (or leaves that to the thread that does) until the request has ended; `stop` cancels it.
+  /// Throws as submit() and step(), and what the request ended in as an error.
+  Generation generate(Request request, std::stop_token stop = {});
+
+  std::size_t pending() const;  // requests that have not ended
+
+  /// A text as a prompt; an empty one is the token that begins a text. Throws Error (argument) where there is none.
+  std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;
+
+  /// Tokens that end a text, as the tokenizer's and the model's files say; ascending.
+  const std::vector<Token>& ends() const;
+
+  /// For the thread that steps: between steps and in callbacks.
+  const Session& session() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pith

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#include "pith/cache/page_layout.hpp"
+
+#include <cstring>
+
+namespace pith::inline cache {
+
+void PageLayout::copy_row(std::byte* to, std::size_t i, const std::byte* from, std::size_t j) const {
+  const auto copy_number = [&](std::size_t column) {  // born, until and evidence are all of four bytes
+    static_assert(sizeof(Position) == sizeof(float));
+    std::memcpy(to + column + i * sizeof(float), from + column + j * sizeof(float), sizeof(float));
+  };
+  for (std::size_t h = 0; h < shape_.heads; ++h) {
+    const std::size_t key = h * head_bytes_, value = key + key_bytes_;
+    tensor::copy_row(shape_.keys, Side::keys, shape_.head_dim, to + key, i, from + key, j);
+    tensor::copy_row(shape_.values, Side::values, shape_.head_dim, to + value, i, from + value, j);
+  }
+  tensor::copy_row(shape_.gate_keys, Side::keys, shape_.gate_dim, to + gate_, i, from + gate_, j);
+  copy_number(born_);
+  copy_number(until_);
+  for (std::size_t e = 0; e < shape_.evidence.size(); ++e) copy_number(evidence_ + e * capacity * sizeof(float));
+}
+
+}  // namespace pith::inline cache

@@ -1,0 +1,725 @@
+// SPDX-License-Identifier: MIT
+// Requests side by side: what each gets, why it ends, and that no other request can tell the difference.
+#include "pith/generator.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+
+#include "pith/error.hpp"
+#include "pith/prune/methods.hpp"
+#include "support/errors.hpp"
+#include "support/feed.hpp"
+#include "support/files.hpp"
+#include "support/golden.hpp"
+#include "support/policies.hpp"
+#include "support/random_model.hpp"
+#include "text/unicode.hpp"
+
+namespace pith::testing {
+namespace {
+
+constexpr std::uint64_t seed = 5;
+
+Model small_model() {
+  return random_model(
+      {.seed = seed, .architecture = Architecture::llama, .head_dim = 16, .n_layers = 2, .context = 120});
+}
+
+std::vector<Token> some_tokens(const Model& model, std::size_t count, std::uint64_t of = seed) {
+  return random_tokens(of, model.config(), count);
+}
+
+/// The shipped model, which has a tokenizer: of bytes and their merges.
+std::filesystem::path bookworm() { return std::filesystem::path(PITH_MODELS_DIR) / "bookworm-1m"; }
+
+/// What a request was told, piece by piece.
+struct Heard {
+  std::vector<Token> tokens;
+  std::vector<float> logprobs;
+  std::vector<std::string> texts;
+  std::optional<Finish> finish;
+  std::exception_ptr error;
+  int last_pieces = 0;
+
+  std::string text() const { return std::accumulate(texts.begin(), texts.end(), std::string()); }
+  void operator()(const Piece& piece) {
+    if (piece.token) tokens.push_back(*piece.token);
+    if (piece.logprob) logprobs.push_back(*piece.logprob);
+    texts.emplace_back(piece.text);
+    if (piece.finish) ++last_pieces;
+    finish = piece.finish;
+    error = piece.error;
+  }
+};
+
+ErrorCode code_of(const std::exception_ptr& error) {
+  return error_of([&] { std::rethrow_exception(error); }).value();
+}
+
+Request listened(Request request, Heard& heard) {
+  request.logprobs = 0;
+  request.on_piece = std::ref(heard);
+  return request;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+Heard alone(const Model& model, const SessionOptions& options, const Request& request) {
+  Heard heard;
+  Generator generator(model, std::nullopt, options);
+  generator.submit(listened(request, heard));
+  generator.run();
+  return heard;
+}
+
+// --- One request -----------------------------------------------------------------------------------------------------
+
+TEST(GeneratorTest, ChoosesWhatASessionDrivenByHandWouldGive) {
+  const Model model = small_model();
+  const auto prompt = some_tokens(model, 30);
+  const SamplerOptions sampling{.temperature = 1.3f, .top_k = 20, .repetition_penalty = 1.2f, .seed = 9};
+  std::vector<Token> expected;
+  std::vector<float> logprobs;
+  {
+    Session session(model, {.threads = 1, .chunk = 16});
+    Sampler sample(sampling);
+    sample.accept(prompt);
+    const SequenceId id = session.add(prompt);
+    while (expected.size() < 25) {
+      const auto logits = session.step().front().logits;
+      expected.push_back(sample(logits));
+      logprobs.push_back(Logprobs(logits)[expected.back()]);
+      sample.accept(expected.back());
+      session.push(id, expected.back());
+    }
+  }
+  Generator generator(model, std::nullopt, {.threads = 1, .chunk = 16});
+  const Generation g = generator.generate(
+      {.prompt = prompt, .max_tokens = 25, .ends = std::vector<Token>{}, .logprobs = 2, .sampler = sampling});
+  EXPECT_EQ(g.tokens, expected);
+  EXPECT_TRUE(same_bits(g.logprobs, logprobs));
+  EXPECT_EQ(g.finish, Finish::length);
+  EXPECT_EQ(g.text, "") << "there is no tokenizer";
+  ASSERT_EQ(g.top.size(), 25u);
+  for (std::size_t i = 0; i < g.top.size(); ++i) {
+    ASSERT_EQ(g.top[i].size(), 2u);
+    EXPECT_GE(g.top[i][0].logprob, g.top[i][1].logprob);
+    EXPECT_GE(g.top[i][0].logprob, g.logprobs[i]);
+  }
+  EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+  EXPECT_EQ(generator.pending(), 0u);
+  EXPECT_FALSE(generator.step());
+}
+
+TEST(GeneratorTest, SaysWhyItEnded) {
+  const Model model = small_model();
+  const auto prompt = some_tokens(model, 20);
+  const SamplerOptions greedy{.temperature = 0};
+  Generator generator(model, std::nullopt, {.threads = 1});
+  const Generation whole = generator.generate({.prompt = prompt, .ends = std::vector<Token>{}, .sampler = greedy});
+  EXPECT_EQ(whole.finish, Finish::context);
+  EXPECT_EQ(whole.tokens.size(), 100u) << "prompt and tokens fill the context";
+
+  const Token end = whole.tokens[30];
+  const auto first = static_cast<std::size_t>(std::ranges::find(whole.tokens, end) - whole.tokens.begin());
+  const Generation ended = generator.generate({.prompt = prompt, .ends = std::vector{end}, .sampler = greedy});
+  EXPECT_EQ(ended.finish, Finish::end);
+  EXPECT_EQ(ended.tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + static_cast<int>(first) + 1));
+
+  const Generation none = generator.generate({.prompt = prompt, .max_tokens = 0, .sampler = greedy});
+  EXPECT_EQ(none.finish, Finish::length);
+  EXPECT_TRUE(none.tokens.empty());
+
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_EQ(generator.generate({.prompt = prompt}, stop.get_token()).finish, Finish::cancelled);
+  EXPECT_EQ(name(Finish::cancelled), "cancelled");
+  EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+}
+
+TEST(GeneratorTest, RefusesWhatCannotBe) {
+  const Model model = small_model();
+  Generator generator(model, std::nullopt, {.policy = prune::none(), .threads = 1});
+  const auto prompt = some_tokens(model, 5);
+  const auto refused = [&](Request request) { return error_of([&] { generator.submit(std::move(request)); }); };
+  const Token beyond = model.config().vocab_size;
+  EXPECT_EQ(refused({.prompt = std::vector<Token>{}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = std::vector<Token>{-1}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = std::vector<Token>{beyond}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = std::vector<Token>(121, 1)}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = "a text"}), ErrorCode::argument) << "no tokenizer";
+  EXPECT_EQ(refused({.prompt = prompt, .sampler = {.top_p = 0}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = prompt, .sampler = {.logit_bias = {{beyond, 1}}}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = prompt, .sampler = {.banned = {beyond}}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = prompt, .sampler = {.allowed = {beyond}}}), ErrorCode::argument);
+  EXPECT_EQ(refused({.prompt = prompt, .stops = {"x"}}), ErrorCode::argument) << "no text";
+  EXPECT_EQ(refused({.prompt = prompt, .tau = 0.5f}), ErrorCode::unsupported) << "no gate";
+  EXPECT_EQ(error_of([&] { Generator(model, std::nullopt, {}, 0); }), ErrorCode::argument);
+  EXPECT_EQ(generator.pending(), 0u);
+  Generator gated(model, std::nullopt, {.threads = 1});
+  EXPECT_EQ(error_of([&] { gated.submit({.prompt = prompt, .tau = std::nanf("")}); }), ErrorCode::argument);
+}
+
+TEST(GeneratorTest, GivesTheLogitsOfAPrompt) {
+  const Model model = small_model();
+  const auto prompt = some_tokens(model, 50);
+  const Fed expected = feed(model, prompt, {16});
+  Generator generator(model, std::nullopt, {.threads = 1, .chunk = 16});
+  Logits2d rows;
+  Request request{.prompt = prompt, .max_tokens = 3};
+  request.on_prompt = [&](SequenceId, std::size_t position, std::span<const float> logits) {
+    EXPECT_EQ(position, rows.size());
+    rows.push_back(copy(logits));
+  };
+  EXPECT_EQ(generator.generate(std::move(request)).tokens.size(), 3u);
+  EXPECT_EQ(rows, expected.logits);
+}
+
+TEST(GeneratorTest, EachRequestHasAStrengthOfItsOwn) {
+  const Model model = small_model();
+  const auto prompt = some_tokens(model, 60);
+  Generator generator(model, std::nullopt, {.threads = 1, .record_drops = true});
+  std::vector<std::uint64_t> dropped;
+  const auto add = [&](std::optional<float> tau) {
+    generator.submit({.prompt = prompt, .max_tokens = 20, .tau = tau, .on_piece = [&](const Piece& piece) {
+                        if (piece.finish) dropped.push_back(generator.session().stats(*piece.sequence).dropped_rows);
+                      }});
+  };
+  for (const std::optional<float> tau :
+       {std::optional<float>(-1e9f), std::optional<float>(), std::optional<float>(1e9f)})
+    add(tau);
+  generator.run();
+  ASSERT_EQ(dropped.size(), 3u);
+  EXPECT_EQ(dropped[0], 0u);
+  EXPECT_LT(dropped[0], dropped[1]);
+  EXPECT_LT(dropped[1], dropped[2]);
+}
+
+// --- Text ------------------------------------------------------------------------------------------------------------
+
+class GeneratorText : public ::testing::Test {
+ protected:
+  const Model model = Model::load(bookworm());
+  const Tokenizer tokenizer = Tokenizer::load(bookworm());
+
+  Heard hear(Request request) const {
+    Heard heard;
+    Generator generator(model, tokenizer, {.threads = 1});
+    generator.submit(listened(std::move(request), heard));
+    generator.run();
+    return heard;
+  }
+};
+
+TEST_F(GeneratorText, IsThatOfItsTokens) {
+  const std::string prompt = "The old house stood at the end of the lane, and";
+  const Heard heard = hear({.prompt = prompt, .max_tokens = 40, .sampler = {.seed = 2}});
+  auto tokens = tokenizer.encode(prompt);
+  tokens.insert(tokens.end(), heard.tokens.begin(), heard.tokens.end());
+  EXPECT_EQ(prompt + heard.text(), tokenizer.decode(tokens));
+  EXPECT_EQ(heard.last_pieces, 1);
+}
+
+// Drawn almost blindly, from a vocabulary of bytes: most of it is no UTF-8, and the rest falls apart anywhere.
+TEST_F(GeneratorText, ComesInWholeCharacters) {
+  std::vector<Token> bytes;
+  for (Token token = 0; token < tokenizer.vocab_size(); ++token)
+    if (const auto piece = tokenizer.piece(token); piece.size() == 1 && static_cast<unsigned char>(piece[0]) >= 0x80)
+      bytes.push_back(token);
+  ASSERT_GT(bytes.size(), 100u);
+  const Heard heard =
+      hear({.prompt = "x", .max_tokens = 600, .sampler = {.temperature = 50, .allowed = bytes, .seed = 3}});
+  for (const std::string& text : heard.texts) EXPECT_TRUE(text::is_utf8(text));
+  std::vector<Token> tokens = tokenizer.encode("x");
+  tokens.insert(tokens.end(), heard.tokens.begin(), heard.tokens.end());
+  EXPECT_EQ("x" + heard.text(), tokenizer.decode(tokens));
+  std::size_t late = 0;  // pieces that had to wait for the rest of a character
+  for (const std::string& text : heard.texts) late += text.empty() ? 1u : 0u;
+  EXPECT_GT(late, 20u);
+}
+
+TEST_F(GeneratorText, GoesOnInTheMiddleOfACharacter) {
+  const auto byte = [&](unsigned char code) {
+    for (Token token = 0; token < tokenizer.vocab_size(); ++token)
+      if (tokenizer.piece(token) == std::string(1, static_cast<char>(code))) return token;
+    ADD_FAILURE() << "no token for byte " << int{code};
+    return Token{0};
+  };
+  const Heard heard =
+      hear({.prompt = std::vector{byte(0xe2), byte(0x82)}, .max_tokens = 2, .sampler = {.allowed = {byte(0xac)}}});
+  EXPECT_EQ(heard.texts, (std::vector<std::string>{"\xe2\x82\xac", "\xef\xbf\xbd"}));
+}
+
+TEST_F(GeneratorText, StopsBeforeAStopTextWhereverTokensMeet) {
+  const Request request{
+      .prompt = "Once upon a time", .max_tokens = 60, .ends = std::vector<Token>{}, .sampler = {.seed = 7}};
+  const Heard whole = hear(request);
+  const std::string text = whole.text();
+  ASSERT_GT(text.size(), 100u);
+  for (std::size_t at = 3; at + 12 < text.size(); at += 5) {
+    const std::string stop = text.substr(at, 2 + at % 10);
+    if (!text::is_utf8(stop)) continue;
+    Request stopping = request;
+    stopping.stops = {"never in this text", stop};
+    const Heard heard = hear(stopping);
+    EXPECT_EQ(heard.finish, Finish::stop);
+    EXPECT_EQ(heard.text(), text.substr(0, text.find(stop))) << stop;
+    EXPECT_TRUE(std::equal(heard.tokens.begin(), heard.tokens.end(), whole.tokens.begin()));
+    EXPECT_TRUE(tokenizer.decode(heard.tokens).find(stop) != std::string::npos) << "the tokens hold it";
+  }
+}
+
+TEST_F(GeneratorText, GivesWhatLookedLikeAStopTextAtTheEnd) {
+  const Request request{
+      .prompt = "Once upon a time", .max_tokens = 30, .ends = std::vector<Token>{}, .sampler = {.seed = 7}};
+  const std::string text = hear(request).text();
+  Request held = request;
+  held.stops = {text.substr(text.size() - 5) + "and more that never comes"};
+  const Heard heard = hear(held);
+  EXPECT_EQ(heard.finish, Finish::length);
+  EXPECT_EQ(heard.text(), text);
+}
+
+TEST_F(GeneratorText, OfAUserIsNoSpecialToken) {
+  const Generator generator(model, tokenizer, {.threads = 1});
+  std::optional<Token> special;
+  for (Token token = 0; token < tokenizer.vocab_size() && !special; ++token)
+    if (tokenizer.is_special(token)) special = token;
+  ASSERT_TRUE(special);
+  const std::string spelled = tokenizer.decode(std::span(&*special, 1), Tokenizer::Show::with_specials);
+  EXPECT_EQ(std::ranges::count(generator.encode("a" + spelled), *special), 0);
+  EXPECT_EQ(std::ranges::count(generator.encode("a" + spelled, Specials::as_trained), *special), 1);
+  EXPECT_EQ(generator.encode("").size(), 1u) << "an empty text begins one";
+}
+
+// Qwen's models have some hundred ids more than their tokenizer.
+TEST(GeneratorTest, IdsBeyondTheTokenizerStandForNoText) {
+  const test::TempFolder folder;
+  nlohmann::json vocabulary;
+  for (char c = '!'; c <= '~'; ++c) vocabulary[std::string(1, c)] = c - '!';
+  folder.write("merges.txt", "#version: 0.2\n");
+  const Tokenizer tokenizer = Tokenizer::load(folder.write("vocab.json", vocabulary.dump()));
+  const Model model = Model::load(golden("llama-gated").path);
+  ASSERT_GT(model.config().vocab_size, tokenizer.vocab_size());
+  Generator generator(model, tokenizer, {.threads = 1});
+  const Token beyond = model.config().vocab_size - 1, known = *tokenizer.id("x");
+  const Generation g = generator.generate({.prompt = std::vector{beyond, known},
+                                           .max_tokens = 40,
+                                           .ends = std::vector<Token>{},
+                                           .sampler = {.temperature = 100, .allowed = {beyond, known}, .seed = 1}});
+  const auto xs = static_cast<std::size_t>(std::ranges::count(g.tokens, known));
+  EXPECT_GT(xs, 0u);
+  EXPECT_LT(xs, 40u);
+  EXPECT_EQ(g.text, std::string(xs, 'x'));
+}
+
+TEST_F(GeneratorText, BiasBansAndPermissionsHold) {
+  const Request request{.prompt = "Once upon a time", .max_tokens = 30, .sampler = {.temperature = 0}};
+  const std::vector<Token> free = hear(request).tokens;
+
+  Request banned = request;
+  banned.sampler.banned = {free[0], free[3]};
+  for (const Token token : hear(banned).tokens) EXPECT_EQ(std::ranges::count(banned.sampler.banned, token), 0);
+
+  Request allowed = request;
+  allowed.sampler.temperature = 20;
+  allowed.sampler.allowed = {free[2], free[5]};
+  for (const Token token : hear(allowed).tokens)
+    EXPECT_EQ(std::ranges::count(allowed.sampler.allowed, token) > 0, true);
+
+  Request biased = request;
+  biased.sampler.logit_bias = {{free[4], 1000.0f}};
+  biased.ends = std::vector<Token>{};
+  EXPECT_EQ(hear(biased).tokens, std::vector<Token>(30, free[4]));
+
+  Request frequency = biased;
+  frequency.sampler.frequency_penalty = 600;  // once is worth it, twice is not
+  const auto counted = hear(frequency).tokens;
+  EXPECT_EQ(std::ranges::count(counted, free[4]), 2) << "1000 - 600 still wins, 1000 - 1200 does not";
+}
+
+// --- Errors of one are its own ---------------------------------------------------------------------------------------
+
+TEST(GeneratorTest, AnErrorOfOneRequestIsItsOwn) {
+  const Model model = small_model();
+  const SessionOptions options{.threads = 1, .chunk = 16};
+  std::vector<Token> everything(static_cast<std::size_t>(model.config().vocab_size));
+  std::iota(everything.begin(), everything.end(), 0);
+  const Request good{.prompt = some_tokens(model, 40), .max_tokens = 30, .sampler = {.seed = 1}};
+  const Heard expected = alone(model, options, good);
+
+  Generator generator(model, std::nullopt, options);
+  Heard first, impossible, last;
+  generator.submit(listened(good, first));
+  generator.submit(listened({.prompt = some_tokens(model, 7), .sampler = {.banned = everything}}, impossible));
+  int calls = 0;
+  std::exception_ptr came_back;
+  generator.submit({.prompt = some_tokens(model, 20), .on_piece = [&](const Piece& piece) {
+                      if (piece.finish) {
+                        EXPECT_EQ(piece.finish, Finish::error);
+                        came_back = piece.error;
+                        throw std::runtime_error("again");
+                      }
+                      if (++calls == 3) throw std::runtime_error("the host's own");
+                    }});
+  int ends = 0;
+  generator.submit({.prompt = some_tokens(model, 9), .max_tokens = 2, .on_piece = [&](const Piece& piece) {
+                      if (piece.finish && ++ends == 1) throw std::runtime_error("in the last piece");
+                      if (ends == 2) {
+                        EXPECT_EQ(piece.finish, Finish::error);
+                      }
+                    }});
+  Request prompt_throws{.prompt = some_tokens(model, 30)};
+  prompt_throws.on_prompt = [](SequenceId, std::size_t position, std::span<const float>) {
+    if (position == 20) throw std::runtime_error("the prompt's");
+  };
+  generator.submit(std::move(prompt_throws));
+  generator.submit(listened(good, last));
+  generator.run();
+
+  for (const Heard* heard : {&first, &last}) {
+    EXPECT_EQ(heard->tokens, expected.tokens);
+    EXPECT_TRUE(same_bits(heard->logprobs, expected.logprobs));
+    EXPECT_EQ(heard->finish, Finish::length);
+  }
+  EXPECT_EQ(impossible.finish, Finish::error);
+  EXPECT_EQ(code_of(impossible.error), ErrorCode::argument);
+  EXPECT_EQ(calls, 3);
+  EXPECT_THROW(std::rethrow_exception(came_back), std::runtime_error);
+  EXPECT_EQ(ends, 2);
+  EXPECT_EQ(generator.pending(), 0u);
+  EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+}
+
+TEST(GeneratorTest, GenerateThrowsWhatTheRequestEndedIn) {
+  const Model model = small_model();
+  Generator generator(model, std::nullopt, {.threads = 1});
+  Request throwing{.prompt = some_tokens(model, 9)};
+  throwing.on_piece = [](const Piece&) { throw std::runtime_error("the host's own"); };
+  EXPECT_THROW(generator.generate(throwing), std::runtime_error);
+  EXPECT_EQ(generator.generate({.prompt = some_tokens(model, 9), .max_tokens = 4}).tokens.size(), 4u);
+}
+
+TEST(GeneratorTest, CallbacksSubmitAndCancelButDoNotStep) {
+  const Model model = small_model();
+  Generator generator(model, std::nullopt, {.threads = 1});
+  const auto prompt = some_tokens(model, 10);
+  Heard second, cancelled;
+  std::optional<RequestId> other;
+  std::vector<std::optional<ErrorCode>> codes;
+  generator.submit({.prompt = prompt, .max_tokens = 5, .on_piece = [&](const Piece& piece) {
+                      if (piece.finish) generator.submit(listened({.prompt = prompt, .max_tokens = 3}, second));
+                      if (other) generator.cancel(*other);
+                      codes.push_back(error_of([&] { generator.step(); }));
+                      codes.push_back(error_of([&] { generator.generate({.prompt = prompt}); }));
+                    }});
+  other = generator.submit(listened({.prompt = prompt}, cancelled));
+  generator.run();
+  EXPECT_EQ(second.tokens.size(), 3u);
+  EXPECT_EQ(cancelled.finish, Finish::cancelled);
+  EXPECT_EQ(codes, std::vector<std::optional<ErrorCode>>(10, ErrorCode::state));
+}
+
+TEST(GeneratorTest, WhatTheSessionThrowsLosesNothing) {
+  const Model model = small_model();
+  const Request request{.prompt = some_tokens(model, 40), .max_tokens = 30, .sampler = {.seed = 4}};
+  const Heard expected = alone(model, {.threads = 1, .chunk = 16}, request);
+  SessionOptions options{.threads = 1, .chunk = 16};
+  int passes = 0;
+  options.on_pass = [&](const PassInfo&) {
+    if (++passes % 3 == 0) throw std::runtime_error("the host's own");
+  };
+  Generator generator(model, std::nullopt, std::move(options));
+  Heard heard;
+  generator.submit(listened(request, heard));
+  int thrown = 0;
+  for (bool more = true; more;) try {
+      more = generator.step();
+    } catch (const std::runtime_error&) {
+      ++thrown;
+    }
+  EXPECT_GT(thrown, 5);
+  EXPECT_EQ(heard.tokens, expected.tokens);
+  EXPECT_TRUE(same_bits(heard.logprobs, expected.logprobs));
+}
+
+// --- Stopping --------------------------------------------------------------------------------------------------------
+
+/// Calls something between two layers of passes.
+struct Within {
+  std::function<void(const prune::Moment&)> call;
+
+  prune::Needs needs() const { return {}; }
+  void before_attention(const KvLayer& layer, const prune::Moment& moment) const {
+    if (layer.layer() == 0) call(moment);
+  }
+};
+
+TEST(GeneratorTest, GoesOnAfterAStop) {
+  const Model model = small_model();
+  const Request request{.prompt = some_tokens(model, 50), .max_tokens = 20, .sampler = {.seed = 4}};
+  const Heard expected = alone(model, {.policy = prune::none(), .threads = 1, .chunk = 16}, request);
+  std::optional<std::stop_source> stop;
+  int layers = 0;
+  const Within interrupts{[&](const prune::Moment&) {
+    if (++layers % 5 == 0) stop->request_stop();
+  }};
+  Generator generator(model, std::nullopt, {.policy = interrupts, .threads = 1, .chunk = 16});
+  Heard heard;
+  generator.submit(listened(request, heard));
+  int stops = 0;
+  while (generator.pending() > 0) {
+    stop.emplace();
+    generator.run(stop->get_token());
+    ++stops;
+  }
+  EXPECT_GT(stops, 4);
+  EXPECT_EQ(heard.tokens, expected.tokens);
+  EXPECT_TRUE(same_bits(heard.logprobs, expected.logprobs));
+}
+
+TEST(GeneratorTest, CancelsInTheMiddleOfAPass) {
+  const Model model = small_model();
+  const Request request{.prompt = some_tokens(model, 40), .max_tokens = 20, .sampler = {.seed = 4}};
+  const Heard expected = alone(model, {.policy = prune::none(), .threads = 1, .chunk = 64}, request);
+  Generator* there = nullptr;
+  std::optional<RequestId> victim;
+  const Within cancels{[&](const prune::Moment& moment) {
+    if (moment.next == 60 && victim) there->cancel(*victim);
+  }};
+  Generator generator(model, std::nullopt, {.policy = cancels, .threads = 1, .chunk = 64});
+  there = &generator;
+  Heard stays, goes, waits;
+  generator.submit(listened(request, stays));
+  // 60 tokens: reached by its prompt at once, and by the other one in its last steps.
+  victim = generator.submit(listened({.prompt = some_tokens(model, 60)}, goes));
+  const RequestId unseen = generator.submit(listened({.prompt = some_tokens(model, 3)}, waits));
+  generator.cancel(unseen);
+  generator.run();
+  EXPECT_EQ(goes.finish, Finish::cancelled);
+  EXPECT_TRUE(goes.tokens.empty()) << "the pass of its prompt was not finished for it";
+  EXPECT_EQ(waits.finish, Finish::cancelled);
+  EXPECT_EQ(stays.tokens, expected.tokens);
+  EXPECT_TRUE(same_bits(stays.logprobs, expected.logprobs));
+  generator.cancel(unseen);  // long ended
+  generator.cancel(RequestId{999});
+  EXPECT_EQ(waits.last_pieces, 1);
+}
+
+// --- Budget ----------------------------------------------------------------------------------------------------------
+
+std::size_t bytes_of(const Model& model, std::size_t tokens) {
+  Session session(model, {.policy = prune::none(), .threads = 1, .context = 1000});
+  const SequenceId sequence = session.add(some_tokens(model, tokens));
+  session.step();
+  return session.stats(sequence).bytes_used;
+}
+
+TEST(GeneratorTest, RequestsWaitForRoom) {
+  const Model model = small_model();
+  SessionOptions options{.policy = prune::none(), .threads = 1, .chunk = 32};
+  std::vector<Request> requests;
+  std::vector<Heard> expected;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    requests.push_back({.prompt = some_tokens(model, 10 + 9 * i, i), .max_tokens = 40, .sampler = {.seed = i}});
+    expected.push_back(alone(model, options, requests.back()));
+  }
+  for (const std::size_t room : {120u, 200u}) {  // tokens: for one of them; for two or three
+    options.kv_budget = bytes_of(model, room);
+    Generator generator(model, std::nullopt, options);
+    std::vector<Heard> heard(requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) generator.submit(listened(requests[i], heard[i]));
+    generator.run();
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE("request " + std::to_string(i));
+      EXPECT_EQ(heard[i].tokens, expected[i].tokens);
+      EXPECT_TRUE(same_bits(heard[i].logprobs, expected[i].logprobs));
+      EXPECT_EQ(heard[i].last_pieces, 1);
+    }
+    EXPECT_LE(generator.session().stats().bytes_high_water, options.kv_budget);
+    EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+  }
+}
+
+TEST(GeneratorTest, WhatNeverFitsEndsInAnError) {
+  const Model model = small_model();
+  const SessionOptions options{.policy = prune::none(), .threads = 1, .chunk = 32, .kv_budget = bytes_of(model, 64)};
+  const Request fits{.prompt = some_tokens(model, 20), .max_tokens = 30, .sampler = {.seed = 3}};
+  const Heard expected = alone(model, options, fits);
+  ASSERT_EQ(expected.finish, Finish::length);
+  Generator generator(model, std::nullopt, options);
+  Heard before, prompt, growing, after;
+  generator.submit(listened(fits, before));
+  generator.submit(listened({.prompt = some_tokens(model, 100)}, prompt));
+  generator.submit(listened({.prompt = some_tokens(model, 40), .ends = std::vector<Token>{}}, growing));
+  generator.submit(listened(fits, after));
+  generator.run();
+  for (const Heard* heard : {&prompt, &growing}) {
+    EXPECT_EQ(heard->finish, Finish::error);
+    EXPECT_EQ(code_of(heard->error), ErrorCode::budget);
+    EXPECT_EQ(heard->last_pieces, 1);
+  }
+  EXPECT_EQ(growing.tokens.size(), 64u - 40u + 1u) << "what it had until then is not lost";
+  for (const Heard* heard : {&before, &after}) {
+    EXPECT_EQ(heard->tokens, expected.tokens);
+    EXPECT_TRUE(same_bits(heard->logprobs, expected.logprobs));
+  }
+}
+
+// --- The law ---------------------------------------------------------------------------------------------------------
+
+// Whenever requests come, whichever are cancelled, however little memory there is: each is what it is alone.
+TEST(GeneratorTest, ARequestIsWhatItIsAlone) {
+  const Model model = small_model();
+  for (const PolicyCase& one : policy_cases()) {
+    for (std::uint64_t chance = 1; chance <= 3; ++chance) {
+      Random random(chance);
+      SessionOptions options{.policy = one.policy, .threads = 1, .chunk = random.integer(7, 40)};
+      if (chance > 1) options.kv_budget = bytes_of(model, chance == 2 ? 150 : 64);
+      SCOPED_TRACE(one.name + ", chance " + std::to_string(chance));
+      std::vector<Request> requests;
+      for (std::uint64_t i = 0; i < 12; ++i)
+        requests.push_back({.prompt = some_tokens(model, static_cast<std::size_t>(random.integer(1, 80)), i),
+                            .max_tokens = static_cast<std::size_t>(random.integer(1, 30)),
+                            .sampler = {.temperature = random.integer(0, 1) == 0 ? 0.0f : 1.5f,
+                                        .repetition_penalty = 1.1f,
+                                        .frequency_penalty = 0.1f,
+                                        .seed = i}});
+
+      Generator generator(model, std::nullopt, options, static_cast<std::size_t>(random.integer(2, 8)));
+      std::vector<Heard> heard(requests.size());
+      std::map<std::size_t, RequestId> running;
+      std::size_t next = 0, cancelled = 0;
+      while (next < requests.size() || generator.pending() > 0) {
+        if (next < requests.size() && random.integer(0, 3) == 0) {
+          running[next] = generator.submit(listened(requests[next], heard[next]));
+          ++next;
+        }
+        if (!running.empty() && random.integer(0, 40) == 0) {
+          generator.cancel(running.begin()->second);
+          running.erase(running.begin());
+        }
+        generator.step();
+      }
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        SCOPED_TRACE("request " + std::to_string(i));
+        ASSERT_TRUE(heard[i].finish);
+        const Heard expected = alone(model, options, requests[i]);
+        if (heard[i].finish == Finish::cancelled) {
+          ++cancelled;
+          ASSERT_LE(heard[i].tokens.size(), expected.tokens.size());
+          EXPECT_TRUE(std::equal(heard[i].tokens.begin(), heard[i].tokens.end(), expected.tokens.begin()));
+        } else {
+          EXPECT_EQ(heard[i].finish, expected.finish);
+          EXPECT_EQ(heard[i].tokens, expected.tokens);
+          EXPECT_TRUE(same_bits(heard[i].logprobs, expected.logprobs));
+        }
+      }
+      EXPECT_LT(cancelled, requests.size());
+      EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+    }
+  }
+}
+
+// --- Threads ---------------------------------------------------------------------------------------------------------
+
+TEST(GeneratorTest, ThreadsGenerateTogether) {
+  const Model model = small_model();
+  constexpr std::size_t hosts = 4, each = 4;
+  std::vector<Request> requests;
+  std::vector<Heard> expected;
+  for (std::uint64_t i = 0; i < hosts * each; ++i) {
+    requests.push_back({.prompt = some_tokens(model, 3 + 4 * i, i), .max_tokens = 12, .sampler = {.seed = i}});
+    expected.push_back(alone(model, {.threads = 1}, requests.back()));
+  }
+  Generator generator(model, std::nullopt, {.threads = 1}, 3);
+  std::vector<Generation> got(requests.size());
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t host = 0; host < hosts; ++host)
+      threads.emplace_back([&, host] {
+        for (std::size_t i = host * each; i < (host + 1) * each; ++i) got[i] = generator.generate(requests[i]);
+      });
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(got[i].tokens, expected[i].tokens) << i;
+  EXPECT_EQ(generator.pending(), 0u);
+}
+
+TEST(GeneratorTest, OneThreadServesManyThatComeAndGo) {
+  const Model model = small_model();
+  constexpr std::size_t hosts = 4, each = 6;
+  std::vector<Request> requests;
+  std::vector<Heard> expected;
+  for (std::uint64_t i = 0; i < hosts * each; ++i) {
+    requests.push_back({.prompt = some_tokens(model, 5 + 3 * i, i), .max_tokens = 15, .sampler = {.seed = i}});
+    expected.push_back(alone(model, {.policy = prune::none(), .threads = 1}, requests.back()));
+  }
+  Generator generator(model, std::nullopt, {.policy = prune::none(), .threads = 1, .kv_budget = bytes_of(model, 240)},
+                      5);
+  std::vector<Heard> heard(requests.size());
+  std::atomic<std::size_t> ended{0};
+  {
+    std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
+    {
+      std::vector<std::jthread> clients;
+      for (std::size_t host = 0; host < hosts; ++host)
+        clients.emplace_back([&, host] {
+          for (std::size_t i = host * each; i < (host + 1) * each; ++i) {
+            Request request = requests[i];
+            request.on_piece = [&, i](const Piece& piece) {
+              heard[i](piece);
+              if (piece.finish) ++ended;
+            };
+            const RequestId id = generator.submit(std::move(request));
+            if (i % 5 == 4) generator.cancel(id);
+            if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+          }
+        });
+    }
+    while (ended < requests.size()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    server.request_stop();
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    SCOPED_TRACE(i);
+    if (i % 5 == 4 && heard[i].finish == Finish::cancelled) continue;
+    EXPECT_EQ(heard[i].tokens, expected[i].tokens);
+    EXPECT_EQ(heard[i].last_pieces, 1);
+  }
+}
+
+TEST(GeneratorTest, ServesNobodyWithoutHaste) {
+  Generator generator(small_model(), std::nullopt, {.threads = 1});
+  std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const Generation g = generator.generate({.prompt = std::vector<Token>{1, 2, 3}, .max_tokens = 5});
+  EXPECT_LE(g.tokens.size(), 5u);
+}
+
+TEST(GeneratorTest, EndsWithRequestsOnTheirWay) {
+  Heard heard;
+  const Model model = small_model();
+  {
+    Generator generator(model, std::nullopt, {.threads = 1});
+    generator.submit(listened({.prompt = some_tokens(model, 20)}, heard));
+    for (int i = 0; i < 5; ++i) generator.step();
+    Generator moved(std::move(generator));
+    moved.step();
+  }
+  EXPECT_EQ(heard.tokens.size(), 6u);
+  EXPECT_FALSE(heard.finish);
+}
+
+}  // namespace
+}  // namespace pith::testing
