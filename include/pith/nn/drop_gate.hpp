@@ -28,8 +28,12 @@ class DropGate {
 
   prune::GateQueries queries(const DropGateWeights& w, const DropGateConfig& config, std::size_t first,
                              std::size_t count, std::optional<float> tau) const {
-    return {queries_.view().rows_from(first, count), 1.0f / std::sqrt(static_cast<float>(config.dim)), w.bias,
-            config.threshold, config.recent, tau};
+    return {queries_.view().rows_from(first, count),
+            1.0f / std::sqrt(static_cast<float>(config.dim)),
+            w.bias,
+            config.threshold,
+            config.recent,
+            tau};
   }
 
  private:

@@ -39,7 +39,7 @@ struct Needs {
 struct GateQueries {
   View<const float> queries;  // [next - first, gate_dim]
   float scale = 1, bias = 0, threshold = 0;
-  int recent = 1;  // the first token that may drop j is j + recent
+  int recent = 1;                 // the first token that may drop j is j + recent
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 

@@ -22,16 +22,16 @@ class Threads {
   Threads(int count = 1);  // NOLINT(google-explicit-constructor): a count is threads
   int count() const { return count_; }
 
-  /// Calls body() with the threads gathered, for calls of run() within it; waits while another thread has them. Within a
-  /// body, gathering the same threads again changes nothing. What body throws comes out.
+  /// Calls body() with the threads gathered, for calls of run() within it; waits while another thread has them. Within
+  /// a body, gathering the same threads again changes nothing. What body throws comes out.
   template <class Body>
   void gather(Body&& body) const {
     gather_erased([](void* f) { (*static_cast<std::remove_reference_t<Body>*>(f))(); }, erase(body));
   }
 
-  /// Calls task(0) … task(tasks - 1), in any order, on the threads this one has gathered (else on this one); returns when all are
-  /// done. `work`: about how many multiply-adds that is; too little to share stays on this thread.
-  /// Tasks must not throw. Within a task, run() works on the task's own thread.
+  /// Calls task(0) … task(tasks - 1), in any order, on the threads this one has gathered (else on this one); returns
+  /// when all are done. `work`: about how many multiply-adds that is; too little to share stays on this thread. Tasks
+  /// must not throw. Within a task, run() works on the task's own thread.
   template <class Task>
   void run(std::size_t tasks, std::size_t work, Task&& task) const {
     run_erased(
