@@ -93,8 +93,7 @@ TEST(AllocationTest, OfSteadyDecodingIsNone) {
 }
 
 TEST(AllocationTest, OfSteadyDecodingIsNoneInEveryArchitecture) {
-  for (const auto architecture :
-       {Architecture::gpt2, Architecture::llama, Architecture::mistral, Architecture::qwen2, Architecture::qwen3}) {
+  for (const auto architecture : architectures()) {
     const Model model = random_model({.seed = 3, .architecture = architecture, .context = 512});
     SCOPED_TRACE(describe(model));
     EXPECT_EQ(allocations_of_decoding(model, {.threads = 1}), 0u);

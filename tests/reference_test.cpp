@@ -105,9 +105,7 @@ TEST_P(ArchitectureTest, RoundedCachesAreRoundedAndNoMore) {
                {.kv = KvFormat::q8_0});
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest,
-                         ::testing::Values(Architecture::gpt2, Architecture::llama, Architecture::mistral,
-                                           Architecture::qwen2, Architecture::qwen3),
+INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest, ::testing::ValuesIn(architectures()),
                          [](const auto& test) { return std::string(name(test.param)); });
 
 // Layers of every kind, with what no architecture that is read today has.

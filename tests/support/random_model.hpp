@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "nn/arch/family.hpp"
 #include "pith/model.hpp"
 #include "pith/nn/parameters.hpp"
 #include "pith/tokenizer.hpp"
@@ -40,6 +41,13 @@ class Random {
  private:
   std::mt19937_64 engine_;
 };
+
+/// All that the library reads.
+inline std::vector<Architecture> architectures() {
+  std::vector<Architecture> all;
+  for (const Family* family : families()) all.push_back(family->architecture);
+  return all;
+}
 
 /// What a test wants to be so; the seed chooses the rest.
 struct ModelSpec {
@@ -97,10 +105,10 @@ class ModelMaker {
 
   void shape() {
     Config& c = config_;
+    const auto all = architectures();
     c.architecture = spec_.architecture
                          ? *spec_.architecture
-                         : random_.one_of({Architecture::gpt2, Architecture::llama, Architecture::mistral,
-                                           Architecture::qwen2, Architecture::qwen3});
+                         : all[static_cast<std::size_t>(random_.integer(0, static_cast<int>(all.size()) - 1))];
     const bool llama = c.architecture == Architecture::llama;
     c.vocab_size = random_.integer(33, 97);
     const int n_layers = spec_.n_layers ? *spec_.n_layers : random_.integer(1, 3);
