@@ -70,7 +70,7 @@ constexpr decltype(auto) visit(KvFormat format, F&& f) {
 
 /// The format of storage whose blocks a row consists of.
 constexpr Format storage(KvFormat format) {
-  return visit(format, []<KvBlock B>() { return BlockTraits<B>::format; });
+  return visit(format, []<KvBlock B>() { return format_of<B>; });
 }
 
 constexpr std::string_view name(KvFormat format) { return name(storage(format)); }
