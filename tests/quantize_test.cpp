@@ -300,6 +300,54 @@ TEST(Quantize, RefusesWhatAGgufCannotSay) {
   expect_same(Model::load(file), one, random_tokens(1, one.config(), 60), 1e-5);
 }
 
+TEST(Quantize, RefusesPlansThatItsArchitectureDoesNotHave) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const Model model = random_model({.architecture = Architecture::llama, .n_layers = 2});
+  const auto refused = [&](const std::string& part, auto change) {
+    Config config = model.config();
+    change(config);
+    const Model other = Model::create(config, model.weights());
+    expect_error(ErrorCode::unsupported, {"as a GGUF", part}, [&] { quantize(other, file); });
+  };
+  refused("activation", [](Config& c) { c.layers[1].activation = Activation::gelu; });
+  refused("RoPE", [](Config& c) { c.layers[1].rope = -1; });
+  refused("RoPEs", [](Config& c) { c.ropes.emplace_back(); });
+  refused("scores", [](Config& c) { c.layers[0].query_scale = 0.5f; });
+  refused("scores", [](Config& c) { c.layers[1].score_cap = 50; });
+  refused("embedding", [](Config& c) { c.embedding_scale = 8; });
+  refused("residual", [](Config& c) { c.residual_scale = 0.2f; });
+  refused("logits", [](Config& c) { c.logit_scale = 0.5f; });
+  refused("logits", [](Config& c) { c.logit_cap = 30; });
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    const Model any = random_model({.seed = seed, .plans = ModelSpec::Plans::any});
+    SCOPED_TRACE(describe(any));
+    expect_error(ErrorCode::unsupported, {"as a GGUF"}, [&] { quantize(any, file); });
+  }
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Quantize, WritesOutWhatIsAddedToOne) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const Model model = random_model({.seed = 3, .architecture = Architecture::qwen3, .window = 0});
+  Config config = model.config();
+  Weights weights = model.weights();
+  config.final_norm = Norm::rms_plus_one;
+  for (LayerPlan& plan : config.layers) plan.norm = Norm::rms_plus_one;
+  for_each_parameter(config, weights, [](const Parameter& p, auto& kept) {
+    if constexpr (std::is_same_v<decltype(kept), std::vector<float>&>)
+      if (p.plus_one)
+        for (float& weight : kept) weight -= 1;
+  });
+  const Model one_more = Model::create(config, weights);
+  quantize(one_more, file, {.format = Format::f32});
+  const Model written = Model::load(file);
+  EXPECT_EQ(written.config().layers, model.config().layers);
+  expect_same(written, model, random_tokens(1, config, 60), 1e-5);
+  expect_same(one_more, model, random_tokens(1, config, 60), 1e-5);
+}
+
 TEST(Quantize, RefusesNumbersThatAreNone) {
   const TempFolder folder;
   const auto file = folder.path() / "m.gguf";

@@ -25,6 +25,19 @@ namespace pith::inline nn {
 struct Workspace {
   Workspace(const Config& config, const prune::Needs& wanted) : attention(config, wanted), needs(wanted) {}
 
+  /// Room for so many tokens; what was held is gone.
+  void resize(const Config& config, std::size_t tokens) {
+    const auto dq = static_cast<std::size_t>(config.d_query()), dkv = static_cast<std::size_t>(config.d_kv());
+    const auto d = static_cast<std::size_t>(config.d_model);
+    x.resize(tokens, d);
+    h.resize(tokens, d);
+    q.resize(tokens, dq);
+    k.resize(tokens, dkv);
+    v.resize(tokens, dkv);
+    attended.resize(tokens, dq);
+    branch.resize(tokens, d);
+  }
+
   Attention attention;
   prune::Needs needs;
   Tensor<float> x;               // [tokens, d_model] the residual stream
@@ -90,11 +103,9 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
 
 /// x = the tokens' embeddings, and what turns queries and keys at their positions.
 inline void embed(const Config& config, const Weights& weights, const Pass& pass, Workspace& ws) {
-  const std::size_t n = pass.tokens.size();
   const auto d = static_cast<std::size_t>(config.d_model);
-  ws.x.resize(n, d);
-  ws.branch.resize(n, d);
-  for (std::size_t t = 0; t < n; ++t) {
+  ws.resize(config, pass.tokens.size());
+  for (std::size_t t = 0; t < pass.tokens.size(); ++t) {
     weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
     if (config.embedding_scale != 1) ops::scale(ws.x[t].data(), config.embedding_scale, d);
     if (!config.learned_positions) continue;
@@ -132,11 +143,6 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
                     Workspace& ws, const Threads& threads, const std::stop_token& stop) {
   const std::size_t n = pass.tokens.size();
   if (pass.layer == 0) embed(config, weights, pass, ws);
-  ws.h.resize(n, static_cast<std::size_t>(config.d_model));
-  ws.q.resize(n, static_cast<std::size_t>(config.d_query()));
-  ws.k.resize(n, static_cast<std::size_t>(config.d_kv()));
-  ws.v.resize(n, static_cast<std::size_t>(config.d_kv()));
-  ws.attended.resize(n, static_cast<std::size_t>(config.d_query()));
 
   for (; pass.layer < config.layers.size(); ++pass.layer) {
     if (stop.stop_requested()) return false;
