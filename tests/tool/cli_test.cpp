@@ -226,7 +226,7 @@ TEST_F(CliTest, RunReportsWhatItGenerated) {
   EXPECT_LE(json.at("kv_bytes"), json.at("kv_bytes_dense"));
   EXPECT_GT(json.at("prefill_tokens_per_s"), 0);
   EXPECT_GT(json.at("decode_tokens_per_s"), 0);
-  EXPECT_EQ(json.at("policy"), "gate");
+  EXPECT_EQ(json.at("policy"), "gate(tau=0)");
 }
 
 TEST_F(CliTest, RunStreamsOnlyTheTextToStdout) {
