@@ -25,19 +25,6 @@ namespace fs = std::filesystem;
 
 bool same_file(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
 
-/// Where a path leads; the last link may lead to nothing.
-fs::path through_links(const fs::path& path) {
-  constexpr int most = 40;  // as many as the kernel follows
-  fs::path at = path;
-  for (int i = 0; i < most; ++i) {
-    std::error_code no_link;
-    const fs::path next = fs::read_symlink(at, no_link);
-    if (no_link) return at;
-    at = next.is_absolute() ? next : at.parent_path() / next;
-  }
-  fail_with(ELOOP, path, "a file that can be written");
-}
-
 /// Our own stream that leads to this file, -1 for none: a stream of its own would begin at the file's start again.
 int stream_to(const struct stat& file) {
   for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) {
@@ -72,6 +59,18 @@ fs::path temporary_beside(const fs::path& target) {
 }
 
 }  // namespace
+
+fs::path through_links(const fs::path& path) {
+  constexpr int most = 40;  // as many as the kernel follows
+  fs::path at = path;
+  for (int i = 0; i < most; ++i) {
+    std::error_code no_link;
+    const fs::path next = fs::read_symlink(at, no_link);
+    if (no_link) return at;
+    at = next.is_absolute() ? next : at.parent_path() / next;
+  }
+  fail_with(ELOOP, path, "a file that can be written");
+}
 
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)), target_(path_) {
   struct stat status {};

@@ -43,4 +43,7 @@ class OutputFile {
   std::unique_ptr<std::FILE, Close> file_;
 };
 
+/// Where a path leads, through symbolic links of which the last may lead to nothing.
+std::filesystem::path through_links(const std::filesystem::path& path);
+
 }  // namespace pith::inline files
