@@ -13,6 +13,7 @@
 #include "checkpoint.hpp"
 #include "files/gguf.hpp"
 #include "files/gguf_writer.hpp"
+#include "files/model_files.hpp"
 #include "loader.hpp"
 #include "nn/arch/common.hpp"
 #include "nn/arch/config.hpp"
@@ -305,9 +306,11 @@ Quantized write(const Source& source, const QuantizeOptions& options, gguf::Writ
 }
 
 void refuse_same_file(const fs::path& in, const fs::path& out) {
-  std::error_code ignored;
-  if (fs::equivalent(in, out, ignored))
-    fail(ErrorCode::file, out.string(), "another file than the one that is read", "the same");
+  for (const fs::path& file : model_files(in)) {
+    std::error_code ignored;
+    if (fs::equivalent(file, out, ignored))
+      fail(ErrorCode::file, out.string(), "another file than the one that is read", "the same, " + file.string());
+  }
 }
 
 }  // namespace

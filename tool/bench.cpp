@@ -33,18 +33,14 @@ void check(const BenchOptions& options) {
           "bench: either --model or --synthetic, and not both");
   require(options.synthetic.empty() || options.gates.empty(), ErrorCode::argument,
           "bench: --gates goes with --model; a synthetic model has --gate-dim");
-  // Here, as a check of the option would look at the list as one word.
-  for (const double keep : options.keep)
-    if (!(keep >= 0 && keep <= 1)) fail(ErrorCode::argument, "--keep", "fractions from 0 to 1", number_text(keep, 3));
-  for (const int depth : options.depths)
-    if (depth < 0) fail(ErrorCode::argument, "--depth", "depths of at least 0", std::to_string(depth));
   require(!options.prunes() || options.policy.empty(), ErrorCode::argument,
           "bench: --keep thins the rows itself; it does not go with --policy");
-  require(options.prompt > 0 || options.tokens > 0, ErrorCode::argument, "bench: -p and -n are both 0");
+  require(options.prompt > 0 || options.tokens > 0, ErrorCode::argument,
+          "bench: --prefill/-p and --predict/-n are both 0");
 }
 
 Model model_of(const BenchOptions& options) {
-  if (!options.model.empty()) return load({options.model, options.gates});
+  if (!options.model.empty()) return load({options.model, options.gates, ""});
   SyntheticOptions synthetic{
       .format = *format_named(options.format),
       .gate_dim = options.prunes() || options.policy.find("gate") != std::string::npos ? options.gate_dim : 0};
@@ -63,7 +59,16 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
   for (const int depth : options.depths)
     for (const double keep : options.keep) {
       progress.show("filling a context of " + std::to_string(depth));
-      const auto bench = [&](Bench::Gate gate) { return Bench(model, options, depth, keep, gate, interrupt.token()); };
+      const auto bench = [&](Bench::Gate gate) {
+        try {
+          return Bench(model, options, depth, keep, gate, interrupt.token());
+        } catch (const Error& error) {
+          // Here the context is what is asked for.
+          const std::string_view message = error.what(), context = "context: ";
+          if (!message.starts_with(context)) throw;
+          fail(error.code(), "--depth/-d and what follows it: " + std::string(message.substr(context.size())));
+        }
+      };
       const bool gated = keep < 1;
       auto stand = std::make_unique<Stand>(Stand{bench(gated ? Bench::Gate::on : Bench::Gate::off), {}, {}, {}, {}});
       if (gated && options.tokens > 0) stand->without_gate.emplace(bench(Bench::Gate::off));
@@ -131,46 +136,29 @@ void add_bench(CLI::App& app, Tool& tool) {
   std::vector<std::string> names;
   for (int i = 0; i < format_count; ++i) names.emplace_back(name(static_cast<Format>(i)));
   for (const std::string& one : names) formats.append(formats.empty() ? "" : ", ").append(one);
-  command.add_option("-m,--model", options.model, "Hugging Face directory, or .gguf file")->type_name("PATH");
-  command.add_option("--gates", options.gates, "Sidecar safetensors with gates, laid over the model")
-      ->type_name("FILE");
+  command.reads_model("-m,--model", options.model, "Hugging Face directory, or .gguf file");
+  command.reads("--gates", options.gates, "Sidecar safetensors with gates, laid over the model");
   command.add_option("--synthetic", options.synthetic, "A shape with random weights instead: " + shapes)
       ->type_name("SHAPE");
   command.add_option("--format", options.format, "Its weights: " + formats + " [q8_0]")
       ->check(CLI::IsMember(names).description(""))
       ->type_name("FORMAT");
-  command.add_option("--gate-dim", options.gate_dim, "Width of its gates, for --keep [64]")
-      ->check(at_least(1))
-      ->type_name("R");
-  command.add_option("-p,--prefill", options.prompt, "Tokens to prefill; 0 = not measured [512]")
-      ->check(at_least(0))
-      ->type_name("N");
-  command.add_option("-n,--decode", options.tokens, "Tokens to decode; 0 = not measured [32]")
-      ->check(at_least(0))
-      ->type_name("N");
-  command.add_option("-d,--depth", options.depths, "Context before them, one or more [0,1024,4096,8192]")
-      ->delimiter(',')
-      ->type_name("N,N,...");
-  command.add_option("-r,--repetitions", options.repetitions, "Repetitions, of which the median counts [5]")
-      ->check(at_least(1))
-      ->type_name("N");
-  command.add_option("--sequences", options.sequences, "Sequences decoded side by side [1]")
-      ->check(at_least(1))
-      ->type_name("B");
+  command.number("--gate-dim", options.gate_dim, at_least(1), "Width of its gates, for --keep [64]").type_name("R");
+  command.number("-p,--prefill", options.prompt, at_least(0), "Tokens to prefill; 0 = not measured [512]");
+  command.number("-n,--predict", options.tokens, at_least(0), "Tokens to generate; 0 = not measured [32]");
+  command.numbers("-d,--depth", options.depths, at_least(0), "Context before them, one or more [0,1024,4096,8192]")
+      .type_name("N,N,...");
+  command.number("-r,--repetitions", options.repetitions, at_least(1), "Repetitions, of which the median counts [5]");
+  command.number("--sequences", options.sequences, at_least(1), "Sequences decoded side by side [1]").type_name("B");
   command
-      .add_option("--keep", options.keep,
-                  "Thin the context to these fractions of its rows, then work with the gate, dropping no more [1]")
-      ->delimiter(',')
-      ->type_name("F,F,...");
+      .numbers("--keep", options.keep, {0, 1},
+               "Thin the context to these fractions of its rows, then work with the gate, dropping no more [1]")
+      .type_name("F,F,...");
   command.add_option("--policy", options.policy, "What is forgotten on the way, such as streaming(sinks=4,recent=508)")
       ->type_name("SPEC");
-  command.add_option("--kv", options.kv, "Format of the cache: f32, f16, bf16 or q8_0 [f16]")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}).description(""))
-      ->type_name("FORMAT");
-  command.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
-  command.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")
-      ->check(at_least(1))
-      ->type_name("N");
+  add_kv_format(command, options.kv);
+  add_threads(command, options.threads);
+  add_chunk(command, options.chunk);
 }
 
 }  // namespace pith::tool

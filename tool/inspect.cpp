@@ -192,7 +192,8 @@ Exit inspect(const InspectOptions& options, const Tool& tool) {
 
 void add_inspect(CLI::App& app, Tool& tool) {
   auto [command, options] = add_command<InspectOptions>(app, tool, "inspect", "What is in a model", inspect);
-  add_options(command, options.model);
+  add_model_path(command, options.model);
+  add_gates(command, options.model);
 }
 
 }  // namespace pith::tool

@@ -15,6 +15,8 @@ namespace {
 std::atomic<int> signalled = -1;  // where the handler writes
 static_assert(std::atomic<int>::is_always_lock_free);
 
+constexpr std::array signals = {SIGINT, SIGTERM, SIGHUP};
+
 void on_interrupt(int) {
   const int saved = errno;
   const char byte = 0;
@@ -41,11 +43,15 @@ Interrupt::Interrupt() {
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // the second one finds the default: it kills
-  sigaction(SIGINT, &action, &before_);
+  for (std::size_t i = 0; i < signals.size(); ++i) {
+    sigaction(signals[i], &action, &before_[i]);
+    // nohup: whoever ignores hanging up wants it to be ignored.
+    if (signals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) sigaction(SIGHUP, &before_[i], nullptr);
+  }
 }
 
 Interrupt::~Interrupt() {
-  sigaction(SIGINT, &before_, nullptr);
+  for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &before_[i], nullptr);
   close(write_);  // the listener reads its end
   listener_.join();
   close(read_);

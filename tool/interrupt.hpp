@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Ctrl-C as a std::stop_token: the first one asks to stop, the second one kills.
+// Ctrl-C, and what else asks a program to end, as a std::stop_token: the first one asks to stop, the second one kills.
 #pragma once
 
+#include <array>
 #include <csignal>
 #include <stop_token>
 #include <thread>
 
 namespace pith::tool {
 
-/// While it lives, the first SIGINT is a request to stop. One at a time.
+/// While it lives, the first SIGINT, SIGTERM or SIGHUP is a request to stop. One at a time.
 class Interrupt {
  public:
   Interrupt();
@@ -21,8 +22,8 @@ class Interrupt {
 
  private:
   std::stop_source source_;
-  int read_ = -1, write_ = -1;  // ends of a pipe: a signal handler may write, but not request a stop
-  struct sigaction before_ = {};
+  int read_ = -1, write_ = -1;                   // ends of a pipe: a signal handler may write, but not request a stop
+  std::array<struct sigaction, 3> before_ = {};  // of each signal
   std::thread listener_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kept.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 #include "pith/trace.hpp"
@@ -15,6 +16,15 @@ void Kept::add(const DropAt& drop_at) {
   for (std::size_t layer = 0; layer < drop_at.size(); ++layer)
     for (const auto& lane : drop_at[layer])
       visible_[layer] += pairs * kept_fraction(lane) / static_cast<double>(drop_at[layer].size());
+}
+
+void Kept::add(const DropAt& drop_at, std::uint64_t dropped_rows) {
+  add(drop_at);
+  std::uint64_t missed = 0;  // by some token
+  for (const auto& layer : drop_at)
+    for (const auto& lane : layer)
+      missed += static_cast<std::uint64_t>(std::ranges::count_if(lane, [](std::int32_t at) { return at >= 0; }));
+  drops_at_end_ = drops_at_end_ || dropped_rows > missed;
 }
 
 std::vector<double> Kept::per_layer() const {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "command.hpp"
+#include "flags.hpp"
 #include "pith/tensor/ops.hpp"
 #include "pith/version.hpp"
 
@@ -67,7 +68,7 @@ Exit main(int argc, char** argv) {
       tool.note("interrupted");
       return Exit::interrupted;
     }
-    return report(exit_for(error.code()), error.what());
+    return report(exit_for(error.code()), in_flags(error.what()));
   } catch (const std::bad_alloc&) {
     return report(Exit::runtime, "out of memory");
   } catch (const std::exception& error) {

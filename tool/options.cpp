@@ -9,54 +9,110 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
+#include <system_error>
 
-#include "command.hpp"
+#include "flags.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/prune/spec.hpp"
 
 namespace pith::tool {
 
-void add_model_path(CLI::App& app, ModelOptions& options) {
-  app.add_option("-m,--model", options.path, "Hugging Face directory, or .gguf file")->required()->type_name("PATH");
+void add_model_path(CommandLine& line, ModelOptions& options) {
+  line.reads_model("-m,--model", options.path, "Hugging Face directory, or .gguf file").required();
 }
 
-void add_options(CLI::App& app, ModelOptions& options) {
-  add_model_path(app, options);
-  app.add_option("--gates", options.gates, "Sidecar safetensors with gates, laid over the model")->type_name("FILE");
+void add_gates(CommandLine& line, ModelOptions& options) {
+  line.reads("--gates", options.gates, "Sidecar safetensors with gates, laid over the model");
+}
+
+void add_tokenizer(CommandLine& line, ModelOptions& options) {
+  line.add_option("--pre", options.pre,
+                  "How a GGUF's tokenizer cuts texts into words, as in tokenizer.ggml.pre: llama-bpe, qwen2, gpt-2 ... "
+                  "[what the file says]")
+      ->type_name("NAME");
+}
+
+void check_model_path(const std::string& path) {
+  const std::filesystem::path file(path);
+  std::error_code ignored;
+  if (file.extension() != ".safetensors" && file.filename() != "config.json" &&
+      !file.filename().string().ends_with(".safetensors.index.json"))
+    return;
+  if (!std::filesystem::is_regular_file(file, ignored)) return;
+  const std::filesystem::path directory = file.has_parent_path() ? file.parent_path() : ".";
+  fail(ErrorCode::file, "--model/-m", "a Hugging Face directory (such as '" + directory.string() + "') or a .gguf file",
+       "a file of a directory, '" + path + "'");
 }
 
 Model load(const ModelOptions& options) {
+  check_model_path(options.path);
   LoadOptions load;
   if (!options.gates.empty()) load.gates = options.gates;
   return Model::load(options.path, load);
 }
 
-void add_options(CLI::App& app, CacheOptions& options) {
-  app.add_option("--policy", options.policy,
-                 "What is forgotten: none, or a chain such as gate,h2o(rows=1024,recent=256) [gate if the model has "
-                 "gates, else none]")
-      ->type_name("SPEC");
-  app.add_option("--tau", options.tau, "Strength of the learned gate: 0 as trained, higher forgets more")
-      ->type_name("X");
-  app.add_option("--kv", options.kv, "Format of the cache: f32, f16, bf16 or q8_0 [f32]")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}).description(""))
+Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool) {
+  check_model_path(options.path);
+  Tokenizer tokenizer = Tokenizer::load(options.path, {.pre = options.pre});
+  for (const std::string& note : tokenizer.notes()) tool.warn(in_flags(note));
+  return tokenizer;
+}
+
+void add_kv_format(CommandLine& line, std::string& format) {
+  std::set<std::string> names;
+  std::string list;
+  for (const KvFormat one : kv_formats) {
+    names.emplace(name(one));
+    list.append(list.empty() ? "" : ", ").append(name(one));
+  }
+  line.add_option("--kv", format, "Format of the cache: " + list + " [" + format + "]")
+      ->check(CLI::IsMember(names).description(""))
       ->type_name("FORMAT");
-  app.add_option("--gate-keys", options.gate_keys,
-                 "Format of the gate's keys: f32 or f16 [f32 if the cache is, else f16]")
+}
+
+void add_threads(CommandLine& line, int& threads) {
+  line.number("-t,--threads", threads, at_least(0), "Threads [one per core]");
+}
+
+void add_chunk(CommandLine& line, int& chunk) {
+  line.number("-b,--batch-size", chunk, at_least(1), "Tokens of a prompt per forward pass [256]");
+}
+
+void add_count(CommandLine& line, int& tokens) {
+  line.number("-n,--predict", tokens, at_least(-1),
+              "Tokens to generate; -1: until the text ends or the context is full [" + std::to_string(tokens) + "]");
+}
+
+void add_options(CommandLine& line, CacheOptions& options) {
+  line.add_option("--policy", options.policy,
+                  "What is forgotten: none, or a chain such as gate,h2o(rows=1024,recent=256) [gate if the model has "
+                  "gates, else none]")
+      ->type_name("SPEC");
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  line.number("--tau", options.tau, Range<float>{-infinity, infinity},
+              "Strength of the learned gate: 0 as trained, higher forgets more")
+      .type_name("X");
+  add_kv_format(line, options.kv);
+  line.add_option("--gate-keys", options.gate_keys,
+                  "Format of the gate's keys: f32 or f16 [f32 if the cache is, else f16]")
       ->check(CLI::IsMember({"f32", "f16"}).description(""))
       ->type_name("FORMAT");
-  app.add_option("-c,--ctx-size", options.context, "Longest sequence in tokens [the model's]")
-      ->check(at_least(0))
-      ->type_name("N");
-  app.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
-  app.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")
-      ->check(at_least(1))
-      ->type_name("N");
+  line.number("-c,--ctx-size", options.context, at_least(0), "Longest sequence in tokens [the model's]");
+  add_threads(line, options.threads);
+  add_chunk(line, options.chunk);
+}
+
+prune::AnyPolicy parse_policy(const std::string& spec, float tau) try {
+  return prune::parse(spec, tau);
+} catch (const Error& error) {
+  const std::string_view message = error.what();
+  fail(error.code(), (message.starts_with("policy") ? "--" : "--policy: ") + std::string(message));
 }
 
 prune::AnyPolicy policy_of(const CacheOptions& options, const Model& model) {
   const char* const usual = model.config().gate ? "gate" : "none";
-  return prune::parse(options.policy.empty() ? usual : options.policy, options.tau.value_or(0));
+  return parse_policy(options.policy.empty() ? usual : options.policy, options.tau.value_or(0));
 }
 
 std::string policy_name(const CacheOptions& options, const Model& model) {
@@ -70,7 +126,10 @@ std::size_t context_of(const CacheOptions& options, const Model& model) {
 SessionOptions session_options(const CacheOptions& options, const Model& model, const Tool& tool) {
   SessionOptions session;
   session.policy = policy_of(options, model);
-  if (options.tau && !session.policy->needs().gate) tool.note("warning: --tau has no effect: the policy has no gate");
+  if (options.tau && !session.policy->needs().gate) tool.warn("--tau has no effect: the policy has no gate");
+  if (options.context > model.config().context)
+    tool.warn("--ctx-size/-c: " + std::to_string(options.context) + " tokens are more than the " +
+              std::to_string(model.config().context) + " that the model was trained for");
   session.kv = *kv_format_named(options.kv);
   if (!options.gate_keys.empty()) session.gate_keys = options.gate_keys == "f32" ? GateKeys::f32 : GateKeys::f16;
   session.threads = options.threads;
@@ -79,9 +138,9 @@ SessionOptions session_options(const CacheOptions& options, const Model& model, 
   return session;
 }
 
-void add_options(CLI::App& app, TextOptions& options, const char* what) {
-  auto* const text = app.add_option("-p,--prompt", options.text, what)->type_name("TEXT");
-  app.add_option("-f,--file", options.file, "The same from a file; '-' is stdin")->type_name("FILE")->excludes(text);
+void add_options(CommandLine& line, TextOptions& options, const char* what) {
+  auto* const text = line.add_option("-p,--prompt", options.text, what)->type_name("TEXT");
+  line.reads("-f,--file", options.file, "The same from a file; '-' is stdin").excludes(text);
 }
 
 std::string TextOptions::read() const {
@@ -89,24 +148,24 @@ std::string TextOptions::read() const {
   return file ? read_file(*file) : "";
 }
 
-void add_options(CLI::App& app, SamplingOptions& options) {
+void add_options(CommandLine& line, SamplingOptions& options) {
   SamplerOptions& o = options.sampler;
-  app.add_option("-s,--seed", options.seed, "Seed of the random choices [-1: another one each time]")
-      ->check(at_least(std::int64_t{-1}))
-      ->type_name("N");
-  app.add_option("--temp", o.temperature, "Temperature; 0 takes the likeliest token [0.8]")->type_name("X");
-  app.add_option("--top-k", o.top_k, "Choose among the K likeliest; 0 = all [40]")->type_name("K");
-  app.add_option("--top-p", o.top_p, "Choose among those that hold this probability [0.95]")->type_name("P");
-  app.add_option("--min-p", o.min_p, "Choose among those at least P times as likely as the likeliest [0.05]")
-      ->type_name("P");
-  app.add_option("--repeat-penalty", o.repetition_penalty, "Penalty on recent tokens; 1 = none [1]")->type_name("X");
-  app.add_option("--repeat-last-n", o.repetition_window, "How many tokens are recent [64]")->type_name("N");
+  line.seed("-s,--seed", options.seed, "Seed of the random choices [-1: another one each time]");
+  line.number("--temp", o.temperature, at_least(0.0f), "Temperature; 0 takes the likeliest token [0.8]").type_name("X");
+  line.number("--top-k", o.top_k, at_least(0), "Choose among the K likeliest; 0 = all [40]").type_name("K");
+  line.number("--top-p", o.top_p, {0, 1, true}, "Choose among those that hold this probability [0.95]").type_name("P");
+  line.number("--min-p", o.min_p, {0, 1}, "Choose among those at least P times as likely as the likeliest [0.05]")
+      .type_name("P");
+  line.number("--repeat-penalty", o.repetition_penalty, {.least = 0, .above = true},
+              "Penalty on recent tokens; 1 = none [1]")
+      .type_name("X");
+  line.number("--repeat-last-n", o.repetition_window, at_least(0), "How many tokens are recent [64]");
 }
 
 SamplerOptions sampler_options(const SamplingOptions& options) {
   SamplerOptions sampler = options.sampler;
   // 32 bits can be typed in again.
-  sampler.seed = options.seed >= 0 ? static_cast<std::uint64_t>(options.seed) : std::random_device()();
+  sampler.seed = options.seed ? *options.seed : std::random_device()();
   return sampler;
 }
 

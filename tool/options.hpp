@@ -7,25 +7,28 @@
 #include <string>
 #include <vector>
 
+#include "command.hpp"
 #include "pith/model.hpp"
 #include "pith/sampler.hpp"
 #include "pith/session.hpp"
 #include "pith/tokenizer.hpp"
 #include "tool.hpp"
 
-namespace CLI {
-class App;
-}
-
 namespace pith::tool {
 
 struct ModelOptions {
   std::string path;
   std::string gates;  // empty = the model's own
+  std::string pre;    // empty = what the tokenizer's file says
 };
-void add_model_path(CLI::App& app, ModelOptions& options);
-void add_options(CLI::App& app, ModelOptions& options);
+void add_model_path(CommandLine& line, ModelOptions& options);
+void add_gates(CommandLine& line, ModelOptions& options);
+void add_tokenizer(CommandLine& line, ModelOptions& options);
 Model load(const ModelOptions& options);
+/// Warns of what is doubtful about it.
+Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool);
+/// Throws Error (file) where the path is one of the files in a model's directory.
+void check_model_path(const std::string& path);
 
 struct CacheOptions {
   std::string policy;  // empty = gate if the model has gates, else none
@@ -36,9 +39,15 @@ struct CacheOptions {
   int threads = 0;        // 0 = one per core
   int chunk = 256;
 };
-void add_options(CLI::App& app, CacheOptions& options);
+void add_options(CommandLine& line, CacheOptions& options);
+void add_kv_format(CommandLine& line, std::string& format);
+void add_threads(CommandLine& line, int& threads);
+void add_chunk(CommandLine& line, int& chunk);
 
-/// The session that they ask for. Warns where a flag has no effect.
+/// The policy that a --policy spells. Throws Error (argument), naming the flag.
+prune::AnyPolicy parse_policy(const std::string& spec, float tau = 0);
+
+/// The session that they ask for. Warns where a flag has no effect, or asks for more than the model was trained for.
 SessionOptions session_options(const CacheOptions& options, const Model& model, const Tool& tool);
 
 /// The policy that they ask for, and how it describes itself.
@@ -54,17 +63,20 @@ struct TextOptions {
   /// The text given, the bytes of the file ("-": of stdin), or nothing.
   std::string read() const;
 };
-void add_options(CLI::App& app, TextOptions& options, const char* what);
+void add_options(CommandLine& line, TextOptions& options, const char* what);
 
 struct SamplingOptions {
   SamplerOptions sampler = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repetition_penalty = 1};
-  std::int64_t seed = -1;  // -1 = another one each time
+  std::optional<std::uint64_t> seed;  // none = another one each time
 };
-void add_options(CLI::App& app, SamplingOptions& options);
+void add_options(CommandLine& line, SamplingOptions& options);
 SamplerOptions sampler_options(const SamplingOptions& options);
 
 /// The token that the tokenizer puts before a text.
 std::optional<Token> bos_of(const Tokenizer& tokenizer);
+
+/// -n, the tokens to generate; -1 = until the text ends or the context is full.
+void add_count(CommandLine& line, int& tokens);
 
 /// All bytes of a file; "-" is stdin. Throws Error (file).
 std::string read_file(const std::string& path);

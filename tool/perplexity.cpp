@@ -4,7 +4,7 @@
 // The text is encoded without special tokens and cut into windows of -c tokens, each a fresh sequence; where the
 // tokenizer begins its texts with a BOS, so does every window. A token is scored in the first window that holds it,
 // unless nothing of the text stands before it there: all but the first token of each window, and with --stride only
-// those that the windows before had not reached.
+// those that the windows before had not reached. With --prompt-tokens, tokens of a window's prompt are not scored.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "feed.hpp"
 #include "interrupt.hpp"
 #include "kept.hpp"
 #include "options.hpp"
@@ -28,6 +29,7 @@ struct PerplexityOptions {
   ModelOptions model;
   TextOptions text;
   CacheOptions cache;
+  FeedOptions feed;
   std::optional<int> stride;
 };
 
@@ -35,49 +37,36 @@ struct Result {
   double nll = 0;          // sum, in nats
   std::size_t scored = 0;  // tokens
   std::size_t windows = 0;
-  std::size_t kv_bytes_dense = 0;  // of the largest window
+  std::size_t longest = 0;         // of the windows, in tokens
+  std::size_t kv_bytes_dense = 0;  // of the longest window
   Kept kept;
 
   double mean() const { return nll / static_cast<double>(scored); }
   double perplexity() const { return std::exp(mean()); }
 };
 
-/// Feeds one window and scores its tokens from `first` on.
-void score(Session& session, std::span<const Token> window, std::size_t first, std::stop_token stop, Result& result) {
-  const SequenceId sequence = session.add(window, Logits::all);
-  std::size_t next = 1;
-  while (!session.idle())
-    for (const Output& output : session.step(stop)) {
-      if (next >= first && next < window.size()) {
-        result.nll -= Logprobs(output.logits)[window[next]];
-        ++result.scored;
-      }
-      ++next;
-    }
-  result.kept.add(session.drop_at(sequence));
-  result.kv_bytes_dense = std::max(result.kv_bytes_dense, session.stats(sequence).bytes_dense);
-  ++result.windows;
-  session.finish(sequence);
-}
-
 Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
-  if (!options.text.given()) fail(ErrorCode::argument, "perplexity", "a text (-f FILE or -p TEXT)", "none");
+  if (!options.text.given()) fail(ErrorCode::argument, "perplexity", "a text (--prompt/-p or --file/-f)", "none");
   const Model model = load(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const Tokenizer tokenizer = load_tokenizer(options.model, tool);
   const std::vector<Token> text = tokenizer.encode(options.text.read(), Specials::plain);
-  if (text.size() < 2) fail(ErrorCode::argument, "text", "at least 2 tokens", std::to_string(text.size()));
+  if (text.size() < 2)
+    fail(ErrorCode::argument, "perplexity", "a text of at least 2 tokens (--prompt/-p or --file/-f)",
+         std::to_string(text.size()));
 
   const std::optional<Token> bos = bos_of(tokenizer);
   const std::size_t prefix = bos ? 1 : 0;
   const std::size_t context = context_of(options.cache, model);
   if (context < prefix + 2)
-    fail(ErrorCode::argument, "context", "at least " + std::to_string(prefix + 2) + " tokens", std::to_string(context));
+    fail(ErrorCode::argument, "--ctx-size/-c", "at least " + std::to_string(prefix + 2) + " tokens",
+         std::to_string(context));
   const std::size_t room = context - prefix;  // text tokens of a window
   const std::size_t stride = options.stride ? static_cast<std::size_t>(*options.stride) : room;
-  if (stride < 1 || stride > room)
-    fail(ErrorCode::argument, "stride", "from 1 to " + std::to_string(room), std::to_string(*options.stride));
+  if (stride > room)
+    fail(ErrorCode::argument, "--stride", "from 1 to " + std::to_string(room), std::to_string(*options.stride));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
+  const prune::Needs needs = session_options.policy->needs();
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
   Progress progress(tool);
@@ -94,11 +83,29 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
     std::vector<Token> window(text.begin() + static_cast<std::ptrdiff_t>(start),
                               text.begin() + static_cast<std::ptrdiff_t>(end));
     if (bos) window.insert(window.begin(), *bos);
-    score(session, window, first - start + prefix, interrupt.token(), result);
+    const std::size_t prompt = options.feed.prompt ? options.feed.prompt_of(window.size()) : 0;
+    const std::size_t scored = std::max(first - start + prefix, prompt);
+    const auto take = [&](std::size_t next, std::span<const float> logits) {
+      if (next < scored || next >= window.size()) return;
+      result.nll -= Logprobs(logits)[window[next]];
+      ++result.scored;
+    };
+    const SequenceId sequence = feed(session, window, options.feed, interrupt.token(), take);
+    const CacheStats stats = session.stats(sequence);
+    result.kept.add(session.drop_at(sequence), stats.dropped_rows);
+    result.longest = std::max(result.longest, window.size());
+    result.kv_bytes_dense = std::max(result.kv_bytes_dense, stats.bytes_dense);
+    ++result.windows;
+    session.finish(sequence);
     progress.show(std::to_string(end) + " of " + std::to_string(text.size()) + " tokens, perplexity " +
                   number_text(result.perplexity(), 3));
   }
   progress.clear();
+  if (result.scored == 0)
+    fail(ErrorCode::argument, "--prompt-tokens", "fewer than the " + std::to_string(result.longest) + " of a window",
+         std::to_string(*options.feed.prompt));
+  const auto notes = unmeasured(result.kept, options.feed, options.cache, needs, result.longest);
+  for (const std::string& note : notes) tool.warn(note);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const std::size_t peak = session.stats().bytes_high_water;
 
@@ -115,8 +122,10 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
            {"context", context},
            {"stride", stride},
            {"text_tokens", text.size()},
+           {"prompt_tokens", options.feed.prompt ? nlohmann::ordered_json(*options.feed.prompt) : nullptr},
            {"policy", policy_name(options.cache, model)},
-           {"kv", options.cache.kv}});
+           {"kv", options.cache.kv},
+           {"notes", notes}});
   else
     std::cout << "perplexity  " << number_text(result.perplexity(), 4) << "\nnll         "
               << number_text(result.mean(), 4) << "\ntokens      " << result.scored << " in " << result.windows
@@ -131,9 +140,12 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
 void add_perplexity(CLI::App& app, Tool& tool) {
   auto [command, options] =
       add_command<PerplexityOptions>(app, tool, "perplexity", "How well a text is predicted", perplexity);
-  add_options(command, options.model);
+  add_model_path(command, options.model);
+  add_gates(command, options.model);
+  add_tokenizer(command, options.model);
   add_options(command, options.text, "The text");
-  command.add_option("--stride", options.stride, "Tokens from one window to the next [no overlap]")->type_name("N");
+  command.number("--stride", options.stride, at_least(1), "Tokens from one window to the next [no overlap]");
+  add_options(command, options.feed);
   add_options(command, options.cache);
 }
 

@@ -30,6 +30,7 @@ void check(const Options& options) {
 
 Exit quantize(const Options& options, const Tool& tool) {
   check(options);
+  if (!options.model.empty()) check_model_path(options.model);
   const Interrupt interrupt;
   Progress progress(tool);
   QuantizeOptions how{.format = *format_named(options.format),
@@ -74,19 +75,16 @@ void add_quantize(CLI::App& app, Tool& tool) {
   for (int i = 0; i < format_count; ++i) names.emplace_back(name(static_cast<Format>(i)));
   for (const std::string& one : names) formats.append(formats.empty() ? "" : ", ").append(one);
   for (const std::string_view shape : synthetic_shapes()) shapes.append(shapes.empty() ? "" : ", ").append(shape);
-  command.add_option("-m,--model", options.model, "Hugging Face directory, or .gguf file")->type_name("PATH");
-  command.add_option("--gates", options.gates, "Sidecar safetensors with gates, in place of the model's own")
-      ->type_name("FILE");
+  command.reads_model("-m,--model", options.model, "Hugging Face directory, or .gguf file");
+  command.reads("--gates", options.gates, "Sidecar safetensors with gates, in place of the model's own");
   command.add_option("--synthetic", options.synthetic, "A shape with random weights instead: " + shapes)
       ->type_name("SHAPE");
-  command.add_option("--gate-dim", options.gate_dim, "Width of its gates [0 = none]")
-      ->check(at_least(0))
-      ->type_name("R");
-  command.add_option("-o,--output", options.out, "The file to write")->required()->type_name("FILE");
+  command.number("--gate-dim", options.gate_dim, at_least(0), "Width of its gates [0 = none]").type_name("R");
+  command.writes("-o,--output", options.out, "The file to write").required();
   command.add_option("--format", options.format, "Weights: " + formats + " [q8_0]")
       ->check(CLI::IsMember(names).description(""))
       ->type_name("FORMAT");
-  command.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
+  add_threads(command, options.threads);
 }
 
 }  // namespace pith::tool

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <functional>
-#include <string>
 
+#include "files/output_file.hpp"
 #include "pith/drawing.hpp"
 
 namespace pith::tool {
@@ -15,10 +15,10 @@ void require_raster();
 
 /// Two pixels per unit of the drawing, fewer where that would be too large.
 /// Throws Error (file) where it cannot be written, Error (argument) for a drawing that is too large.
-void write_png(const std::string& path, const Drawing& drawing);
+void write_png(OutputFile& file, const Drawing& drawing);
 
 /// An animation that begins again at its end: `count` drawings of one size, one pixel per unit.
 /// Throws as write_png().
-void write_gif(const std::string& path, std::size_t count, const std::function<Drawing(std::size_t)>& frame);
+void write_gif(OutputFile& file, std::size_t count, const std::function<Drawing(std::size_t)>& frame);
 
 }  // namespace pith::tool

@@ -129,7 +129,7 @@ std::vector<Token> whole(const Outcome& out) {
 
 Exit run(const RunOptions& options, const Tool& tool) {
   const Model model = load(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const Tokenizer tokenizer = load_tokenizer(options.model, tool);
   const SamplerOptions sampling = sampler_options(options.sampling);
   tool.detail(options.model.path + ": " + std::string(name(model.config().architecture)) + ", " +
               std::to_string(model.parameters()) + " parameters; policy " + policy_name(options.cache, model) +
@@ -166,12 +166,11 @@ Exit run(const RunOptions& options, const Tool& tool) {
 
 void add_run(CLI::App& app, Tool& tool) {
   auto [command, options] = add_command<RunOptions>(app, tool, "run", "Generate text", run);
-  add_options(command, options.model);
+  add_model_path(command, options.model);
+  add_gates(command, options.model);
+  add_tokenizer(command, options.model);
   add_options(command, options.prompt, "The text to continue [none: begin a new one]");
-  command
-      .add_option("-n,--predict", options.tokens, "Tokens to generate [-1: until the text ends or the context is full]")
-      ->check(at_least(-1))
-      ->type_name("N");
+  add_count(command, options.tokens);
   command.add_option("--stop", options.stops, "Stop before this text; may be given again")
       ->allow_extra_args(false)
       ->type_name("TEXT");

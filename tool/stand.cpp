@@ -7,8 +7,8 @@
 #include <limits>
 #include <numeric>
 
+#include "options.hpp"
 #include "pith/prune/methods.hpp"
-#include "pith/prune/spec.hpp"
 
 namespace pith::tool {
 namespace {
@@ -83,7 +83,7 @@ double Bench::decode() {
 
 SessionOptions Bench::settings(Gate gate) const {
   SessionOptions settings;
-  settings.policy = options_.policy.empty() ? prune::none() : prune::parse(options_.policy);
+  settings.policy = options_.policy.empty() ? prune::none() : parse_policy(options_.policy);
   // Judges every row and drops none: the figure holds what the gate costs at exactly this retention.
   if (gate == Gate::on) settings.policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
   settings.kv = *kv_format_named(options_.kv);

@@ -30,7 +30,7 @@ void print_line(const std::vector<Token>& tokens) {
 }
 
 Exit tokenize(const TokenizeOptions& options, const Tool& tool) {
-  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const Tokenizer tokenizer = load_tokenizer(options.model, tool);
   const std::string text = options.text.given() ? options.text.read() : read_file("-");
   auto all = nlohmann::ordered_json::array();
   for (const std::string& part : options.lines ? lines_of(text) : std::vector{text}) {
@@ -49,6 +49,7 @@ Exit tokenize(const TokenizeOptions& options, const Tool& tool) {
 void add_tokenize(CLI::App& app, Tool& tool) {
   auto [command, options] = add_command<TokenizeOptions>(app, tool, "tokenize", "Text to token ids", tokenize);
   add_model_path(command, options.model);
+  add_tokenizer(command, options.model);
   add_options(command, options.text, "The text [stdin]");
   command.add_flag("--lines", options.lines, "Each line is a text of its own");
   command

@@ -34,6 +34,8 @@ void Tool::note(std::string_view line) const {
   if (verbosity != Verbosity::quiet) std::cerr << "pith: " << line << '\n';
 }
 
+void Tool::warn(std::string_view line) const { note("warning: " + std::string(line)); }
+
 void Tool::detail(std::string_view line) const {
   if (verbosity == Verbosity::verbose) std::cerr << "pith: " << line << '\n';
 }

@@ -27,6 +27,8 @@ struct Tool {
 
   /// A line on stderr, unless -q was given.
   void note(std::string_view line) const;
+  /// The same for what may not be as one thinks.
+  void warn(std::string_view line) const;
   /// A line on stderr if -v was given.
   void detail(std::string_view line) const;
 };

@@ -2,7 +2,6 @@
 // pith trace: generates from a prompt, or reads a text, and writes what was forgotten, when and by whom. With
 // --aggregate it reads a text of any length in windows, and says which kinds of tokens are kept, and how long.
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,6 +9,8 @@
 
 #include "aggregate.hpp"
 #include "command.hpp"
+#include "feed.hpp"
+#include "files/output_file.hpp"
 #include "interrupt.hpp"
 #include "options.hpp"
 #include "pith/generator.hpp"
@@ -26,15 +27,34 @@ struct TraceOptions {
   TextOptions text;
   CacheOptions cache;
   SamplingOptions sampling;
+  FeedOptions feed;
   int tokens = 120;
   std::optional<std::size_t> layer;  // of the picture
   bool evaluate = false, aggregate = false, show = false;
   std::optional<std::string> html, svg, png, gif, csv, compare;
 };
 
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream out(path, std::ios::binary);
-  if (!(out << text).flush()) fail(ErrorCode::file, path, "a file that can be written", "one that cannot");
+/// What is to be written, opened before the work, which may take long.
+struct Outputs {
+  explicit Outputs(const TraceOptions& options) {
+    open(html, options.html);
+    open(svg, options.svg);
+    open(png, options.png);
+    open(gif, options.gif);
+    open(csv, options.csv);
+  }
+
+  std::optional<OutputFile> html, svg, png, gif, csv;
+
+ private:
+  static void open(std::optional<OutputFile>& file, const std::optional<std::string>& path) {
+    if (path) file.emplace(*path);
+  }
+};
+
+void write(OutputFile& file, const std::string& text) {
+  file.write(text);
+  file.finish();
 }
 
 /// The text of a trace file.
@@ -76,17 +96,20 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
 }
 
 /// Not more frames than can be watched.
-void write_animation(const std::string& path, const Trace& trace, const Tokenizer& tokenizer) {
+void write_animation(OutputFile& file, const Trace& trace, const Tokenizer& tokenizer, const Interrupt& interrupt) {
   constexpr std::size_t most = 160;
   const std::size_t n = trace.tokens.size(), frames = std::min(n, most);
-  write_gif(path, frames, [&](std::size_t i) { return draw_moment(trace, tokenizer, (i + 1) * n / frames); });
+  write_gif(file, frames, [&](std::size_t i) {
+    require(!interrupt.requested(), ErrorCode::cancelled, "trace: stopped");
+    return draw_moment(trace, tokenizer, (i + 1) * n / frames);
+  });
 }
 
-Exit trace_one(const TraceOptions& options, const Tool& tool) {
+Exit trace_one(const TraceOptions& options, Outputs& outputs, const Tool& tool) {
   const Model model = load(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const Tokenizer tokenizer = load_tokenizer(options.model, tool);
   const std::vector<Token> prompt = tokenizer.encode(options.text.read(), Specials::as_trained);
-  if (prompt.empty()) fail(ErrorCode::argument, "prompt", "text (-p or -f)", "none");
+  if (prompt.empty()) fail(ErrorCode::argument, "trace", "a text (--prompt/-p or --file/-f)", "none");
   const auto layers = static_cast<std::size_t>(model.config().n_layers());
   if (options.layer.value_or(0) >= layers)
     fail(ErrorCode::argument, "--layer", "a layer below " + std::to_string(layers), std::to_string(*options.layer));
@@ -98,13 +121,14 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
                        .kv = *kv_format_named(options.cache.kv),
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
-  if (options.svg || options.png) {
+  const Interrupt interrupt;
+  if (outputs.svg || outputs.png) {
     const Drawing picture = options.layer ? draw_layer(trace, tokenizer, *options.layer) : draw(trace, tokenizer);
-    if (options.svg) write_file(*options.svg, to_svg(picture));
-    if (options.png) write_png(*options.png, picture);
+    if (outputs.svg) write(*outputs.svg, to_svg(picture));
+    if (outputs.png) write_png(*outputs.png, picture);
   }
-  if (options.gif) write_animation(*options.gif, trace, tokenizer);
-  if (options.html) write_file(*options.html, to_html(json, other));
+  if (outputs.gif) write_animation(*outputs.gif, trace, tokenizer, interrupt);
+  if (outputs.html) write(*outputs.html, to_html(json, other));
   if (options.show) {
     Kept kept;
     kept.add(trace.drop_at);
@@ -117,19 +141,22 @@ Exit trace_one(const TraceOptions& options, const Tool& tool) {
 
 /// The text in windows of -c tokens, each a fresh sequence, one after the other; where the tokenizer begins its texts
 /// with a BOS, so does every window.
-Exit trace_corpus(const TraceOptions& options, const Tool& tool) {
+Exit trace_corpus(const TraceOptions& options, Outputs& outputs, const Tool& tool) {
   const Model model = load(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model.path);
+  const Tokenizer tokenizer = load_tokenizer(options.model, tool);
   const std::vector<Token> text = tokenizer.encode(options.text.read(), Specials::plain);
-  if (text.empty()) fail(ErrorCode::argument, "text", "text (-f FILE or -p TEXT)", "none");
+  if (text.empty()) fail(ErrorCode::argument, "trace", "a text (--prompt/-p or --file/-f)", "none");
   const std::optional<Token> bos = bos_of(tokenizer);
   const std::size_t prefix = bos ? 1 : 0, context = context_of(options.cache, model);
   if (context <= prefix)
-    fail(ErrorCode::argument, "context", "at least " + std::to_string(prefix + 1) + " tokens", std::to_string(context));
+    fail(ErrorCode::argument, "--ctx-size/-c", "at least " + std::to_string(prefix + 1) + " tokens",
+         std::to_string(context));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   session_options.record_drops = true;
+  const prune::Needs needs = session_options.policy->needs();
   Session session(model, std::move(session_options));
+  Kept kept;
   Aggregate aggregate(static_cast<std::size_t>(model.config().n_layers()));
   tool::Progress progress(tool);
   const Interrupt interrupt;
@@ -138,30 +165,33 @@ Exit trace_corpus(const TraceOptions& options, const Tool& tool) {
     std::vector<Token> window(text.begin() + static_cast<std::ptrdiff_t>(start),
                               text.begin() + static_cast<std::ptrdiff_t>(start + count));
     if (bos) window.insert(window.begin(), *bos);
-    const SequenceId sequence = session.add(window);
-    while (!session.idle()) session.step(interrupt.token());
+    const SequenceId sequence = feed(session, window, options.feed, interrupt.token(), [](auto&&...) {});
+    kept.add(session.drop_at(sequence), session.stats(sequence).dropped_rows);
     aggregate.add(classify(window, tokenizer), session.drop_at(sequence));
     session.finish(sequence);
     progress.show(std::to_string(start + count) + " of " + std::to_string(text.size()) + " tokens");
   }
   progress.clear();
+  const auto notes = unmeasured(kept, options.feed, options.cache, needs, std::min(context, text.size() + prefix));
+  for (const std::string& note : notes) tool.warn(note);
 
   const std::string policy = policy_name(options.cache, model);
-  if (options.csv) write_file(*options.csv, to_csv(aggregate));
-  if (options.svg || options.png) {
+  if (outputs.csv) write(*outputs.csv, to_csv(aggregate));
+  if (outputs.svg || outputs.png) {
     const Drawing chart =
         draw_chart(aggregate, options.model.path + ", policy " + policy + ", tau " +
                                   number_text(options.cache.tau.value_or(0), 2) + ": " +
                                   percent_text(aggregate.kept()) + " kept of " + std::to_string(aggregate.tokens()) +
                                   " tokens in windows of " + std::to_string(context));
-    if (options.svg) write_file(*options.svg, to_svg(chart));
-    if (options.png) write_png(*options.png, chart);
+    if (outputs.svg) write(*outputs.svg, to_svg(chart));
+    if (outputs.png) write_png(*outputs.png, chart);
   }
   if (tool.json) {
     nlohmann::ordered_json out{
         {"format", "pith-aggregate/1"},         {"model", options.model.path}, {"policy", policy},
         {"tau", options.cache.tau.value_or(0)}, {"kv", options.cache.kv},      {"context", context}};
     out.update(to_json(aggregate));
+    out["notes"] = notes;
     print(out);
   } else if (!(options.csv || options.svg || options.png)) {
     std::cout << to_text(aggregate);
@@ -173,7 +203,8 @@ Exit run(const TraceOptions& options, const Tool& tool) {
   if (options.layer && !options.svg && !options.png)
     fail(ErrorCode::argument, "--layer", "a picture to draw (--svg or --png)", "none");
   if (options.png || options.gif) require_raster();  // before the work, not after it
-  return options.aggregate ? trace_corpus(options, tool) : trace_one(options, tool);
+  Outputs outputs(options);
+  return options.aggregate ? trace_corpus(options, outputs, tool) : trace_one(options, outputs, tool);
 }
 
 }  // namespace
@@ -181,31 +212,25 @@ Exit run(const TraceOptions& options, const Tool& tool) {
 void add_trace(CLI::App& app, Tool& tool) {
   const auto [command, options] =
       add_command<TraceOptions>(app, tool, "trace", "Write what was forgotten, when and by whom", run);
-  add_options(command, options.model);
+  add_model_path(command, options.model);
+  add_gates(command, options.model);
+  add_tokenizer(command, options.model);
   add_options(command, options.text, "The prompt, or with --eval the text");
   add_options(command, options.cache);
   add_options(command, options.sampling);
-  command.add_option("-n,--tokens", options.tokens, "Tokens to generate (120)")->check(at_least(0));
+  add_count(command, options.tokens);
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
-  auto* const html =
-      command.add_option("--html", options.html, "Write a report that opens in a browser")->type_name("FILE");
-  command
-      .add_option("--svg", options.svg,
-                  "Write a picture: the text as it was kept, and each layer's map of who sees whom")
-      ->type_name("FILE");
-  command.add_option("--png", options.png, "Write the same picture as pixels")->type_name("FILE");
+  auto* const html = &command.writes("--html", options.html, "Write a report that opens in a browser");
+  command.writes("--svg", options.svg,
+                 "Write a picture: the text as it was kept, and each layer's map of who sees whom");
+  command.writes("--png", options.png, "Write the same picture as pixels");
   auto* const layer =
-      command
-          .add_option("--layer", options.layer,
-                      "With --svg or --png: one layer alone, with arrows from each token to all that it dropped")
-          ->type_name("N");
-  auto* const gif =
-      command.add_option("--gif", options.gif, "Write an animation: the picture, token by token")->type_name("FILE");
+      &command.number("--layer", options.layer, at_least<std::size_t>(0),
+                      "With --svg or --png: one layer alone, with arrows from each token to all that it dropped");
+  auto* const gif = &command.writes("--gif", options.gif, "Write an animation: the picture, token by token");
   auto* const compare =
-      command.add_option("--compare", options.compare, "With --html: a second trace (JSON) for the report")
-          ->needs(html)
-          ->type_name("FILE");
+      command.reads("--compare", options.compare, "With --html: a second trace (JSON) for the report").needs(html);
   auto* const aggregate =
       command
           .add_flag("--aggregate", options.aggregate,
@@ -217,9 +242,10 @@ void add_trace(CLI::App& app, Tool& tool) {
           ->excludes(gif)
           ->excludes(layer)
           ->excludes(compare);
-  command.add_option("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")
-      ->needs(aggregate)
-      ->type_name("FILE");
+  add_options(command, options.feed);
+  command.get_option("--prompt-tokens")->needs(aggregate);
+  command.writes("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")
+      .needs(aggregate);
   command.footer(
       "Classes of tokens, for English; a token is of the class of the word or sign that its first letter is in:\n"
       "  function word  articles, pronouns, prepositions, conjunctions, auxiliaries: a list in token_class.cpp\n"

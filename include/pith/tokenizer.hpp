@@ -24,14 +24,21 @@ enum class Specials {
   plain,       // none are added; what looks like a special token stays text
 };
 
+struct TokenizerOptions {
+  /// How a GGUF's byte-level tokenizer cuts a text into words, as in its key tokenizer.ggml.pre, which this replaces:
+  /// "llama-bpe", "qwen2", "gpt-2" …; empty = what the file says.
+  std::string pre = {};
+};
+
 /// An immutable tokenizer; copies share it, and any number of threads may use it.
 /// Models may have more ids than their tokenizer, for the sake of round numbers: those stand for no text, are not
 /// special and end nothing. Only a negative id is none: Error (argument).
 class Tokenizer {
  public:
   /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), from one
-  /// of these files, or from a .gguf file. Throws Error (file, format, unsupported).
-  static Tokenizer load(const std::filesystem::path& path);
+  /// of these files, or from a .gguf file. Throws Error (file, format, unsupported), and Error (argument) for options
+  /// that mean nothing there.
+  static Tokenizer load(const std::filesystem::path& path, const TokenizerOptions& options = {});
 
   /// Invalid UTF-8 is replaced by U+FFFD, one per maximal ill-formed subsequence.
   std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;
@@ -44,6 +51,9 @@ class Tokenizer {
   /// The bytes that one token contributes in the middle of a text (possibly part of a UTF-8 character; empty for a
   /// special token). Valid as long as the tokenizer lives.
   std::string_view piece(Token token) const;
+
+  /// What its file left open or says in two ways, and what was made of it, in words.
+  const std::vector<std::string>& notes() const;
 
   int vocab_size() const;
   std::optional<Token> bos() const;

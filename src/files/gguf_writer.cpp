@@ -5,12 +5,9 @@
 #include <array>
 #include <bit>
 #include <cassert>
-#include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "files/gguf.hpp"
-#include "pith/error.hpp"
 
 namespace pith::inline files::gguf {
 
@@ -49,23 +46,6 @@ std::string array_of(Kind kind, std::size_t count) {
 }
 
 }  // namespace
-
-Writer::Writer(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path_, ignored))
-    fail(ErrorCode::file, path_.string(), "the name of a file to write", "a directory");
-  temporary_ += ".part";
-  file_.open(temporary_, std::ios::binary | std::ios::trunc);
-  if (!file_)
-    fail(ErrorCode::file, temporary_.string(), "a file that can be written", std::generic_category().message(errno));
-}
-
-Writer::~Writer() {
-  if (finished_) return;
-  file_.close();
-  std::error_code ignored;
-  std::filesystem::remove(temporary_, ignored);
-}
 
 void Writer::add(std::string_view key, std::uint32_t value) {
   metadata_.insert_or_assign(std::string(key), encoded(kind_u32, value));
@@ -130,13 +110,7 @@ void Writer::write(std::span<const std::byte> bytes) {
 void Writer::finish() {
   if (written_ == 0) write_header();
   assert(current_ == tensors_.size());
-  file_.close();
-  if (!file_)
-    fail(ErrorCode::file, temporary_.string(), "all of it to be written", std::generic_category().message(errno));
-  std::error_code error;
-  std::filesystem::rename(temporary_, path_, error);
-  if (error) fail(ErrorCode::file, path_.string(), "a file that can be replaced", error.message());
-  finished_ = true;
+  file_.finish();
 }
 
 void Writer::write_header() {
@@ -163,8 +137,7 @@ void Writer::write_header() {
 }
 
 void Writer::write_raw(std::string_view bytes) {
-  file_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!file_) fail(ErrorCode::file, temporary_.string(), "room to write it", std::generic_category().message(errno));
+  file_.write(bytes);
   written_ += bytes.size();
 }
 

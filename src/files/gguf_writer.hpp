@@ -5,26 +5,24 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "files/output_file.hpp"
 #include "pith/tensor/format.hpp"
 
 namespace pith::inline files::gguf {
 
 class Writer {
  public:
-  /// The file has another name until finish(), and is removed where that is never reached. Throws Error (file).
-  explicit Writer(std::filesystem::path path);
-  ~Writer();
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
+  /// Nothing is there before finish(). Throws Error (file).
+  explicit Writer(std::filesystem::path path) : file_(std::move(path)) {}
 
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return file_.path(); }
 
   // Metadata; a key that is there already gets the new value.
   void add(std::string_view key, std::uint32_t value);
@@ -45,7 +43,7 @@ class Writer {
   /// The next bytes of the tensors declared, which all are by then; a tensor begins where the one before it is whole.
   void write(std::span<const std::byte> bytes);
 
-  /// Gives the file its name. Every declared byte has been written.
+  /// Every declared byte has been written: the file is there.
   void finish();
 
   std::uint64_t bytes() const { return written_; }
@@ -62,14 +60,12 @@ class Writer {
   void write_raw(std::string_view bytes);
   void pad();
 
-  std::filesystem::path path_, temporary_;
-  std::ofstream file_;
+  OutputFile file_;
   std::map<std::string, std::string, std::less<>> metadata_;  // key to type and value
   std::vector<Declared> tensors_;
   std::size_t current_ = 0;       // tensor
   std::uint64_t of_current_ = 0;  // bytes of it that are written
   std::uint64_t written_ = 0;
-  bool finished_ = false;
 };
 
 }  // namespace pith::inline files::gguf

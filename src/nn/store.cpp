@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -24,28 +25,50 @@ constexpr AtAppend at_append[] = {
      }},
 };
 
-/// `what`: "keys", "values" or "gate keys". An infinity would come out as "logits are NaN", far from its cause.
-void check(const Pass& pass, std::size_t layer, const char* what, View<const float> rows, KvFormat format,
-           const Threads& threads) {
-  if (format == KvFormat::f32) return;
-  std::atomic<bool> fit = true;
-  for_each_segment(pass, threads, rows.rows * rows.cols, [&](const Segment& segment, const Threads&) {
-    for (std::size_t t = segment.row; t < segment.row + segment.count; ++t)
-      if (!fits(format, rows[t].data(), rows.cols)) fit = false;
-  });
-  if (fit) return;
+/// What a pass is about to store, of all its tokens.
+struct Stored {
+  const char* what;
+  View<const float> rows;
+  KvFormat format;
+};
+
+[[noreturn]] void refuse(const Stored& stored, std::size_t layer, std::span<const float> row) {
   float largest = 0;
-  for (std::size_t t = 0; t < rows.rows; ++t)
-    for (const float number : rows[t])
-      if (std::isfinite(number)) largest = std::max(largest, std::fabs(number));
+  for (const float number : row)
+    if (std::isfinite(number)) largest = std::max(largest, std::fabs(number));
   const auto text = [](float number) {
     char digits[32];
     std::snprintf(digits, sizeof digits, "%.5g", static_cast<double>(number));
     return std::string(digits);
   };
   fail(ErrorCode::unsupported,
-       "layer " + std::to_string(layer) + ": " + what + " in a cache of " + std::string(name(format)),
-       "numbers below " + text(overflow(format)) + " (f32 holds all)", text(largest));
+       "layer " + std::to_string(layer) + ", " + stored.what + " in a cache of " + std::string(name(stored.format)),
+       "numbers below " + text(overflow(stored.format)) + ", or a cache of f32, which holds all", text(largest));
+}
+
+/// An infinity in the cache would come out as logits that are NaN, far from its cause.
+void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
+  const auto alive = std::ranges::find_if(pass.segments, [](const Segment& s) { return s.cache != nullptr; });
+  if (alive == pass.segments.end()) return;
+  const auto& shape = alive->cache->lanes(layer)[0].layout().shape();  // those of the others are the same
+  const auto& gate = alive->cache->layer(layer).gate().layout().shape();
+  const Stored all[] = {{"keys", ws.k.view(), shape.keys},
+                        {"values", ws.v.view(), shape.values},
+                        {"gate keys", ws.gate.keys(), ws.needs.gate ? gate.gate_keys : KvFormat::f32}};
+  if (std::ranges::all_of(all, [](const Stored& stored) { return stored.format == KvFormat::f32; })) return;
+  const auto find = [&](const Segment& segment, auto&& misfit) {
+    for (const Stored& stored : all)
+      for (std::size_t t = segment.row; stored.format != KvFormat::f32 && t < segment.row + segment.count; ++t)
+        if (!fits(stored.format, stored.rows[t].data(), stored.rows.cols)) return misfit(stored, t);
+  };
+  std::atomic<bool> fit = true;
+  for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
+    find(segment, [&](const Stored&, std::size_t) { fit = false; });
+  });
+  if (fit) return;
+  for (const Segment& segment : pass.segments)
+    if (segment.cache != nullptr)
+      find(segment, [&](const Stored& stored, std::size_t t) { refuse(stored, layer, stored.rows[t]); });
 }
 
 }  // namespace
@@ -53,16 +76,7 @@ void check(const Pass& pass, std::size_t layer, const char* what, View<const flo
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto dim = static_cast<std::size_t>(config.head_dim);
   const int window = config.layers[layer].window;
-  for (const Segment& segment : pass.segments) {
-    if (segment.cache == nullptr) continue;
-    const auto& shape = segment.cache->lanes(layer)[0].layout().shape();
-    check(pass, layer, "keys", ws.k.view(), shape.keys, threads);
-    check(pass, layer, "values", ws.v.view(), shape.values, threads);
-    if (ws.needs.gate)
-      check(pass, layer, "gate keys", ws.gate.keys(), segment.cache->layer(layer).gate().layout().shape().gate_keys,
-            threads);
-    break;  // the others' are the same
-  }
+  check(pass, layer, ws, threads);
   for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
     const auto lanes = segment.cache->lanes(layer);
     const std::size_t heads = lanes[0].layout().shape().heads;

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <set>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct Definition {
   std::optional<Token> bos;
   std::set<Token> ends;
   GgufNames gguf;
+  std::vector<std::string> notes;  // what the file left open, and what was made of it
 };
 
 /// Adds the token to the vocabulary where it is new there. Throws Error (format) where it has another id there.

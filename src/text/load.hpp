@@ -42,7 +42,7 @@ Definition load_directory(const std::filesystem::path& directory);
 Definition load_tokenizer_json(const nlohmann::json& json, const std::filesystem::path& path);
 Definition load_vocab_and_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges);
 Definition load_sentencepiece(const std::filesystem::path& path);
-Definition load_gguf(const std::filesystem::path& path);
+Definition load_gguf(const std::filesystem::path& path, const TokenizerOptions& options);
 
 /// What a tokenizer.json says itself, without the files beside it. Throws Error (format, unsupported).
 Definition read_tokenizer_json(const nlohmann::json& json, const std::string& where);

@@ -63,6 +63,12 @@ constexpr std::array families = {
     Family{{"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", gpt2_words, R"(\p{N}+)", three_digits}},
 };
 
+auto family_of(std::string_view name) {
+  return std::find_if(families.begin(), families.end(), [&](const Family& f) {
+    return !name.empty() && std::find(f.names.begin(), f.names.end(), name) != f.names.end();
+  });
+}
+
 }  // namespace
 
 Split isolate(std::string_view expression, std::string_view where) {
@@ -79,12 +85,20 @@ std::string_view name_of_model(const std::vector<std::string>& expressions, bool
   return family == families.end() ? std::string_view() : family->names.front();
 }
 
-KnownModel known_model(std::string_view name, std::string_view where) {
-  const auto family = std::find_if(families.begin(), families.end(), [&](const Family& f) {
-    return !name.empty() && std::find(f.names.begin(), f.names.end(), name) != f.names.end();
-  });
+bool cut_alike(std::string_view one, std::string_view other) {
+  return one == other || (family_of(one) != families.end() && family_of(one) == family_of(other));
+}
+
+std::string names_of_models() {
+  std::string all;
+  for (const Family& family : families) all.append(all.empty() ? "" : ", ").append(family.names.front());
+  return all;
+}
+
+KnownModel known_model(std::string_view name, std::string_view where, ErrorCode unknown) {
+  const auto family = family_of(name);
   if (family == families.end())
-    fail(ErrorCode::unsupported, std::string(where) + ": pre-tokenizer " + in_quotes(name) + " is not supported");
+    fail(unknown, where, "a pre-tokenizer that is known (" + names_of_models() + ")", in_quotes(name));
 
   KnownModel out;
   for (const auto expression : family->expressions)

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/error.hpp"
 #include "text/normalizer.hpp"
 #include "text/pre_tokenizer.hpp"
 
@@ -25,8 +26,14 @@ struct KnownModel {
   bool adds_bos = false;  // where the file does not say
 };
 
-/// `name` as in tokenizer.ggml.pre. Throws Error (unsupported), naming it.
-KnownModel known_model(std::string_view name, std::string_view where);
+/// `name` as in tokenizer.ggml.pre. Throws Error (by default unsupported), naming it and those that are known.
+KnownModel known_model(std::string_view name, std::string_view where, ErrorCode unknown = ErrorCode::unsupported);
+
+/// Whether two such names stand for the same way to cut words.
+bool cut_alike(std::string_view one, std::string_view other);
+
+/// A name of each way, for people: "gpt-2, llama-bpe, …".
+std::string names_of_models();
 
 /// The first of GGUF's names for texts cut by these expressions, one after the other; empty where there is none.
 std::string_view name_of_model(const std::vector<std::string>& expressions, bool ignore_merges);

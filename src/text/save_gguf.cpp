@@ -8,8 +8,8 @@
 #include <utility>
 #include <variant>
 
+#include "text/gguf_names.hpp"
 #include "text/load.hpp"
-#include "text/patterns.hpp"
 #include "text/sentencepiece_vocabulary.hpp"
 
 namespace pith::text {
@@ -17,72 +17,6 @@ namespace pith::text {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr std::string_view digits_apart = R"(\p{N})";
-
-/// What a tokenizer.json does to a text before the model, as far as GGUF has names for it.
-struct Cuts {
-  std::vector<std::string> expressions;  // the text is cut at their matches, one after the other
-  bool byte_symbols = false, prefix_space = false;
-  bool known = true;  // false: it does something else, too
-};
-
-void read_cuts(const Json& node, Cuts& out) {
-  if (!node.is_object()) return;
-  const auto flag = [&](const char* key, bool fallback) {
-    const auto found = node.find(key);
-    return found == node.end() || !found->is_boolean() ? fallback : found->get<bool>();
-  };
-  const std::string type = node.value("type", "");
-  if (type == "Sequence") {
-    for (const Json& part : node.value("pretokenizers", Json::array())) read_cuts(part, out);
-  } else if (type == "ByteLevel") {
-    out.byte_symbols = true;
-    if (flag("add_prefix_space", true)) out.prefix_space = true;
-    if (flag("use_regex", true)) out.expressions.emplace_back(gpt2_words);
-  } else if (type == "Split" && node.contains("pattern") && node["pattern"].contains("Regex") &&
-             node.value("behavior", "") == "Isolated" && !flag("invert", false)) {
-    out.expressions.push_back(node["pattern"]["Regex"].get<std::string>());
-  } else if (type == "Digits" && flag("individual_digits", false)) {
-    out.expressions.emplace_back(digits_apart);
-  } else {
-    out.known = false;
-  }
-}
-
-bool composes(const Json& normalizer) { return normalizer.is_object() && normalizer.value("type", "") == "NFC"; }
-
-/// Fills in how GGUF calls what the tokenizer.json does; leaves it empty where it has no name.
-void name_cuts(const Json& root, Definition& definition) {
-  Cuts cuts;
-  if (const auto node = root.find("pre_tokenizer"); node != root.end()) read_cuts(*node, cuts);
-  const auto normalizer = root.find("normalizer");
-  const bool plain = normalizer == root.end() || normalizer->is_null() || composes(*normalizer);
-  if (!cuts.known || !cuts.byte_symbols || !plain) return;
-  const auto& options = std::get<Bpe>(definition.model).options();
-  definition.gguf.pre = name_of_model(cuts.expressions, options.ignore_merges);
-  if (cuts.prefix_space) definition.gguf.prefix = SpacePrefix::yes;
-}
-
-/// Whether a step of a converted SentencePiece tokenizer puts a space before the text.
-bool prefixes_space(const Json& node) {
-  if (!node.is_object()) return false;
-  for (const char* parts : {"normalizers", "pretokenizers"}) {
-    if (const auto list = node.find(parts); list != node.end() && list->is_array())
-      return std::any_of(list->begin(), list->end(), prefixes_space);
-  }
-  const std::string type = node.value("type", "");
-  if (type == "Metaspace")
-    return node.value("prepend_scheme", node.value("add_prefix_space", true) ? "first" : "never") != "never";
-  return type == "Prepend";
-}
-
-/// Whether it spells spaces and bytes as SentencePiece does; such a tokenizer.json is a converted tokenizer.model.
-bool is_sentencepiece(const Definition& definition) {
-  if (std::holds_alternative<Spm>(definition.model)) return true;
-  const auto* bpe = std::get_if<Bpe>(&definition.model);
-  return bpe != nullptr && bpe->options().byte_fallback && definition.vocabulary.find(MarkSpaces{}.mark);
-}
 
 std::optional<Token> unknown_of(const Definition& definition) {
   if (const auto* spm = std::get_if<Spm>(&definition.model)) return spm->unknown();
@@ -252,12 +186,7 @@ void save_gguf(const std::filesystem::path& directory, const ModelTokens& model,
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) {
     Json json = read_json(path);
-    if (!is_sentencepiece(definition)) {
-      name_cuts(json, definition);
-    } else if (prefixes_space(json.value("normalizer", Json())) ||
-               prefixes_space(json.value("pre_tokenizer", Json()))) {
-      definition.gguf.prefix = SpacePrefix::yes;
-    }
+    name_for_gguf(json, definition);
     out.add("tokenizer.huggingface.json", own_json(std::move(json), definition));
   }
   save_ggml_keys(definition, model, out, notes);

@@ -88,9 +88,14 @@ Definition load_json(const std::filesystem::path& path) {
   fail(ErrorCode::format, path.string(), "a tokenizer.json, with an object \"model\"", "none");
 }
 
-Definition load_file(const std::filesystem::path& path) {
+Definition load(const std::filesystem::path& path, const TokenizerOptions& options) {
+  std::error_code ignored;
+  const bool directory = std::filesystem::is_directory(path, ignored);
+  if (!directory && (path.extension() == ".gguf" || is_gguf(path))) return text::load_gguf(path, options);
+  if (!options.pre.empty())
+    fail(ErrorCode::argument, "pre", "a GGUF, whose tokenizer may leave it open", "'" + path.string() + "'");
+  if (directory) return text::load_directory(path);
   if (path.filename() == "merges.txt") return text::load_vocab_and_merges(path.parent_path() / "vocab.json", path);
-  if (path.extension() == ".gguf" || is_gguf(path)) return text::load_gguf(path);
   if (path.extension() == ".model") return text::load_sentencepiece(path);
   return load_json(path);
 }
@@ -146,10 +151,8 @@ void Tokenizer::Impl::append_bytes(Token token, text::Place& place, std::string&
   }
 }
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-  std::error_code ignored;
-  auto definition = std::filesystem::is_directory(path, ignored) ? text::load_directory(path) : load_file(path);
-  return Tokenizer(std::make_shared<const Impl>(std::move(definition)));
+Tokenizer Tokenizer::load(const std::filesystem::path& path, const TokenizerOptions& options) {
+  return Tokenizer(std::make_shared<const Impl>(pith::load(path, options)));
 }
 
 std::vector<Token> Tokenizer::encode(std::string_view text, Specials specials) const {
@@ -201,6 +204,8 @@ std::string_view Tokenizer::piece(Token token) const {
   const auto i = static_cast<std::size_t>(token);
   return i >= impl_->pieces.size() || is_special(token) ? std::string_view() : impl_->pieces[i];
 }
+
+const std::vector<std::string>& Tokenizer::notes() const { return impl_->definition.notes; }
 
 int Tokenizer::vocab_size() const { return static_cast<int>(impl_->definition.vocabulary.size()); }
 

@@ -130,7 +130,7 @@ TEST(GateLaneTest, TakesNoMoreThanTheKeysOnce) {
 
 TEST(GateLaneTest, GivesBackTheKeysOfTokensThatNoHeadHolds) {
   std::uint64_t seed = 90;
-  const Model model = several_heads(seed, {.n_layers = 2, .window = 0});
+  const Model model = several_heads(seed, {.n_layers = 2, .window = 0, .context = 512});
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(seed, model.config(), 400);
   Session session(model,

@@ -50,7 +50,7 @@ TEST(KeepEverythingTest, IsNoPolicyBitwise) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
     const Model model = random_model({.seed = seed, .window = 0});
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
-    expect_bitwise_dense(model, random_tokens(seed, model.config(), 75), Format::f32);
+    expect_bitwise_dense(model, random_tokens(seed, model.config(), 75), KvFormat::f32);
   }
 }
 

@@ -244,7 +244,7 @@ TEST(RowsTest, CarryTheNormOfTheirValues) {
       // Rows that move take it along.
       const prune::Evict evict{prune::attention_mass, prune::Rows{30}, prune::Recent{4}};
       feed(model, tokens, {7}, {.policy = prune::chain(evict, ChecksNorms{per_head, tolerance}), .kv = kv});
-      EXPECT_GT(ChecksNorms::checked, 1000u);
+      EXPECT_GT(ChecksNorms::checked, 400u);
     }
 }
 

@@ -218,8 +218,9 @@ TEST(SpecTest, SessionsSayWhatTheirPolicyIs) {
 // A list for each layer acts there as a list for all layers does, and nowhere else.
 TEST(SpecTest, HeadsOfALayerForgetThereAlone) {
   std::uint64_t seed = 34;
-  while (random_model({.seed = seed}).config().n_kv_heads < 3) ++seed;
-  const Model model = random_model({.seed = seed, .n_layers = 3, .window = 0});
+  const auto make = [&] { return random_model({.seed = seed, .n_layers = 3, .window = 0}); };
+  while (make().config().n_kv_heads < 3) ++seed;
+  const Model model = make();
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(seed, model.config(), 90);
   const Fed fed = feed(model, tokens, {32}, {.policy = parse("for_heads(heads=0.2+2.0+2.1,h2o(rows=20,recent=4))")});

@@ -58,7 +58,7 @@ Mat rounded(const Mat& x) {
 }
 
 /// x as cached in `format`: float is not rounded, so that the only error of an f32 cache is the library's own.
-Mat cached(Format format, const Mat& x) {
+Mat cached(KvFormat format, const Mat& x) {
   return visit(format, [&]<Block B>() -> Mat {
     if constexpr (std::is_same_v<B, float>) return x;
     return rounded<B>(x);

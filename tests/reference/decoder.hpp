@@ -9,6 +9,7 @@
 
 #include "pith/nn/config.hpp"
 #include "pith/nn/weights.hpp"
+#include "pith/tensor/kv_format.hpp"
 #include "pith/tokenizer.hpp"
 
 namespace pith::reference {
@@ -31,7 +32,7 @@ class Visibility {
 struct Options {
   std::optional<double> tau = 0.0;   // strength of the model's gate, if it has one; nullopt: the gate is not asked
   Visibility* visibility = nullptr;  // what else is forgotten
-  Format kv = Format::f32;           // keys and values are rounded to what this format can hold
+  KvFormat kv = KvFormat::f32;       // keys and values are rounded to what this format can hold
 };
 
 struct Result {

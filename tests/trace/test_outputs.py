@@ -442,13 +442,13 @@ class BadInput(Case):
             self.fails(3, re.escape(str(nowhere)), "-p", "a b", "--aggregate", flag, nowhere)
 
     def test_texts_that_are_none_or_too_long(self):
-        self.fails(2, "prompt: expected text", "-p", "")
-        self.fails(2, "prompt: expected text", "-f", "-", "--eval")
-        self.fails(2, "prompt: expected text", "--eval")
-        self.fails(2, "text: expected text", "--aggregate", "-f", "-")
+        self.fails(2, "trace: expected a text", "-p", "")
+        self.fails(2, "trace: expected a text", "-f", "-", "--eval")
+        self.fails(2, "trace: expected a text", "--eval")
+        self.fails(2, "trace: expected a text", "--aggregate", "-f", "-")
         self.fails(3, "nowhere", "--aggregate", "-f", self.folder / "nowhere")
-        self.fails(2, "--tokens: Value -3 not in range 0 to 2147483647", "-p", "a", "-n", -3)
-        self.fails(2, "--ctx-size: Value -3 not in range 0 to 2147483647", "-p", "a", "-c", -3)
+        self.fails(2, "--predict/-n: expected a whole number from -1 to 2147483647, found '-3'", "-p", "a", "-n", -3)
+        self.fails(2, "--ctx-size/-c: expected a whole number from 0 to 2147483647, found '-3'", "-p", "a", "-c", -3)
         self.fails(2, "at most the context's 16", "-p", TEXT, "--eval", "-c", 16)
 
     def test_traces_to_compare_with_are_traces(self):

@@ -3,11 +3,9 @@
 #include <pango/pangocairo.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <fstream>
+#include <exception>
 #include <limits>
 #include <memory>
 #include <span>
@@ -135,9 +133,31 @@ double scale_for(const Drawing& drawing, double wanted) {
   return scale;
 }
 
-[[noreturn]] void cannot_write(const std::string& path, const std::string& why) {
-  fail(ErrorCode::file, path, "a file that can be written", why);
+[[noreturn]] void cannot_write(const OutputFile& file, const std::string& why) {
+  fail(ErrorCode::file, file.path().string(), "a picture that can be written", why);
 }
+
+/// A file for libraries in C, which no exception may cross: it waits until they have returned.
+class Sink {
+ public:
+  explicit Sink(OutputFile& file) : file_(file) {}
+
+  bool write(const unsigned char* bytes, std::size_t n) noexcept {
+    try {
+      if (!error_) file_.write({reinterpret_cast<const char*>(bytes), n});
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    return error_ == nullptr;
+  }
+  void check() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  OutputFile& file_;
+  std::exception_ptr error_;
+};
 
 // --- GIF -------------------------------------------------------------------------------------------------------------
 
@@ -201,13 +221,10 @@ std::string gif_error(int code) {
 
 class GifFile {
  public:
-  GifFile(std::string path, int width, int height, std::span<const GifColorType> colours) : path_(std::move(path)) {
-    // A stream of ours, which tells why it fails.
-    out_.open(path_, std::ios::binary | std::ios::trunc);
-    if (!out_) cannot_write(path_, std::strerror(errno));
+  GifFile(OutputFile& file, int width, int height, std::span<const GifColorType> colours) : file_(file), sink_(file) {
     int error = 0;
-    gif_ = EGifOpen(&out_, write, &error);
-    if (gif_ == nullptr) cannot_write(path_, gif_error(error));
+    gif_ = EGifOpen(&sink_, write, &error);
+    if (gif_ == nullptr) cannot_write(file_, gif_error(error));
     EGifSetGifVersion(gif_, true);
     ColorMapObject* const map = GifMakeMapObject(static_cast<int>(colours.size()), colours.data());
     check(EGifPutScreenDesc(gif_, width, height, 8, 0, map));
@@ -243,22 +260,23 @@ class GifFile {
   void close() {
     int error = 0;
     const int closed = EGifCloseFile(std::exchange(gif_, nullptr), &error);
-    out_.flush();
-    if (closed == GIF_ERROR || !out_) cannot_write(path_, out_ ? gif_error(error) : "a write that failed");
+    sink_.check();
+    if (closed == GIF_ERROR) cannot_write(file_, gif_error(error));
+    file_.finish();
   }
 
  private:
   static int write(GifFileType* gif, const GifByteType* bytes, int n) {
-    static_cast<std::ofstream*>(gif->UserData)->write(reinterpret_cast<const char*>(bytes), n);
-    return n;
+    return static_cast<Sink*>(gif->UserData)->write(bytes, static_cast<std::size_t>(n)) ? n : -1;
   }
 
   void check(int result) const {
-    if (result == GIF_ERROR) cannot_write(path_, gif_error(gif_->Error));
+    sink_.check();
+    if (result == GIF_ERROR) cannot_write(file_, gif_error(gif_->Error));
   }
 
-  std::string path_;
-  std::ofstream out_;
+  OutputFile& file_;
+  Sink sink_;
   GifFileType* gif_ = nullptr;
 };
 
@@ -282,21 +300,19 @@ Change change(std::span<const GifByteType> before, std::span<const GifByteType> 
 
 void require_raster() {}
 
-void write_png(const std::string& path, const Drawing& drawing) {
+void write_png(OutputFile& file, const Drawing& drawing) {
   const Canvas canvas(drawing, scale_for(drawing, 2));
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  if (!out) cannot_write(path, std::strerror(errno));
-  const auto write = [](void* stream, const unsigned char* bytes, unsigned n) {
-    auto& file = *static_cast<std::ofstream*>(stream);
-    file.write(reinterpret_cast<const char*>(bytes), n);
-    return file ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
+  Sink sink(file);
+  const auto write = [](void* to, const unsigned char* bytes, unsigned n) {
+    return static_cast<Sink*>(to)->write(bytes, n) ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
   };
-  const cairo_status_t status = cairo_surface_write_to_png_stream(canvas.surface(), write, &out);
-  if (status != CAIRO_STATUS_SUCCESS) cannot_write(path, cairo_status_to_string(status));
-  if (!out.flush()) cannot_write(path, "a write that failed");
+  const cairo_status_t status = cairo_surface_write_to_png_stream(canvas.surface(), write, &sink);
+  sink.check();
+  if (status != CAIRO_STATUS_SUCCESS) cannot_write(file, cairo_status_to_string(status));
+  file.finish();
 }
 
-void write_gif(const std::string& path, std::size_t count, const std::function<Drawing(std::size_t)>& frame) {
+void write_gif(OutputFile& file, std::size_t count, const std::function<Drawing(std::size_t)>& frame) {
   constexpr std::size_t samples = 8;  // drawings that the palette is chosen from
   constexpr int delay = 12, delay_at_end = 300;
   Palette palette;
@@ -311,7 +327,7 @@ void write_gif(const std::string& path, std::size_t count, const std::function<D
     height = canvas.height();
   }
   palette.choose();
-  GifFile file(path, width, height, palette.table());
+  GifFile gif(file, width, height, palette.table());
   std::vector<GifByteType> before, pixels, part;
   for (std::size_t i = 0; i < count; ++i) {
     const Canvas canvas(frame(i), scale);
@@ -328,10 +344,10 @@ void write_gif(const std::string& path, std::size_t count, const std::function<D
         // What stays is left out: long runs of one number take next to nothing.
         part.push_back(!before.empty() && before[at] == pixels[at] ? Palette::transparent : pixels[at]);
       }
-    file.frame(c.left, c.top, c.right - c.left, part, i + 1 == count ? delay_at_end : delay);
+    gif.frame(c.left, c.top, c.right - c.left, part, i + 1 == count ? delay_at_end : delay);
     before = pixels;
   }
-  file.close();
+  gif.close();
 }
 
 }  // namespace pith::tool

@@ -9,7 +9,7 @@ void require_raster() {
        "PNG and GIF: this pith was built without pictures (PITH_PICTURES with cairo, pango and giflib); --svg works");
 }
 
-void write_png(const std::string&, const Drawing&) { require_raster(); }
-void write_gif(const std::string&, std::size_t, const std::function<Drawing(std::size_t)>&) { require_raster(); }
+void write_png(OutputFile&, const Drawing&) { require_raster(); }
+void write_gif(OutputFile&, std::size_t, const std::function<Drawing(std::size_t)>&) { require_raster(); }
 
 }  // namespace pith::tool

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "files/model_files.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace pith::inline files {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_of_a_directory(const fs::path& file) {
+  constexpr std::array<std::string_view, 7> kinds = {".json",  ".safetensors", ".txt", ".model",
+                                                     ".jinja", ".bin",         ".py"};
+  return std::ranges::count(kinds, file.extension().string()) > 0;
+}
+
+/// "m-00001-of-00003.gguf" is "m" for all parts of it; empty where a file is no part.
+std::string whole_of(const fs::path& file) {
+  constexpr std::string_view shape = "-00000-of-00000";
+  const std::string stem = file.stem().string();
+  if (file.extension() != ".gguf" || stem.size() < shape.size()) return {};
+  const std::size_t begin = stem.size() - shape.size();
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const char c = stem[begin + i];
+    if (shape[i] == '0' ? c < '0' || c > '9' : c != shape[i]) return {};
+  }
+  return stem.substr(0, begin + 1);
+}
+
+/// The entries of a directory that `belongs` says yes to.
+template <class F>
+std::vector<fs::path> entries(const fs::path& directory, F&& belongs) {
+  std::vector<fs::path> out;
+  std::error_code error;
+  for (fs::directory_iterator i(directory, error), end; !error && i != end; i.increment(error))
+    if (belongs(i->path())) out.push_back(i->path());
+  return out;
+}
+
+}  // namespace
+
+std::vector<fs::path> model_files(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return entries(path, is_of_a_directory);
+  const std::string whole = whole_of(path);
+  if (whole.empty()) return {path};
+  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  return entries(directory, [&](const fs::path& file) { return whole_of(file) == whole; });
+}
+
+}  // namespace pith::inline files

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// Which files make a model.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+namespace pith::inline files {
+
+/// Those that loading a model and its tokenizer from `path` may read: of a Hugging Face directory all that is of its
+/// kinds (JSON, safetensors, text, …), of a split GGUF all parts, else the file alone.
+std::vector<std::filesystem::path> model_files(const std::filesystem::path& path);
+
+}  // namespace pith::inline files

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// pith run.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/command.hpp"
+#include "support/shared_data.hpp"
+
+namespace pith::test {
+namespace {
+
+class RunTest : public CommandTest {};
+
+TEST_F(RunTest, ReportsWhatItGenerated) {
+  const Json json =
+      json_of({"run", "-m", model(gated), "-p", "Once upon a time", "-n", "40", "--temp", "0", "--ignore-eos"});
+  EXPECT_EQ(json.at("prompt_tokens"), 16);
+  EXPECT_EQ(json.at("tokens").size(), 40u);
+  EXPECT_TRUE(json.at("text").is_string());
+  EXPECT_EQ(json.at("stop"), "length");
+  EXPECT_GT(json.at("kept"), 0);
+  EXPECT_LT(json.at("kept"), 1);
+  EXPECT_LE(json.at("kv_bytes"), json.at("kv_bytes_dense"));
+  EXPECT_GT(json.at("prefill_tokens_per_s"), 0);
+  EXPECT_GT(json.at("decode_tokens_per_s"), 0);
+  EXPECT_EQ(json.at("policy"), "gate(tau=0)");
+}
+
+TEST_F(RunTest, StreamsOnlyTheTextToStdout) {
+  const Arguments arguments = {"run", "-m", model(gated), "-p", "Once", "-n", "30", "--seed", "4", "--ignore-eos"};
+  const Json json = json_of(arguments);
+  const Finished plain = done(arguments);
+  EXPECT_EQ(plain.out, json.at("text").get<std::string>() + "\n");
+  EXPECT_NE(plain.err.find("kept"), std::string::npos);
+  EXPECT_EQ(plain.err.find('\r'), std::string::npos) << "progress is for terminals";
+  Arguments quiet = arguments;
+  quiet.push_back("-q");
+  EXPECT_EQ(done(quiet).err, "");
+}
+
+TEST_F(RunTest, IsRepeatedByItsSeed) {
+  const auto tokens = [&](const std::string& seed) {
+    return json_of({"run", "-m", model(gated), "-p", "Once", "-n", "20", "-s", seed, "--ignore-eos"});
+  };
+  const Json first = tokens("7");
+  EXPECT_EQ(first.at("seed"), 7);
+  EXPECT_EQ(tokens("7").at("tokens"), first.at("tokens"));
+  EXPECT_NE(tokens("8").at("tokens"), first.at("tokens"));
+  const Json drawn = tokens("-1");
+  EXPECT_EQ(tokens(drawn.at("seed").dump()).at("tokens"), drawn.at("tokens"));
+}
+
+TEST_F(RunTest, TakesThePromptFromAnywhere) {
+  const auto run = [&](const Arguments& prompt, const std::string& input = "") {
+    Arguments arguments = {"run", "-m", model(gated), "-n", "10", "--temp", "0"};
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    return json_of(arguments, input).at("tokens");
+  };
+  const Json wanted = run({"-p", "-v [a,b] \"c\""});
+  EXPECT_EQ(run({"-f", file("prompt.txt", "-v [a,b] \"c\"")}), wanted);
+  EXPECT_EQ(run({"-f", file("prompt.txt", "-v [a,b] \"c\"\n")}), wanted) << "one newline ends the file";
+  EXPECT_EQ(run({"-f", "-"}, "-v [a,b] \"c\""), wanted);
+  EXPECT_NE(run({"-p", "other"}), wanted);
+}
+
+TEST_F(RunTest, WithoutAPromptBeginsAText) {
+  for (const Arguments& prompt : {Arguments{}, Arguments{"-p", ""}}) {
+    Arguments arguments = {"run", "-m", model(gated), "-n", "3", "--ignore-eos"};
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    const Json json = json_of(arguments);
+    EXPECT_EQ(json.at("prompt_tokens"), 1);
+    EXPECT_EQ(json.at("tokens").size(), 3u);
+  }
+}
+
+TEST_F(RunTest, OfNoTokensFeedsThePrompt) {
+  const Json json = json_of({"run", "-m", model(gated), "-p", "Once upon a time", "-n", "0"});
+  EXPECT_EQ(json.at("tokens").size(), 0u);
+  EXPECT_EQ(json.at("stop"), "length");
+  EXPECT_EQ(json.at("text"), "");
+  EXPECT_EQ(json.at("decode_tokens_per_s"), 0);
+  EXPECT_GT(json.at("kv_bytes"), 0);
+}
+
+TEST_F(RunTest, StopsAtTheEndOfTheContext) {
+  const Json json = json_of({"run", "-m", model(gated), "-p", "Once", "-c", "20", "--ignore-eos"});
+  EXPECT_EQ(json.at("stop"), "context");
+  EXPECT_EQ(json.at("prompt_tokens").get<int>() + static_cast<int>(json.at("tokens").size()), 20);
+}
+
+TEST_F(RunTest, StopsAtAStopText) {
+  const Arguments arguments = {"run", "-m", model("gpt2-gated"), "-p", "Once", "-n", "60", "-s", "2", "--ignore-eos"};
+  const std::string whole = json_of(arguments).at("text");
+  ASSERT_GT(whole.size(), 12u);
+  const std::string stop = whole.substr(6, 4);
+  Arguments with_stops = arguments;
+  with_stops.insert(with_stops.end(), {"--stop", "never in this text", "--stop", stop});
+  const Json json = json_of(with_stops);
+  EXPECT_EQ(json.at("stop"), "stop_string");
+  EXPECT_EQ(json.at("text"), whole.substr(0, whole.find(stop)));
+}
+
+TEST_F(RunTest, StopsAtTheEndOfTheText) {
+  // Flat enough to meet the end token somewhere.
+  const Json json = json_of({"run", "-m", model(gated), "-c", "100000", "--temp", "100", "--top-k", "0", "--top-p", "1",
+                             "--min-p", "0", "-s", "1"});
+  EXPECT_EQ(json.at("stop"), "end");
+  EXPECT_EQ(json.at("tokens").back(), 0);
+}
+
+TEST_F(RunTest, ShowsWhatWasForgotten) {
+  const Arguments arguments = {"run",         "-m", model(gated), "-p", "Once upon a time there was a house",
+                               "-n",          "30", "-s",         "1",  "--show",
+                               "--ignore-eos"};
+  const std::string out = done(arguments).out;
+  EXPECT_EQ(out.find('\x1b'), std::string::npos) << "no colour into a file";
+  EXPECT_NE(out.find("~forgotten~ by all"), std::string::npos) << out;
+  EXPECT_GT(std::ranges::count(out, '~'), 2) << out;
+  EXPECT_NE(out.find("kept "), std::string::npos);
+  const Finished with_json = [&] {
+    Arguments also = arguments;
+    also.push_back("--json");
+    return done(also);
+  }();
+  EXPECT_TRUE(with_json.json().is_object());
+  EXPECT_NE(with_json.err.find("~forgotten~"), std::string::npos);
+}
+
+TEST_F(RunTest, TauForgetsMore) {
+  double before = 1.1;
+  for (const char* tau : {"-1000", "0", "1000"}) {
+    const Json json = json_of(
+        {"run", "-m", model(gated), "-p", "Once upon a time", "-n", "20", "--temp", "0", "--tau", tau, "--ignore-eos"});
+    EXPECT_LT(json.at("kept"), before) << tau;
+    before = json.at("kept");
+  }
+  EXPECT_NE(
+      done({"run", "-m", model("gpt2-dense"), "-p", "a", "-n", "1", "--tau", "1"}).err.find("--tau has no effect"),
+      std::string::npos);
+}
+
+TEST_F(RunTest, AnInterruptStopsCleanly) {
+  const Started run({"run", "-m", model(gated), "-p", "Once", "-c", "100000000", "--ignore-eos"});
+  // Its first words say that it listens.
+  for (int i = 0; i < 600 && run.out().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  kill(run.process(), SIGINT);
+  const Finished finished = run.wait();
+  EXPECT_EQ(finished.exit, 130) << finished.err;
+  EXPECT_NE(finished.err.find("stop: interrupted"), std::string::npos) << finished.err;
+  EXPECT_NE(finished.err.find("kept "), std::string::npos);
+  EXPECT_TRUE(finished.out.ends_with('\n'));
+}
+
+TEST(StoriesTest, GreedyRunIsTheExpectedOne) {
+  const fs::path path = shared_data("data/models/stories260K");
+  if (path.empty()) GTEST_SKIP() << shared_absent("data/models/stories260K");
+  std::ifstream file(path / "expected_greedy.json");
+  auto wanted = Json::parse(file).at("greedy_tokens").get<std::vector<int>>();
+  wanted.erase(wanted.begin());
+  for (const char* container : {"", "stories260K-f32.gguf", "stories260K-f16.gguf"}) {
+    const Json json = json_of({"run", "-m", path / container, "--temp", "0", "-n", "199"});
+    EXPECT_EQ(json.at("tokens"), wanted) << container;
+    EXPECT_EQ(json.at("prompt_tokens"), 1);
+  }
+}
+
+TEST(StoriesTest, TextGoesOnWhereThePromptEnds) {
+  const fs::path path = shared_data("data/models/stories260K");
+  if (path.empty()) GTEST_SKIP() << shared_absent("data/models/stories260K");
+  const Json whole = json_of({"run", "-m", path, "--temp", "0", "-n", "40"});
+  const std::string prompt = "Once upon a time,";
+  ASSERT_TRUE(whole.at("text").get<std::string>().starts_with(prompt));
+  const Json rest = json_of({"run", "-m", path, "--temp", "0", "-n", "10", "-p", prompt});
+  EXPECT_TRUE(whole.at("text").get<std::string>().starts_with(prompt + rest.at("text").get<std::string>()));
+}
+
+}  // namespace
+}  // namespace pith::test

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+#include "feed.hpp"
+
+#include <algorithm>
+
+namespace pith::tool {
+
+std::size_t FeedOptions::prompt_of(std::size_t tokens) const {
+  return prompt ? std::min(static_cast<std::size_t>(*prompt), tokens) : tokens;
+}
+
+void add_options(CommandLine& line, FeedOptions& options) {
+  line.number("--prompt-tokens", options.prompt, at_least(1),
+              "Feed so many tokens of a text as its prompt, and the others one by one as decoding does [all]");
+}
+
+std::vector<std::string> unmeasured(const Kept& kept, const FeedOptions& options, const CacheOptions& cache,
+                                    const prune::Needs& needs, std::size_t longest) {
+  const bool one_pass = longest <= static_cast<std::size_t>(cache.chunk), ends = options.prompt_of(longest) == longest;
+  // Rows are judged by their evidence once a pass, or once a prompt where it is gathered at its end.
+  const bool judges_at_end = !needs.evidence.empty() && (one_pass || needs.window > 0);
+  if (kept.drops_at_end() && ends && judges_at_end)
+    return {"--policy: what it drops at the end of a " + std::string(one_pass ? "pass" : "prompt") +
+            " is missed by no token here, as each text is one to its end: the figures are those of a model that keeps "
+            "it (with --prompt-tokens N, tokens follow)"};
+  if (!cache.policy.empty() && cache.policy != "none" && kept.mean() == 1)
+    return {"--policy: it has dropped nothing that a token would have seen: the figures are those of the dense model"};
+  return {};
+}
+
+}  // namespace pith::tool

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// Given texts through the code that generates: what is predicted of each token while the context is being forgotten.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "kept.hpp"
+#include "options.hpp"
+#include "pith/session.hpp"
+
+namespace pith::tool {
+
+/// How many tokens of a text are its prompt, fed in passes of a chunk; the others come one by one, as in decoding.
+struct FeedOptions {
+  std::optional<int> prompt;  // none = all
+
+  std::size_t prompt_of(std::size_t tokens) const;
+};
+void add_options(CommandLine& line, FeedOptions& options);
+
+/// Feeds a new sequence. output(next, logits): what is predicted of tokens[next], or past the last of them.
+template <class F>
+SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptions& options, std::stop_token stop,
+                F&& output) {
+  const SequenceId sequence = session.add(tokens.first(options.prompt_of(tokens.size())), Logits::all);
+  std::size_t next = 1;
+  while (!session.idle()) {
+    for (const Output& one : session.step(stop)) output(next++, one.logits);
+    if (session.idle() && next - 1 < tokens.size()) session.push(sequence, tokens[next - 1]);
+  }
+  return sequence;
+}
+
+/// What the figures of texts fed so do not show of their policy, in words. `longest`: of the texts, in tokens.
+std::vector<std::string> unmeasured(const Kept& kept, const FeedOptions& options, const CacheOptions& cache,
+                                    const prune::Needs& needs, std::size_t longest);
+
+}  // namespace pith::tool
