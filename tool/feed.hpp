@@ -24,7 +24,8 @@ struct FeedOptions {
 };
 void add_options(CommandLine& line, FeedOptions& options);
 
-/// Feeds a new sequence. output(next, logits): what is predicted of tokens[next], or past the last of them.
+/// Feeds a new sequence. output(next, logits), where the session gives all logits: what is predicted of tokens[next],
+/// or past the last of them.
 template <class F>
 SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptions& options, std::stop_token stop,
                 F&& output) {
@@ -32,7 +33,8 @@ SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptio
   std::size_t next = 1;
   while (!session.idle()) {
     for (const Output& one : session.step(stop)) output(next++, one.logits);
-    if (session.idle() && next - 1 < tokens.size()) session.push(sequence, tokens[next - 1]);
+    const std::size_t fed = session.length(sequence);
+    if (session.idle() && fed < tokens.size()) session.push(sequence, tokens[fed]);
   }
   return sequence;
 }
