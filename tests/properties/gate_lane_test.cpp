@@ -26,14 +26,14 @@ struct Dropped {
 Dropped run(const Model& model, std::span<const Token> tokens, Feeding feeding, const std::string& policy,
             KvFormat kv = KvFormat::f32) {
   Dropped result;
-  SessionOptions options{.policy = prune::parse(policy), .kv = kv, .threads = 1, .logits = Logits::all};
+  SessionOptions options{.policy = prune::parse(policy), .kv = kv, .threads = 1};
   if (feeding.chunk != Feeding::decode) options.chunk = feeding.chunk;
   options.on_drop = [&](SequenceId, const Drop& drop) {
     result.drops[{drop.layer, drop.lane, drop.position}] = {drop.until, std::bit_cast<std::uint32_t>(drop.gate_score)};
   };
   Session session(model, std::move(options));
   const std::size_t prompt = feeding.chunk == Feeding::decode ? 1 : tokens.size();
-  const SequenceId sequence = session.add(tokens.first(prompt));
+  const SequenceId sequence = session.add(tokens.first(prompt), Logits::all);
   step_into(session, sequence, result.logits);
   for (const Token token : tokens.subspan(prompt)) {
     session.push(sequence, token);

@@ -96,13 +96,13 @@ TEST(RowsTest, ThatTheCallerKeepsEndWithTheModelsOwnWindow) {
   constexpr int window = 20;
   const Model model = random_model({.seed = 6, .architecture = Architecture::mistral, .window = window});
   SCOPED_TRACE(describe(model));
-  ASSERT_EQ(model.config().window(0), window);
+  ASSERT_EQ(model.config().layers[0].window, window);
   const auto tokens = random_tokens(6, model.config(), 60);
   Session session(model, {.policy = prune::streaming({.sinks = 0, .recent = 5}), .threads = 1, .record_drops = true});
   const SequenceId sequence = session.add(std::span(tokens).first(10));
   session.step();
   session.keep(sequence, std::vector<Position>{7});
-  session.push(sequence, std::span(tokens).subspan(10));
+  session.prompt(sequence, std::span(tokens).subspan(10));
   session.step();
   const auto drops = session.drop_at(sequence);
   EXPECT_EQ(drops[0][0][7], 7 + window);
