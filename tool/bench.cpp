@@ -164,8 +164,8 @@ void add_bench(CLI::App& app, Tool& tool) {
       ->type_name("F,F,...");
   command.add_option("--policy", options.policy, "What is forgotten on the way, such as streaming(sinks=4,recent=508)")
       ->type_name("SPEC");
-  command.add_option("--kv", options.kv, "Format of the cache: f32, f16, bf16 or q8_0 [f16]")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}).description(""))
+  command.add_option("--kv", options.kv, "Format of the cache: f32, f16 or q8_0 [f16]")
+      ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
       ->type_name("FORMAT");
   command.add_option("-t,--threads", options.threads, "Threads [one per core]")->check(at_least(0))->type_name("N");
   command.add_option("-b,--batch-size", options.chunk, "Tokens of a prompt per forward pass [256]")

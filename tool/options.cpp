@@ -38,8 +38,8 @@ void add_options(CLI::App& app, CacheOptions& options) {
       ->type_name("SPEC");
   app.add_option("--tau", options.tau, "Strength of the learned gate: 0 as trained, higher forgets more")
       ->type_name("X");
-  app.add_option("--kv", options.kv, "Format of the cache: f32, f16, bf16 or q8_0 [f32]")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}).description(""))
+  app.add_option("--kv", options.kv, "Format of the cache: f32, f16 or q8_0 [f32]")
+      ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
       ->type_name("FORMAT");
   app.add_option("--gate-keys", options.gate_keys,
                  "Format of the gate's keys: f32 or f16 [f32 if the cache is, else f16]")
