@@ -24,12 +24,10 @@ namespace pith::test {
 class TempFolder {
  public:
   TempFolder() {
-    // Tests of one binary run as processes side by side: the first free number is ours.
-    const std::filesystem::path base = ::testing::TempDir();
-    for (int i = 0; path_.empty(); ++i) {
-      const auto candidate = base / ("pith-test-" + std::to_string(i));
-      if (std::filesystem::create_directories(candidate)) path_ = candidate;
-    }
+    // Tests run as processes side by side, of several builds at times.
+    std::string name = ::testing::TempDir() + "pith-test-XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error(name + ": cannot be created");
+    path_ = name;
   }
   ~TempFolder() {
     std::error_code ignored;

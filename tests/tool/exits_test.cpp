@@ -32,7 +32,7 @@ TEST_F(ExitsTest, UsageErrorsExitWithTwo) {
   expect_failure(2, {"--nonsense"}, {"run", "-m", model(gated), "--nonsense"});
   expect_failure(2, {"--predict", "x"}, {"run", "-m", model(gated), "-n", "x"});
   expect_failure(2, {"--predict"}, {"run", "-m", model(gated), "-n", "-2"});
-  expect_failure(2, {"--kv", "bf16"}, {"run", "-m", model(gated), "--kv", "bf16"});
+  expect_failure(2, {"--kv", "q4_k"}, {"run", "-m", model(gated), "--kv", "q4_k"});
   expect_failure(2, {"--batch-size"}, {"run", "-m", model(gated), "-b", "0"});
   expect_failure(2, {"--temp", "-1"}, {"run", "-m", model(gated), "--temp", "-1"});
   expect_failure(2, {"--top-p", "1.5"}, {"run", "-m", model(gated), "--top-p", "1.5"});
