@@ -12,6 +12,7 @@
 #include "pith/nn/attention.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/tensor/ops.hpp"
+#include "pith/tensor/tensor.hpp"
 
 namespace {
 

@@ -185,11 +185,11 @@ std::shared_ptr<Tensor<std::byte>> owned(std::size_t bytes) {
 /// The transpose of `source`, rows x cols values, read through memcpy: the source may be misaligned.
 template <class T>
 void transpose(const std::byte* source, std::size_t rows, std::size_t cols, std::byte* out) {
-  constexpr std::size_t tile = 32;  // both sides of a tile stay in the first-level cache
-  for (std::size_t r0 = 0; r0 < rows; r0 += tile)
-    for (std::size_t c0 = 0; c0 < cols; c0 += tile)
-      for (std::size_t r = r0; r < std::min(rows, r0 + tile); ++r)
-        for (std::size_t c = c0; c < std::min(cols, c0 + tile); ++c)
+  constexpr std::size_t side = 32;  // of a square that stays in the first-level cache
+  for (std::size_t r0 = 0; r0 < rows; r0 += side)
+    for (std::size_t c0 = 0; c0 < cols; c0 += side)
+      for (std::size_t r = r0; r < std::min(rows, r0 + side); ++r)
+        for (std::size_t c = c0; c < std::min(cols, c0 + side); ++c)
           std::memcpy(out + (c * rows + r) * sizeof(T), source + (r * cols + c) * sizeof(T), sizeof(T));
 }
 

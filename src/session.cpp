@@ -297,8 +297,8 @@ struct Session::Impl {
         live_rows.clear();
         for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
         return options.on_pass({report.sequence, segment.first,
-                                std::span(reported_tokens).subspan(segment.row, segment.count),
-                                segment.cache->bytes(), live_rows});
+                                std::span(reported_tokens).subspan(segment.row, segment.count), segment.cache->bytes(),
+                                live_rows});
       case Report::Kind::prefill:
         return options.on_prefill({report.sequence, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
                                    static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});

@@ -9,6 +9,8 @@
 #include <variant>
 #include <vector>
 
+#include "pith/api.hpp"
+
 namespace pith {
 
 struct Colour {
@@ -17,7 +19,7 @@ struct Colour {
 };
 
 /// `at` = 0: from, 1: to.
-Colour blend(Colour from, Colour to, double at);
+PITH_API Colour blend(Colour from, Colour to, double at);
 
 struct Point {
   double x = 0, y = 0;  // right and down from the upper left corner, in pixels
@@ -36,7 +38,7 @@ struct Line {
 };
 
 /// A cubic Bézier curve, with a head at its end.
-struct Arrow {
+struct PITH_API Arrow {
   Point from, control_1, control_2, to;
   Colour stroke;
   double width = 1;
@@ -62,14 +64,14 @@ struct Drawing {
 };
 
 /// How many columns a terminal or a monospaced face gives a text.
-std::size_t columns(std::string_view text);
+PITH_API std::size_t columns(std::string_view text);
 
 /// Width of a text in a monospaced face.
-double text_width(std::string_view text, double size);
+PITH_API double text_width(std::string_view text, double size);
 
 /// A label that is as wide as text_width() says, where all its characters are of one column.
-Label label(std::string_view text, double x, double y, Colour fill, double size = 11);
+PITH_API Label label(std::string_view text, double x, double y, Colour fill, double size = 11);
 
-std::string to_svg(const Drawing& drawing);
+PITH_API std::string to_svg(const Drawing& drawing);
 
 }  // namespace pith

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "pith/api.hpp"
+
 namespace pith {
 
 enum class ErrorCode {
@@ -19,11 +21,11 @@ enum class ErrorCode {
   cancelled,    // a std::stop_token asked to stop
 };
 
-std::string_view name(ErrorCode code);
+PITH_API std::string_view name(ErrorCode code);
 
 /// The one exception this library throws on purpose. The message names what is concerned (file, tensor),
 /// what was expected and what was found.
-class Error : public std::runtime_error {
+class PITH_API Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ErrorCode code() const noexcept { return code_; }
@@ -33,8 +35,9 @@ class Error : public std::runtime_error {
 };
 
 /// Builds the usual message: "<where>: expected <expected>, found <found>".
-[[noreturn]] void fail(ErrorCode code, std::string_view where, std::string_view expected, std::string_view found);
-[[noreturn]] void fail(ErrorCode code, const std::string& message);
+PITH_API [[noreturn]] void fail(ErrorCode code, std::string_view where, std::string_view expected,
+                                std::string_view found);
+PITH_API [[noreturn]] void fail(ErrorCode code, const std::string& message);
 
 inline void require(bool holds, ErrorCode code, std::string_view message) {
   if (!holds) fail(code, std::string(message));

@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/logprobs.hpp"
 #include "pith/model.hpp"
 #include "pith/sampler.hpp"
@@ -34,7 +35,7 @@ enum class Finish {
   cancelled,  // by cancel()
   error,      // something failed, for this request alone: Piece::error
 };
-std::string_view name(Finish finish);
+PITH_API std::string_view name(Finish finish);
 
 /// What the choice of one token adds. The views last as long as the call that hands it over.
 struct Piece {
@@ -81,7 +82,7 @@ struct Generation {
 /// Under a byte budget (SessionOptions::kv_budget) requests wait for room. Where those that run have too little, the
 /// latest gives way: it starts again when others have ended, fed what it had chosen before. One that does not fit even
 /// alone ends in an error (budget).
-class Generator {
+class PITH_API Generator {
  public:
   /// `at_once`: how many requests run side by side; the others wait their turn. Without a tokenizer there is no text:
   /// prompts are tokens, pieces have none, and stop texts are refused. Throws Error as Session does, and Error
@@ -126,7 +127,7 @@ class Generator {
   const Session& session() const;
 
  private:
-  struct Impl;
+  struct PITH_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "pith/api.hpp"
 #include "pith/tokenizer.hpp"
 
 namespace pith {
@@ -14,7 +15,7 @@ struct TokenLogprob {
 };
 
 /// A view of one row of logits, as the model gave them. Allocates nothing.
-class Logprobs {
+class PITH_API Logprobs {
  public:
   /// Borrows `logits`, [vocab_size]. Throws Error (model) for NaN, +infinity, or a row without a finite number.
   explicit Logprobs(std::span<const float> logits);
@@ -34,6 +35,6 @@ class Logprobs {
 /// How far an answer went from what it was, the KL divergence sum p log(p / q) in nats, for p = softmax(was) and
 /// q = softmax(is): 0 where they are equal, infinity where what was possible no longer is. Throws Error as Logprobs,
 /// and Error (argument) for rows of different sizes.
-double divergence(std::span<const float> was, std::span<const float> is);
+PITH_API double divergence(std::span<const float> was, std::span<const float> is);
 
 }  // namespace pith

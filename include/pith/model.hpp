@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/nn/config.hpp"
 #include "pith/nn/weights.hpp"
 
@@ -23,7 +24,7 @@ struct TensorInfo {
 };
 
 /// What lies in a model's files, whether or not this library can run it.
-struct ModelFiles {
+struct PITH_API ModelFiles {
   std::string architecture;         // as they spell it; empty where they do not say
   std::vector<TensorInfo> tensors;  // by their names there
 
@@ -36,7 +37,7 @@ struct LoadOptions {
 };
 
 /// Copies share the parameters; any number of sessions, in any threads, may use one model.
-class Model {
+class PITH_API Model {
  public:
   /// From a Hugging Face directory or a .gguf file. Weights are mapped, not read: pages come in as they are used.
   /// Throws Error (file, format, model, unsupported).
@@ -52,7 +53,7 @@ class Model {
   std::uint64_t bytes() const;  // of all weights as they are used
 
  private:
-  struct Impl;
+  struct PITH_LOCAL Impl;
   explicit Model(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };

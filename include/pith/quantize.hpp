@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/model.hpp"
 
 namespace pith {
@@ -32,10 +33,10 @@ struct Quantized {
 /// Writes the model at `in` (Hugging Face directory or .gguf) with its tokenizer and gates as one GGUF v3 file, tensor
 /// by tensor. Rows that are no multiple of a format's blocks become q8_0, else f16. The file is there once it is whole.
 /// Throws Error (file, format, model, unsupported): the latter where a GGUF cannot say what the model does.
-Quantized quantize(const std::filesystem::path& in, const std::filesystem::path& out,
-                   const QuantizeOptions& options = {});
+PITH_API Quantized quantize(const std::filesystem::path& in, const std::filesystem::path& out,
+                            const QuantizeOptions& options = {});
 
 /// The same for a model in memory, which has no tokenizer; options.gates means nothing here.
-Quantized quantize(const Model& model, const std::filesystem::path& out, const QuantizeOptions& options = {});
+PITH_API Quantized quantize(const Model& model, const std::filesystem::path& out, const QuantizeOptions& options = {});
 
 }  // namespace pith

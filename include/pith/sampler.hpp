@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/logprobs.hpp"
 #include "pith/rng.hpp"
 #include "pith/tokenizer.hpp"
@@ -38,7 +39,7 @@ struct SamplerOptions {
 };
 
 /// Allocates nothing once it has seen a row of logits. Not thread-safe.
-class Sampler {
+class PITH_API Sampler {
  public:
   /// Throws Error (argument), naming the option that is out of range.
   explicit Sampler(SamplerOptions options = {});

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
@@ -83,7 +84,7 @@ struct CacheStats {
 /// Not thread-safe: one thread at a time drives a session. Sessions share a model freely. A sequence's logits depend on
 /// its own tokens and the options alone, bit for bit, whatever else is in the session.
 /// Any call throws Error (argument) for a sequence that never was, Error (state) for one that is finished.
-class Session {
+class PITH_API Session {
  public:
   /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates, or one of layers or heads
   /// that the model lacks.
@@ -108,7 +109,8 @@ class Session {
   /// when there are none to come.
   /// Throws Error (budget) before anything is changed when no sequence has room for its next chunk: finish one and call
   /// again; Error (unsupported) when a key or value is too large for the cache's format, naming the layer: the sequence
-  /// can only be finished; Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
+  /// can only be finished; Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on
+  /// from there.
   std::span<const Output> step(std::stop_token stop = {});
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
@@ -153,7 +155,7 @@ class Session {
   const prune::AnyPolicy& policy() const;  // the one in use
 
  private:
-  struct Impl;
+  struct PITH_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -8,11 +8,13 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
+
 namespace pith {
 
 /// A filter in a stream of text: lets through what cannot be the start of a stop text any more.
 /// Stops where the first of the stop texts is complete; of two that end together, the longer one counts.
-class StopSequences {
+class PITH_API StopSequences {
  public:
   /// Throws Error (argument) for an empty one.
   explicit StopSequences(std::vector<std::string> stops = {});

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/model.hpp"
 
 namespace pith {
@@ -16,10 +17,10 @@ struct SyntheticOptions {
 };
 
 /// "gpt2-124m", "smollm2-135m", "qwen2.5-0.5b", "llama-1.1b" (TinyLlama), "llama-3.2-1b".
-std::vector<std::string_view> synthetic_shapes();
+PITH_API std::vector<std::string_view> synthetic_shapes();
 
 /// Every matrix has memory of its own, but rows repeat, as encoding takes its time.
 /// Throws Error (unsupported) for an unknown shape, Error (argument) for a context beyond learned positions.
-Model synthetic_model(std::string_view shape, const SyntheticOptions& options = {});
+PITH_API Model synthetic_model(std::string_view shape, const SyntheticOptions& options = {});
 
 }  // namespace pith

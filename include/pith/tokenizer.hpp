@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
+
 namespace pith {
 
 using Token = std::int32_t;
@@ -33,7 +35,7 @@ struct TokenizerOptions {
 /// An immutable tokenizer; copies share it, and any number of threads may use it.
 /// Models may have more ids than their tokenizer, for the sake of round numbers: those stand for no text, are not
 /// special and end nothing. Only a negative id is none: Error (argument).
-class Tokenizer {
+class PITH_API Tokenizer {
  public:
   /// Loads from a Hugging Face directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), from one
   /// of these files, or from a .gguf file. Throws Error (file, format, unsupported), and Error (argument) for options
@@ -61,7 +63,7 @@ class Tokenizer {
   bool is_special(Token token) const;
   std::optional<Token> id(std::string_view token) const;  // of a token as spelled in the vocabulary
 
-  struct Impl;
+  struct PITH_LOCAL Impl;
 
  private:
   friend class TextStream;
@@ -70,7 +72,7 @@ class Tokenizer {
 };
 
 /// Turns a stream of tokens into text that never ends inside a UTF-8 character.
-class TextStream {
+class PITH_API TextStream {
  public:
   explicit TextStream(Tokenizer tokenizer);
 

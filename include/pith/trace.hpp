@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/drawing.hpp"
 #include "pith/session.hpp"
 #include "pith/tokenizer.hpp"
@@ -38,7 +39,7 @@ struct Trace {
 };
 
 /// Of all pairs (query, token at or before it), the fraction that is visible: drop_at of one lane.
-double kept_fraction(std::span<const std::int32_t> drop_at);
+PITH_API double kept_fraction(std::span<const std::int32_t> drop_at);
 
 /// Records the sequences of one session.
 ///
@@ -46,7 +47,7 @@ double kept_fraction(std::span<const std::int32_t> drop_at);
 ///     Session session(model, tracer.attach(options));
 ///     …
 ///     Trace trace = tracer.trace(session, sequence);
-class Tracer {
+class PITH_API Tracer {
  public:
   Tracer();
   ~Tracer();
@@ -62,7 +63,7 @@ class Tracer {
   Trace trace(const Session& session, SequenceId sequence) const;
 
  private:
-  struct Impl;
+  struct PITH_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -77,32 +78,33 @@ struct TraceInfo {
 
 /// The text of each token, a special one as it is spelled. A character that several tokens spell is the first one's,
 /// and the others' is empty; U+FFFD for bytes that are no character.
-std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer);
+PITH_API std::vector<std::string> pieces(std::span<const Token> tokens, const Tokenizer& tokenizer);
 
 /// The trace as JSON, format pith-trace/1 (src/trace/pith-trace-1.schema.json).
-std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config, const Tokenizer& tokenizer);
+PITH_API std::string to_json(const Trace& trace, const TraceInfo& info, const Config& config,
+                             const Tokenizer& tokenizer);
 
 /// A report that opens from disk, with no network: one or two traces, as to_json wrote them, in one HTML page.
-std::string to_html(std::string_view trace_json, std::string_view other_json = "null");
+PITH_API std::string to_html(std::string_view trace_json, std::string_view other_json = "null");
 
 /// Fraction of the layers (and lanes) that still hold each token before query `now` attends.
-std::vector<float> held(const Trace& trace, std::size_t now);
+PITH_API std::vector<float> held(const Trace& trace, std::size_t now);
 
 /// How many rows of a layer each query sees, mean over its lanes: [position].
-std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at);
+PITH_API std::vector<double> kept_rows(const std::vector<std::vector<std::int32_t>>& drop_at);
 
 /// Both pictures of the paper (arXiv 2305.15805), of all layers together. The text, each token shaded by the fraction
 /// of layers that hold it at the end and struck through where none does, with arrows from the tokens that dropped most
 /// to what they dropped. And for each layer the map of who sees whom, columns tokens and rows queries, over a curve of
 /// the rows that each query sees.
-Drawing draw(const Trace& trace, const Tokenizer& tokenizer);
+PITH_API Drawing draw(const Trace& trace, const Tokenizer& tokenizer);
 
 /// Both pictures of one layer, where a token is dropped by one other (in each lane): arrows from every token to all
 /// that it dropped, and the map of who sees whom. Throws Error (argument) for a layer that the trace has not.
-Drawing draw_layer(const Trace& trace, const Tokenizer& tokenizer, std::size_t layer);
+PITH_API Drawing draw_layer(const Trace& trace, const Tokenizer& tokenizer, std::size_t layer);
 
 /// As draw(), when `now` tokens had been fed (at least one), with arrows from the last of them to what it drops: a
 /// frame of an animation. All frames of a trace have one size.
-Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now);
+PITH_API Drawing draw_moment(const Trace& trace, const Tokenizer& tokenizer, std::size_t now);
 
 }  // namespace pith

@@ -32,15 +32,15 @@ using F = __m256;
 using I = __m256i;
 using Bytes = __m256i;
 constexpr std::size_t width = 8;
-// Vectors that a tile of floats multiplies with: 4 x 3 sums in 16 registers, of which clang 14 would spill one and
+// Vectors that a patch of floats multiplies with: 4 x 3 sums in 16 registers, of which clang 14 would spill one and
 // halve the speed.
 #if defined(__clang__)
-constexpr std::size_t tile_tokens = 2;
+constexpr std::size_t patch_tokens = 2;
 #else
-constexpr std::size_t tile_tokens = 3;
+constexpr std::size_t patch_tokens = 3;
 #endif
-constexpr std::size_t tile_vectors = 4;                     // the same for a tile of packed rows of bytes
-constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a tile of outer products
+constexpr std::size_t patch_vectors = 4;                    // the same for a patch of packed rows of bytes
+constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
 constexpr std::size_t square_unroll = 1;
 

@@ -21,8 +21,8 @@ struct Some {
 
 /// c[i][0 .. V * width) += sum_k a[i * a_row + k * a_col] b[k][the same columns] for R rows.
 template <size_t R, size_t V, class Part>
-inline void outer_tile(const float* a, size_t a_row, size_t a_col, const float* b, size_t b_stride, size_t depth,
-                       float* c, size_t c_stride, Part part) {
+inline void outer_patch(const float* a, size_t a_row, size_t a_col, const float* b, size_t b_stride, size_t depth,
+                        float* c, size_t c_stride, Part part) {
   F sums[R][V];
 #pragma GCC unroll 16
   for (size_t i = 0; i < R; ++i) {
@@ -53,7 +53,7 @@ inline void outer_rows(const float* a, size_t a_row, size_t a_col, const float* 
                        size_t depth, float* c, size_t c_stride, Part part) {
   size_t i = 0;
   for (; i + R <= rows; i += R)
-    outer_tile<R, V>(a + i * a_row, a_row, a_col, b, b_stride, depth, c + i * c_stride, c_stride, part);
+    outer_patch<R, V>(a + i * a_row, a_row, a_col, b, b_stride, depth, c + i * c_stride, c_stride, part);
   if constexpr (R > 1)
     outer_rows<(R > 2 ? R - 2 : 1), V>(a + i * a_row, a_row, a_col, b, b_stride, rows - i, depth, c + i * c_stride,
                                        c_stride, part);

@@ -149,8 +149,8 @@ template <size_t T, Block B>
 
 /// x_stride: from one vector to the next, in parts.
 template <size_t T, Block B>
-void packed_tile(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t n_parts, float* y,
-                 size_t y_stride, size_t rows) {
+void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t n_parts, float* y,
+                  size_t y_stride, size_t rows) {
   constexpr size_t quads = part_values / 4;
   F sums[T];
 #pragma GCC unroll 16
@@ -191,13 +191,13 @@ void packed_tile(const PackedPart<B>* w, const q8_activation* x, size_t x_stride
 }
 
 template <size_t T, Block B>
-void packed_tiles(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t tokens, size_t n_parts,
-                  float* y, size_t y_stride, size_t rows) {
+void packed_patches(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t tokens, size_t n_parts,
+                    float* y, size_t y_stride, size_t rows) {
   size_t t = 0;
   for (; t + T <= tokens; t += T)
-    packed_tile<T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patch<T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows);
   if constexpr (T > 1)
-    packed_tiles<T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patches<T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows);
 }
 
 template <Block B>
@@ -219,29 +219,29 @@ void matmul_blocks(const std::byte* w, size_t w_stride, size_t rows, const std::
       prefetch_after(start, group.stride, width, b * sizeof(B), (b + 1) * sizeof(B));
       pack(group, packed + b * parts<B>);
     }
-    packed_tiles<tile_vectors>(packed, vectors, x_stride / sizeof(q8_activation), tokens, n_parts, y + first, y_stride,
-                               count);
+    packed_patches<patch_vectors>(packed, vectors, x_stride / sizeof(q8_activation), tokens, n_parts, y + first,
+                                  y_stride, count);
   });
 }
 
-/// The inner product of the tiles above alone, `rounds` times on what stays in the first-level cache.
+/// The inner product of the patches above alone, `rounds` times on what stays in the first-level cache.
 size_t dot_rounds(size_t rounds) {
   static const PackedPart<q8_0> part = {};
-  static const q8_activation x[tile_vectors] = {};
-  I products[tile_vectors];
+  static const q8_activation x[patch_vectors] = {};
+  I products[patch_vectors];
 #pragma GCC unroll 16
-  for (size_t t = 0; t < tile_vectors; ++t) products[t] = splat(std::int32_t{0});
+  for (size_t t = 0; t < patch_vectors; ++t) products[t] = splat(std::int32_t{0});
   for (size_t i = 0; i < rounds; ++i) {
-    add_quads<tile_vectors>(part, x, 1, 0, part_values / 4, products);
+    add_quads<patch_vectors>(part, x, 1, 0, part_values / 4, products);
     asm volatile("" ::: "memory");
   }
   F sum = splat(0.0f);
 #pragma GCC unroll 16
-  for (size_t t = 0; t < tile_vectors; ++t) sum = sum + to_floats(products[t]);
+  for (size_t t = 0; t < patch_vectors; ++t) sum = sum + to_floats(products[t]);
   alignas(64) float out[width];
   store(out, sum);
   asm volatile("" ::"m"(out));
-  return rounds * part_values * width * tile_vectors;
+  return rounds * part_values * width * patch_vectors;
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ enum class Source { weight, page };
 
 /// y[t][r] = w[r] . x[t] for R rows and T vectors; R is 1 or a multiple of 4. Strides of w and x in bytes.
 template <Source source, Block B, size_t R, size_t T>
-void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n, float* y, size_t y_stride) {
+void patch(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n, float* y, size_t y_stride) {
   const B* rows[R];
   const float* xs[T];
   F sums[R][T];
@@ -131,8 +131,8 @@ void tile(const B* w, size_t w_stride, const float* x, size_t x_stride, size_t n
 /// T vectors at a time over all rows, so that those vectors stay in the first-level cache; then what is left at once.
 /// `next`: what will be read after a page, asked for along with its rows.
 template <Source source, Block B, size_t T>
-void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_stride, size_t tokens, size_t n, float* y,
-           size_t y_stride, const std::byte* next = nullptr) {
+void patches(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_stride, size_t tokens, size_t n,
+             float* y, size_t y_stride, const std::byte* next = nullptr) {
   constexpr size_t R = T <= 2 ? 8 : 4;
   size_t t = 0;
   for (; t + T <= tokens; t += T) {
@@ -141,29 +141,29 @@ void tiles(const B* w, size_t w_stride, size_t rows, const float* x, size_t x_st
     size_t r = 0;
     for (; r + R <= rows; r += R) {
       if constexpr (source == Source::page) prefetch_next(next, r * w_stride, (r + R) * w_stride);
-      tile<source, B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+      patch<source, B, R, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
     }
     for (; r < rows; ++r)
-      tile<source, B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
+      patch<source, B, 1, T>(row_at<B>(w, r * w_stride), w_stride, xs, x_stride, n, ys + r, y_stride);
     next = nullptr;
   }
   if constexpr (T > 1)
-    tiles<source, B, T - 1>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
-                            y + t * y_stride, y_stride, next);
+    patches<source, B, T - 1>(w, w_stride, rows, row_at<float>(x, t * x_stride), x_stride, tokens - t, n,
+                              y + t * y_stride, y_stride, next);
 }
 
 template <Block B>
 void matmul(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x, size_t x_stride, size_t tokens,
             size_t cols, float* y, size_t y_stride) {
-  tiles<Source::weight, B, tile_tokens>(row_at<B>(w, 0), w_stride, rows, row_at<float>(x, 0), x_stride, tokens, cols, y,
-                                        y_stride);
+  patches<Source::weight, B, patch_tokens>(row_at<B>(w, 0), w_stride, rows, row_at<float>(x, 0), x_stride, tokens, cols,
+                                           y, y_stride);
 }
 
 template <Block B>
 void dots(const float* queries, size_t n_queries, size_t query_stride, const std::byte* rows, size_t n_rows, size_t dim,
           float* scores, size_t score_stride, const std::byte* next) {
-  tiles<Source::page, B, tile_tokens>(row_at<B>(rows, 0), row_bytes<B>(dim), n_rows, queries,
-                                      query_stride * sizeof(float), n_queries, dim, scores, score_stride, next);
+  patches<Source::page, B, patch_tokens>(row_at<B>(rows, 0), row_bytes<B>(dim), n_rows, queries,
+                                         query_stride * sizeof(float), n_queries, dim, scores, score_stride, next);
 }
 
 /// out[q][0 .. V * width) += sum_j weights[q][j] rows[j][the same columns] for Q queries.
@@ -229,7 +229,7 @@ template <Block B>
 void accumulate(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* rows, size_t n_rows,
                 size_t dim, float* out, size_t out_stride, const std::byte* next) {
   if (n_rows == 0) return;
-  weighs<B, tile_tokens>(weights, n_queries, weight_stride, row_at<B>(rows, 0), n_rows, dim, out, out_stride, next);
+  weighs<B, patch_tokens>(weights, n_queries, weight_stride, row_at<B>(rows, 0), n_rows, dim, out, out_stride, next);
 }
 
 template <Block B>

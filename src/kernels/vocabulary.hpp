@@ -36,9 +36,9 @@ struct Bytes {
 
 // How many outputs are computed at once, as many as registers allow.
 
-constexpr std::size_t tile_tokens = 2;     // vectors that a tile of four or eight rows of numbers multiplies with
-constexpr std::size_t tile_vectors = 2;    // the same for a tile of packed rows of bytes
-constexpr std::size_t outer_height = 2;    // sums of a tile of outer products: rows
+constexpr std::size_t patch_tokens = 2;    // vectors that a patch of four or eight rows of numbers multiplies with
+constexpr std::size_t patch_vectors = 2;   // the same for a patch of packed rows of bytes
+constexpr std::size_t outer_height = 2;    // sums of a patch of outer products: rows
 constexpr std::size_t outer_vectors = 2;   // and vectors
 constexpr std::size_t square_queries = 2;  // that a q8_0_square is multiplied with together
 constexpr std::size_t strip = 2;           // vectors of its lanes

@@ -87,7 +87,7 @@ concept HasSquares = requires(typename W::F v, typename W::I i, late<float, W> x
   sum_of_16(bytes);
 };
 
-static_assert(width >= 4 && tile_rows % (strip * width) == 0 && tile_tokens > 0 && tile_vectors > 0 &&
+static_assert(width >= 4 && tile_rows % (strip * width) == 0 && patch_tokens > 0 && patch_vectors > 0 &&
               outer_height > 0 && outer_vectors > 0 && square_queries > 0 && square_unroll > 0);
 static_assert(HasNumbers<Vocabulary>);
 static_assert(HasSums<Vocabulary>);

@@ -7,7 +7,7 @@ namespace pith::inline measure {
 namespace {
 
 constexpr std::size_t parts = 64;
-constexpr std::size_t lanes = 8;  // sums that do not wait for each other
+constexpr std::size_t chains = 8;  // sums that do not wait for each other
 
 }  // namespace
 
@@ -18,9 +18,9 @@ void PlainRead::operator()() {
   const std::size_t part = words_.size() / parts;
   threads_.gather([&] {
     threads_.run(parts, bytes, [&](std::size_t p) {
-      std::uint64_t sums[lanes] = {};
-      for (std::size_t i = p * part; i < (p + 1) * part; i += lanes)
-        for (std::size_t k = 0; k < lanes; ++k) sums[k] += words_[i + k];
+      std::uint64_t sums[chains] = {};
+      for (std::size_t i = p * part; i < (p + 1) * part; i += chains)
+        for (std::size_t k = 0; k < chains; ++k) sums[k] += words_[i + k];
       for (const std::uint64_t sum : sums) sums_[p] += sum;
     });
   });

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "pith/tensor/ops.hpp"
+#include "pith/tensor/tensor.hpp"
 
 namespace pith::inline nn {
 
@@ -15,6 +17,7 @@ namespace {
 
 constexpr std::size_t capacity = PageLayout::capacity;
 constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr std::size_t max_queries = 64;  // (token, head) pairs worked on together
 
 // The pages of a lone token are shared by a task for so many, counted once for each of its kv-heads. Fixed, so that
 // results do not depend on the threads.
@@ -62,7 +65,7 @@ Sight sight(const Page& page, Position first, Position next) {
   return all != 0 ? Sight::all : any != 0 ? Sight::some : Sight::nothing;
 }
 
-/// Calls hide(row, begin, end) for the tokens [begin, end) of a tile that do not see a row.
+/// Calls hide(row, begin, end) for the tokens [begin, end) of those from `first` on that do not see a row.
 template <class Hide>
 void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&& hide) {
   const auto clamp = [&](Position n) {
@@ -77,7 +80,57 @@ void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&
 
 }  // namespace
 
-Attention::Attention(const Config& config, const prune::Needs& needs)
+struct Attention::Impl {
+  Impl(const Config& config, const prune::Needs& needs);
+
+  // Queries of neighbouring kv-heads of a lane against some of its pages: [kv_head][token][head].
+  struct Task {
+    std::size_t segment, lane;
+    std::size_t first_kv_head, kv_heads;  // of the lane
+    std::size_t first_head, heads;        // of the queries: the first of all, and how many a kv-head has
+    std::size_t token, tokens;            // rows of the pass
+    std::size_t queries() const { return kv_heads * tokens * heads; }
+    std::size_t head(std::size_t query) const { return first_head + query / (tokens * heads) * heads + query % heads; }
+    std::size_t row(std::size_t query) const { return token + query / heads % tokens; }
+    std::size_t first_page, end_page;
+    std::size_t partial;  // of queries that several tasks share: its index; else `whole`
+  };
+  static constexpr std::size_t whole = static_cast<std::size_t>(-1);
+
+  void run(const Pass& pass, View<const float> q, View<float> out, const Threads& threads);
+  static const Lane& lane_of(const Pass& pass, const Task& task);
+  void plan(const Pass& pass);
+  struct Sums;
+  void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
+  void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  void attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
+  void merge(const Pass& pass, View<float> out);
+  void observe(const Pass& pass, View<const float> q, const Threads& threads);
+  void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
+                    View<const float> q);
+
+  const Config& config_;
+  int window_;     // tokens at the end of a prompt whose attention column::window collects
+  bool observes_;  // is any column wanted that attention fills?
+  std::size_t layer_ = 0;
+  float scale_ = 0;  // of its queries
+  std::vector<Task> tasks_;
+  std::size_t work_ = 0;    // multiply-adds of a score and a sum for all of them
+  Tensor<float> partials_;  // [partial][head] (head_dim sums of values, maximum, sum of weights)
+  Tensor<float> maximum_;   // [token][head] largest score
+  Tensor<float> sum_;       // [token][head] sum of e^(score - maximum)
+  struct PageTask {
+    std::size_t segment, lane, page;
+  };
+  std::vector<PageTask> page_tasks_;
+  struct Observed {
+    Slot mass, window, last;
+  };
+  Observed observed_;  // the columns of the pass's lanes
+};
+
+Attention::Impl::Impl(const Config& config, const prune::Needs& needs)
     : config_(config),
       window_(needs.window),
       observes_(needs.evidence.has(column::mass) || needs.evidence.has(column::window) ||
@@ -86,7 +139,7 @@ Attention::Attention(const Config& config, const prune::Needs& needs)
   page_tasks_.reserve(least_tasks);
 }
 
-void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
+void Attention::Impl::run(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
   plan(pass);
   layer_ = pass.layer;
   const float scale = config_.layers[layer_].query_scale;
@@ -98,13 +151,13 @@ void Attention::operator()(const Pass& pass, View<const float> q, View<float> ou
   if (observes_) observe(pass, q, threads);
 }
 
-void Attention::plan(const Pass& pass) {
+void Attention::Impl::plan(const Pass& pass) {
   tasks_.clear();
   work_ = 0;
   std::size_t partials = 0;
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
-  const std::size_t tile = max_queries / heads;
+  const std::size_t together = max_queries / heads;  // tokens
   const auto share = [&](Task task, std::size_t pages) {
     const std::size_t each = std::max(pages_per_task / task.kv_heads, std::size_t{1});
     if (task.tokens > 1 || pages <= each) return tasks_.push_back(task);
@@ -122,8 +175,8 @@ void Attention::plan(const Pass& pass) {
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
-      for (std::size_t t = 0; t < segment.count; t += tile) {
-        const std::size_t tokens = std::min(tile, segment.count - t);
+      for (std::size_t t = 0; t < segment.count; t += together) {
+        const std::size_t tokens = std::min(together, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
         const std::size_t together =
             heads == group && by_rows(lanes[l].layout(), tokens * heads) ? max_queries / (tokens * heads) : 1;
@@ -150,12 +203,12 @@ void Attention::plan(const Pass& pass) {
                        (static_cast<std::size_t>(config_.head_dim) + 2));
 }
 
-const Lane& Attention::lane_of(const Pass& pass, const Task& task) {
+const Lane& Attention::Impl::lane_of(const Pass& pass, const Task& task) {
   return pass.segments[task.segment].cache->lanes(pass.layer)[task.lane];
 }
 
 /// What a task has found so far for its queries.
-struct Attention::Sums {
+struct Attention::Impl::Sums {
   alignas(64) float values[max_queries * max_head_dim];  // [query][head_dim], values weighted by e^(score - maximum)
   alignas(64) float maximum[max_queries];                // of the scores
   alignas(64) float weight[max_queries];                 // sum of e^(score - maximum)
@@ -172,7 +225,7 @@ struct Attention::Sums {
   }
 };
 
-void Attention::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
+void Attention::Impl::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   Sums sums(task.queries(), dim);
   by_rows(lane_of(pass, task).layout(), task.tokens * task.heads) ? attend_by_rows(pass, task, q, sums)
@@ -195,14 +248,14 @@ void Attention::attend(const Pass& pass, const Task& task, View<const float> q, 
   }
 }
 
-void Attention::cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const {
+void Attention::Impl::cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const {
   const float most = config_.layers[layer_].score_cap;
   if (most == 0) return;
   for (std::size_t i = 0; i < lines; ++i) ops::soft_cap(scores + i * stride, most, length);
 }
 
 /// Rows as they are stored, while the next page is on its way: few queries are bound by memory.
-void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
+void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.tokens * task.heads;  // of each kv-head
   const Lane& lane = lane_of(pass, task);
@@ -210,7 +263,8 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
-  const Queries tile(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_, shape.keys);
+  const Queries queries_of_task(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_,
+                                shape.keys);
   alignas(64) float scores[max_queries * capacity];  // [query][row]
   float shrink[max_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
@@ -222,8 +276,8 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
       const std::size_t head = task.first_kv_head + kv_head, from = kv_head * queries;
       const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head);
       const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head);
-      ops::dots(shape.keys, tile.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores, capacity,
-                next_k);
+      ops::dots(shape.keys, queries_of_task.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores,
+                capacity, next_k);
       cap(scores, queries, page.rows(), capacity);
       if (seen == Sight::some)
         for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -238,7 +292,7 @@ void Attention::attend_by_rows(const Pass& pass, const Task& task, View<const fl
 }
 
 /// For many queries, bound by arithmetic: each page is decoded once, and queries lie side by side in lanes.
-void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
+void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.queries();         // of one kv-head
   const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
@@ -284,7 +338,7 @@ void Attention::attend_by_blocks(const Pass& pass, const Task& task, View<const 
   }
 }
 
-void Attention::merge(const Pass&, View<float> out) {
+void Attention::Impl::merge(const Pass&, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   for (std::size_t begin = 0; begin < tasks_.size();) {
     const Task& task = tasks_[begin];
@@ -314,7 +368,7 @@ void Attention::merge(const Pass&, View<float> out) {
   }
 }
 
-void Attention::observe(const Pass& pass, View<const float> q, const Threads& threads) {
+void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threads& threads) {
   page_tasks_.clear();
   for (std::size_t s = 0; s < pass.segments.size(); ++s) {
     if (pass.segments[s].cache == nullptr) continue;
@@ -331,15 +385,15 @@ void Attention::observe(const Pass& pass, View<const float> q, const Threads& th
   });
 }
 
-void Attention::observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t p,
-                             View<const float> q) {
+void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t p,
+                                   View<const float> q) {
   const Page page = lane.page(p);
   const auto& shape = lane.layout().shape();
   const auto [mass, window, last] = observed_;
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
-  const std::size_t tile = max_queries / heads;
+  const std::size_t together = max_queries / heads;  // tokens
   const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - window_);
 
   const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
@@ -353,8 +407,8 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
   if (mass) first = segment.first;
 
   alignas(64) float scores[max_queries * capacity];
-  for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(tile)) {
-    const Position n1 = std::min(n0 + static_cast<Position>(tile), segment.next());
+  for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(together)) {
+    const Position n1 = std::min(n0 + static_cast<Position>(together), segment.next());
     if (sight(page, n0, n1) == Sight::nothing) continue;
     const auto tokens = static_cast<std::size_t>(n1 - n0);
     const std::size_t token = segment.row + static_cast<std::size_t>(n0 - segment.first);
@@ -382,6 +436,15 @@ void Attention::observe_page(const Segment& segment, const Lane& lane, std::size
       }
     }
   }
+}
+
+Attention::Attention(const Config& config, const prune::Needs& needs) : impl_(std::make_unique<Impl>(config, needs)) {}
+Attention::~Attention() = default;
+Attention::Attention(Attention&&) noexcept = default;
+Attention& Attention::operator=(Attention&&) noexcept = default;
+
+void Attention::operator()(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
+  impl_->run(pass, q, out, threads);
 }
 
 }  // namespace pith::inline nn

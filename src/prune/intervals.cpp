@@ -10,7 +10,7 @@ namespace pith::prune {
 
 namespace {
 
-constexpr Position tile = 16;  // queries judged together
+constexpr Position together = 16;  // queries judged at once
 constexpr std::size_t capacity = PageLayout::capacity;
 
 /// Whether any of a page's rows is another than it was.
@@ -40,17 +40,17 @@ struct Judge {
   void operator()(const Page& page, Position* until, float* logits, const std::byte* ahead) const {
     const Position* const born = page.born().data();
     const std::size_t rows = page.rows();
-    float scores_of_tile[static_cast<std::size_t>(tile) * capacity];  // [query][row]
-    for (Position begin = first; begin < next; begin += tile) {
-      const Position end = std::min(begin + tile, next);
+    float scores_of_page[static_cast<std::size_t>(together) * capacity];  // [query][row]
+    for (Position begin = first; begin < next; begin += together) {
+      const Position end = std::min(begin + together, next);
       // Numbers rather than branches, here and below, so that compilers take several rows at once.
       int any = 0;
       for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - gate.recent};
       if (any == 0) continue;
-      score(page, begin, end, scores_of_tile, ahead);
+      score(page, begin, end, scores_of_page, ahead);
       ahead = nullptr;
       for (Position n = begin; n < end; ++n) {
-        const float* const scores = scores_of_tile + static_cast<std::size_t>(n - begin) * capacity;
+        const float* const scores = scores_of_page + static_cast<std::size_t>(n - begin) * capacity;
         if (logits != nullptr)
           for (std::size_t i = 0; i < rows; ++i)
             if (born[i] + gate.recent <= n && until[i] > n) logits[i] = scores[i] - cut;

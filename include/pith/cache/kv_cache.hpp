@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/cache/drop_log.hpp"
 #include "pith/cache/lane.hpp"
 
@@ -35,7 +36,7 @@ struct KvLedger {
 
 /// One layer of a sequence's cache: what a policy works on. Rows leave through evict and KvCache::sweep, which log
 /// them.
-class KvLayer {
+class PITH_API KvLayer {
  public:
   /// `gate`: the lane of gate keys, where there is one.
   KvLayer(std::span<Lane> lanes, Lane* gate, KvLedger& ledger, std::size_t layer, std::size_t first_lane)
@@ -72,7 +73,7 @@ class KvLayer {
   std::size_t layer_, first_lane_;
 };
 
-class KvCache {
+class PITH_API KvCache {
  public:
   /// `layouts` and `pool` outlive the cache.
   KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/cache/page_layout.hpp"
 #include "pith/cache/page_pool.hpp"
 
@@ -113,7 +114,7 @@ inline Row Page::row(std::size_t i) const { return {*this, i}; }
 
 /// A policy gets lanes as const: it may read and write what rows carry, and close them. Rows come, go and are pinned
 /// by the lane's owner alone.
-class Lane {
+class PITH_API Lane {
  public:
   /// Both outlive the lane. `expected_rows`: how many rows its page table makes room for at once.
   Lane(const PageLayout& layout, PagePool& pool, std::size_t expected_rows);

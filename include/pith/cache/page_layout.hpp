@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/cache/column.hpp"
 #include "pith/tensor/tile.hpp"
 
@@ -33,7 +34,7 @@ class Slot {
 ///   for each head a tile of keys and one of values, all in one run, as attention reads them;
 ///   a tile of gate keys;
 ///   born, until [capacity] int32; one f32 [capacity] per column of evidence.
-class PageLayout {
+class PITH_API PageLayout {
  public:
   static constexpr std::size_t capacity = tile_rows;
 

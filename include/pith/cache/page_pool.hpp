@@ -6,10 +6,12 @@
 #include <mutex>
 #include <vector>
 
+#include "pith/api.hpp"
+
 namespace pith::inline cache {
 
 /// Thread-safe. Pages are 64-byte aligned and uninitialised.
-class PagePool {
+class PITH_API PagePool {
  public:
   /// `budget`: the most bytes that pages in use may take; 0 = unlimited.
   explicit PagePool(std::size_t budget) : budget_(budget) {}

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "pith/api.hpp"
+
 namespace pith::inline nn {
 
 enum class Architecture : std::uint8_t { gpt2, llama, mistral, qwen2, qwen3 };
@@ -107,6 +109,6 @@ struct Config {
 };
 
 /// "llama": Hugging Face's model_type.
-std::string_view name(Architecture architecture);
+PITH_API std::string_view name(Architecture architecture);
 
 }  // namespace pith::inline nn

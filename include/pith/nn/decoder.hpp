@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/nn/attention.hpp"
 #include "pith/nn/config.hpp"
 #include "pith/nn/drop_gate.hpp"
@@ -52,7 +53,8 @@ struct Workspace {
 
 /// Appends the new tokens' rows to the lanes of layer `layer`. Throws Error (unsupported) before anything is changed
 /// where a number is too large for the cache's format.
-void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
+PITH_API void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws,
+                    const Threads& threads);
 
 /// The numbers of a row, as many at a time as there are weights; none where there are no weights.
 inline void normalise_heads(Norm norm, const NormWeights& w, float eps, std::span<float> row) {

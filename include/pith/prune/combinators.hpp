@@ -8,12 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
 
 /// Each in turn, on what the ones before it have left.
-struct Chain {
+struct PITH_API Chain {
   std::vector<AnyPolicy> policies;
 
   Needs needs() const;
@@ -23,7 +24,7 @@ struct Chain {
 };
 
 /// Acts in the pass that ends a prompt, and in no other.
-struct OnPrefill {
+struct PITH_API OnPrefill {
   AnyPolicy policy;
 
   Needs needs() const { return policy.needs(); }
@@ -33,7 +34,7 @@ struct OnPrefill {
 };
 
 /// Every kv-head has a lane of its own and forgets for itself.
-struct PerHead {
+struct PITH_API PerHead {
   AnyPolicy policy;
 
   Needs needs() const;
@@ -43,7 +44,7 @@ struct PerHead {
 };
 
 /// Acts in the layers [first, last).
-struct ForLayers {
+struct PITH_API ForLayers {
   AnyPolicy policy;
   std::size_t first = 0, last = 0;
 
@@ -57,7 +58,7 @@ struct ForLayers {
 };
 
 /// Acts on the listed kv-heads, each for itself; the other heads keep everything.
-struct ForHeads {
+struct PITH_API ForHeads {
   AnyPolicy policy;
   bool everywhere = true;  // heads[0] is the list of every layer; else heads[layer] is that layer's
   std::vector<std::vector<std::size_t>> heads;  // ascending; layers beyond the last list have none
@@ -72,25 +73,25 @@ struct ForHeads {
 };
 
 /// Those that forget nothing are left out.
-AnyPolicy chain(std::vector<AnyPolicy> policies);
+PITH_API AnyPolicy chain(std::vector<AnyPolicy> policies);
 
 template <class... P>
 requires(sizeof...(P) > 0 && (std::constructible_from<AnyPolicy, P> && ...)) AnyPolicy chain(P... policies) {
   return chain(std::vector<AnyPolicy>{AnyPolicy(std::move(policies))...});
 }
 
-AnyPolicy on_prefill(AnyPolicy policy);
-AnyPolicy per_head(AnyPolicy policy);
+PITH_API AnyPolicy on_prefill(AnyPolicy policy);
+PITH_API AnyPolicy per_head(AnyPolicy policy);
 
 /// Throws Error (argument) unless first < last.
-AnyPolicy for_layers(std::size_t first, std::size_t last, AnyPolicy policy);
+PITH_API AnyPolicy for_layers(std::size_t first, std::size_t last, AnyPolicy policy);
 
 /// The same kv-heads in every layer. Throws Error (argument) for an empty list.
-AnyPolicy for_heads(std::vector<std::size_t> heads, AnyPolicy policy);
+PITH_API AnyPolicy for_heads(std::vector<std::size_t> heads, AnyPolicy policy);
 
 /// A list for each layer: by_layer[layer], the last layers' may be left out. Throws Error (argument) where all are
 /// empty.
-AnyPolicy for_heads(std::span<const std::vector<std::size_t>> by_layer, AnyPolicy policy);
+PITH_API AnyPolicy for_heads(std::span<const std::vector<std::size_t>> by_layer, AnyPolicy policy);
 
 /// A policy that has a name of its own, though it is made of parts.
 struct Method {

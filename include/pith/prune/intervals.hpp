@@ -5,13 +5,14 @@
 
 #include <string>
 
+#include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
 
 /// Drops row j at t_j = min { n >= j + recent : s[n, j] - threshold - tau <= 0 } (arXiv 2305.15805, eq. 5-6, at step
 /// decisions). Where kv-heads have lanes of their own, a token is judged once, and closed in each of them.
-struct LearnedGate {
+struct PITH_API LearnedGate {
   float tau = 0;
 
   Needs needs() const { return {.gate = true}; }
@@ -20,7 +21,7 @@ struct LearnedGate {
 };
 
 /// Every token but the first `sinks` is seen by `recent` tokens, itself included.
-struct SlidingWindow {
+struct PITH_API SlidingWindow {
   int sinks = 0;
   int recent = 0;
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "pith/api.hpp"
 #include "pith/error.hpp"
 #include "pith/prune/budgets.hpp"
 #include "pith/prune/combinators.hpp"
@@ -16,7 +17,7 @@
 namespace pith::prune {
 
 /// Throws Error (argument) unless `value` is at least `least`; `what` names the option.
-int at_least(int least, int value, const char* what);
+PITH_API int at_least(int least, int value, const char* what);
 
 /// Forgets nothing.
 inline AnyPolicy none() { return {}; }

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/cache/kv_cache.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/view.hpp"
@@ -23,7 +24,7 @@
 namespace pith::prune {
 
 /// What a policy wants to be computed and kept for it.
-struct Needs {
+struct PITH_API Needs {
   bool gate = false;           // the checkpoint's learned gate: keys in the rows, queries at each pass
   bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
   Columns evidence = {};       // of the rows

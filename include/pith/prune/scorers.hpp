@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 
+#include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
@@ -49,7 +50,7 @@ struct Recency {
 /// Attention received from the last `window` tokens of the prompt, then the maximum over `pool` neighbouring rows in
 /// the order of their positions, so that a kept token keeps its surroundings (SnapKV, arXiv 2404.14469, section 4).
 /// Neighbours are rows before the window: those in it, which attend to each other, keep what they have.
-struct ObservationWindow {
+struct PITH_API ObservationWindow {
   int window = 32;
   int pool = 7;  // odd
 

@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
@@ -23,6 +24,6 @@ namespace pith::prune {
 ///
 /// For instance "gate,for_layers(layers=2-5,h2o(rows=1024,recent=256))". `tau` is the strength of a gate that does not
 /// name its own. AnyPolicy::describe() writes what this reads. Throws Error (argument), naming what there is.
-AnyPolicy parse(std::string_view spec, float tau = 0);
+PITH_API AnyPolicy parse(std::string_view spec, float tau = 0);
 
 }  // namespace pith::prune

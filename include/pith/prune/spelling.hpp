@@ -7,10 +7,12 @@
 #include <string_view>
 #include <utility>
 
+#include "pith/api.hpp"
+
 namespace pith::prune {
 
 /// An option and its value: numbers in as few digits as give them back exactly.
-struct SpelledOption {
+struct PITH_API SpelledOption {
   SpelledOption(std::string_view option, int number);
   SpelledOption(std::string_view option, float number);
   SpelledOption(std::string_view option, std::string text) : name(option), value(std::move(text)) {}
@@ -20,6 +22,7 @@ struct SpelledOption {
 };
 
 /// "name(option=value,…)"; of a combinator, "name(option=value,…,policy)".
-std::string spell(std::string_view name, std::initializer_list<SpelledOption> options, std::string_view policy = {});
+PITH_API std::string spell(std::string_view name, std::initializer_list<SpelledOption> options,
+                           std::string_view policy = {});
 
 }  // namespace pith::prune

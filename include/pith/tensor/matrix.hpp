@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 
+#include "pith/api.hpp"
 #include "pith/tensor/format.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/tensor.hpp"
@@ -16,7 +17,7 @@ namespace pith::inline tensor {
 
 /// An immutable weight [rows, cols], row-major: out_features x in_features. Copies share the bytes, which may be a
 /// mapped file that `owner` keeps alive. cols is a multiple of block_values(format).
-class Matrix {
+class PITH_API Matrix {
  public:
   Matrix() = default;
   Matrix(Format format, std::size_t rows, std::size_t cols, std::span<const std::byte> bytes,
@@ -48,7 +49,7 @@ class Matrix {
 
 /// The right-hand side of matmul: f32 rows [tokens, features], and the same rows quantised once, on first use, for
 /// the weights that want them so.
-class Activations {
+class PITH_API Activations {
  public:
   /// Room for `tokens` rows; what they held is gone.
   void resize(std::size_t tokens, std::size_t features);
@@ -75,7 +76,7 @@ struct Product {
 
 /// Products of one x, worked on together. Every output is summed in the same order whatever the number of tokens, rows
 /// and threads, so a batch equals its single rows bitwise.
-void matmul(std::span<const Product> products, Activations& x, const Threads& threads);
+PITH_API void matmul(std::span<const Product> products, Activations& x, const Threads& threads);
 inline void matmul(std::initializer_list<Product> products, Activations& x, const Threads& threads) {
   matmul(std::span(products.begin(), products.size()), x, threads);
 }

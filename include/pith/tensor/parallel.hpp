@@ -12,11 +12,13 @@
 #include <memory>
 #include <type_traits>
 
+#include "pith/api.hpp"
+
 namespace pith::inline tensor {
 
 /// How many threads work on a step. One thread never starts another. Copies share the threads: where they are used from
 /// several threads of the host, steps take turns, so that never more than `count` are at work.
-class Threads {
+class PITH_API Threads {
  public:
   /// 0 = one per core the process may use. Throws Error (argument) when negative.
   Threads(int count = 1);  // NOLINT(google-explicit-constructor): a count is threads
@@ -50,7 +52,7 @@ class Threads {
 
  private:
   static constexpr std::size_t numbers_per_task = 4096;  // of rows
-  struct Crew;
+  struct PITH_LOCAL Crew;
 
   template <class F>
   static void* erase(F& f) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "pith/api.hpp"
 #include "pith/tensor/kv_format.hpp"
 
 namespace pith::inline tensor {
@@ -30,16 +31,18 @@ static_assert(sizeof(q8_0_square) == tile_rows * sizeof(q8_0));
 constexpr std::size_t tile_bytes(KvFormat format, std::size_t dim) { return tile_rows * row_bytes(format, dim); }
 
 /// Writes the row from `dim` numbers; no other row of the tile changes.
-void store_row(KvFormat format, Side side, const float* numbers, std::size_t dim, std::byte* tile, std::size_t row);
+PITH_API void store_row(KvFormat format, Side side, const float* numbers, std::size_t dim, std::byte* tile,
+                        std::size_t row);
 
 /// Reads the row's `dim` numbers.
-void load_row(KvFormat format, Side side, std::size_t dim, const std::byte* tile, std::size_t row, float* numbers);
+PITH_API void load_row(KvFormat format, Side side, std::size_t dim, const std::byte* tile, std::size_t row,
+                       float* numbers);
 
 /// Writes the row as row `from_row` of tile `from`.
-void copy_row(KvFormat format, Side side, std::size_t dim, std::byte* tile, std::size_t row, const std::byte* from,
-              std::size_t from_row);
+PITH_API void copy_row(KvFormat format, Side side, std::size_t dim, std::byte* tile, std::size_t row,
+                       const std::byte* from, std::size_t from_row);
 
 /// Whether each of `n` numbers that is finite stays so in the format.
-bool fits(KvFormat format, const float* numbers, std::size_t n);
+PITH_API bool fits(KvFormat format, const float* numbers, std::size_t n);
 
 }  // namespace pith::inline tensor

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "pith/api.hpp"
 #include "pith/tensor/blocks/q8_activation.hpp"
 #include "pith/tensor/half.hpp"
 
@@ -18,7 +19,7 @@ struct q4_0 {
 static_assert(sizeof(q4_0) == 18);
 
 template <>
-struct BlockTraits<q4_0> {
+struct PITH_API BlockTraits<q4_0> {
   static constexpr std::string_view name = "q4_0";
   static constexpr std::uint32_t ggml_type = 2;
   static constexpr int values = 32;

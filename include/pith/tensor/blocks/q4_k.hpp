@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "pith/api.hpp"
 #include "pith/tensor/blocks/q8_activation.hpp"
 #include "pith/tensor/half.hpp"
 
@@ -31,7 +32,7 @@ constexpr PartScales part_of(const q4_k& block, int part) {
 }
 
 template <>
-struct BlockTraits<q4_k> {
+struct PITH_API BlockTraits<q4_k> {
   static constexpr std::string_view name = "q4_k";
   static constexpr std::uint32_t ggml_type = 12;
   static constexpr int values = 256;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "pith/api.hpp"
 #include "pith/tensor/blocks/q8_activation.hpp"
 #include "pith/tensor/half.hpp"
 
@@ -21,7 +22,7 @@ struct q6_k {
 static_assert(sizeof(q6_k) == 210 && alignof(q6_k) == 2);
 
 template <>
-struct BlockTraits<q6_k> {
+struct PITH_API BlockTraits<q6_k> {
   static constexpr std::string_view name = "q6_k";
   static constexpr std::uint32_t ggml_type = 14;
   static constexpr int values = 256;
