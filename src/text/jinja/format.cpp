@@ -80,8 +80,9 @@ Value percent_format(Runtime& runtime, const Text& format, const Value& values) 
       out.add(Text(std::to_string(*integer)));
     }
   }
-  // Python lets one value go unused where it could be a mapping.
-  if (used < count && !by_name && !values.is<Dict>() && !values.is<List>())
+  // Python lets one value go unused where it could be a mapping: where it has items.
+  const bool has_items = values.is<Dict>() || values.is<List>() || values.is<Numbers>() || values.is<Undefined>();
+  if (used < count && !by_name && !has_items)
     runtime.wrong("a format uses fewer values than are given");
   return out.take();
 }

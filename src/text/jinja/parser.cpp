@@ -212,9 +212,9 @@ class Parser {
   For for_statement(std::size_t offset) {
     For out;
     ++loops_;
-    out.target = target({"in"}, Attributes::no);
+    out.target = target(Attributes::no);
     need_word("in");
-    out.iterable = tuple_or_expression(Conditionals::no, {"recursive"});
+    out.iterable = tuple_or_expression(Conditionals::no);
     if (skip_word("if")) out.condition = expression();
     if (is_word("recursive")) unsupported(now().offset, "a recursive loop");
     out.body = body({"else", "endfor"}, offset);
@@ -237,7 +237,7 @@ class Parser {
   }
 
   void set_statement(Block& out, std::size_t offset) {
-    Target to = target({}, Attributes::yes);
+    Target to = target(Attributes::yes);
     if (skip_sign("=")) {
       auto value = tuple_or_expression();
       out.push_back({offset, Set{std::move(to), std::move(value)}});
@@ -265,7 +265,7 @@ class Parser {
     With out;
     while (now().kind != Kind::block_end) {
       if (!out.values.empty()) need_sign(",");
-      Target to = target({}, Attributes::no);
+      Target to = target(Attributes::no);
       need_sign("=");
       out.values.emplace_back(std::move(to), expression());
     }
@@ -353,7 +353,7 @@ class Parser {
     Target out;
     out.offset = now().offset;
     if (skip_sign("(")) {
-      out = target({}, attributes);
+      out = target(Attributes::no);
       need_sign(")");
       return out;
     }
@@ -363,7 +363,7 @@ class Parser {
     return out;
   }
 
-  Target target(std::initializer_list<std::string_view> ends, Attributes attributes) {
+  Target target(Attributes attributes) {
     const std::size_t offset = now().offset;
     Target first = one_target(attributes);
     if (!is_sign(",")) return first;
@@ -372,7 +372,7 @@ class Parser {
     out.is_tuple = true;
     out.parts.push_back(std::move(first));
     while (skip_sign(",")) {
-      if (is_sign(")") || now().kind == Kind::block_end || is_word(ends)) break;
+      if (is_sign(")") || now().kind == Kind::block_end) break;
       out.parts.push_back(one_target(attributes));
     }
     return out;
@@ -382,19 +382,18 @@ class Parser {
 
   enum class Conditionals { no, yes };  // whether "a if b else c" may stand without brackets
 
-  bool ends_tuple(std::initializer_list<std::string_view> ends) const {
-    return now().kind == Kind::variable_end || now().kind == Kind::block_end || is_sign(")") || is_word(ends);
+  bool ends_tuple() const {
+    return now().kind == Kind::variable_end || now().kind == Kind::block_end || is_sign(")");
   }
 
-  ExpressionPtr tuple_or_expression(Conditionals conditionals = Conditionals::yes,
-                                    std::initializer_list<std::string_view> ends = {}) {
+  ExpressionPtr tuple_or_expression(Conditionals conditionals = Conditionals::yes) {
     const std::size_t offset = now().offset;
     auto first = expression(conditionals);
     if (!is_sign(",")) return first;
     TupleDisplay out;
     out.items.push_back(std::move(first));
     while (skip_sign(",")) {
-      if (ends_tuple(ends)) break;
+      if (ends_tuple()) break;
       out.items.push_back(expression(conditionals));
     }
     return make(offset, std::move(out));
