@@ -64,7 +64,7 @@ Json tokenizer(bool normalized) {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}}}};
 }
 
-class TokenizerChat : public testing::TestWithParam<bool> {
+class TokenizerChat : public ::testing::TestWithParam<bool> {
  protected:
   TokenizerChat() {
     folder_.write("tokenizer.json", tokenizer(GetParam()).dump());
@@ -75,8 +75,8 @@ class TokenizerChat : public testing::TestWithParam<bool> {
   TempFolder folder_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Tokens, TokenizerChat, testing::Bool(),
-                         [](const auto& info) { return info.param ? "FoundInNormalizedText" : "FoundInTheText"; });
+INSTANTIATE_TEST_SUITE_P(Tokens, TokenizerChat, ::testing::Bool(),
+                         [](const auto& chosen) { return chosen.param ? "FoundInNormalizedText" : "FoundInTheText"; });
 
 long count(const Ids& ids, Token token) { return std::count(ids.begin(), ids.end(), token); }
 

@@ -82,8 +82,7 @@ Value percent_format(Runtime& runtime, const Text& format, const Value& values) 
   }
   // Python lets one value go unused where it could be a mapping: where it has items.
   const bool has_items = values.is<Dict>() || values.is<List>() || values.is<Numbers>() || values.is<Undefined>();
-  if (used < count && !by_name && !has_items)
-    runtime.wrong("a format uses fewer values than are given");
+  if (used < count && !by_name && !has_items) runtime.wrong("a format uses fewer values than are given");
   return out.take();
 }
 

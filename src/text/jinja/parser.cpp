@@ -382,9 +382,7 @@ class Parser {
 
   enum class Conditionals { no, yes };  // whether "a if b else c" may stand without brackets
 
-  bool ends_tuple() const {
-    return now().kind == Kind::variable_end || now().kind == Kind::block_end || is_sign(")");
-  }
+  bool ends_tuple() const { return now().kind == Kind::variable_end || now().kind == Kind::block_end || is_sign(")"); }
 
   ExpressionPtr tuple_or_expression(Conditionals conditionals = Conditionals::yes) {
     const std::size_t offset = now().offset;
