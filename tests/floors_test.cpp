@@ -31,7 +31,7 @@ const std::vector<Floor> house = {
     {"nn", {"pith/nn/", "nn/"}, {"prune"}},
     {"files", {"files/"}, {"tensor"}},
     {"arch", {"nn/arch/"}, {"nn", "files"}},
-    {"text", {"pith/tokenizer.hpp", "pith/stop_sequences.hpp", "text/"}, {"files"}},
+    {"text", {"pith/tokenizer.hpp", "pith/stop_sequences.hpp", "pith/chat_template.hpp", "text/"}, {"files"}},
     {"model",
      {"pith/model.hpp", "pith/synthetic.hpp", "model.cpp", "synthetic.cpp", "checkpoint.hpp", "checkpoint.cpp",
       "loader.hpp", "loader.cpp"},

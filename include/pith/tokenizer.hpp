@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pith/api.hpp"
+#include "pith/chat_template.hpp"
 
 namespace pith {
 
@@ -44,6 +45,18 @@ class PITH_API Tokenizer {
 
   /// Invalid UTF-8 is replaced by U+FFFD, one per maximal ill-formed subsequence.
   std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;
+
+  /// A conversation by the model's own chat template, which is looked for where this tokenizer was loaded from. What
+  /// the messages bring is text: it never becomes a special token, nor any other token that the template itself spells.
+  /// Adds nothing that the template does not write. Throws Error as ChatTemplate does.
+  std::vector<Token> chat(const std::vector<Message>& messages, const ChatOptions& options = {}) const;
+  std::vector<Token> chat_json(std::string_view messages_json, const ChatOptions& options = {}) const;
+
+  /// The same for another template, and what it has rendered.
+  std::vector<Token> encode(const ChatText& chat, const ChatTemplate& by) const;
+
+  /// The model's own. Throws Error (file, format) where there is none.
+  const ChatTemplate& chat_template() const;
 
   /// Text of a whole sequence; special tokens are left out unless `with_specials`. Bytes that are not UTF-8 come out as
   /// U+FFFD.

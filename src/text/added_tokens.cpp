@@ -37,19 +37,21 @@ void TokenFinder::add(const AddedToken& token, std::string_view spelling) {
   tokens_.push_back(token);
 }
 
-std::optional<TokenFinder::Match> TokenFinder::match_at(std::string_view text, std::size_t at) const {
+std::optional<TokenFinder::Match> TokenFinder::match_at(std::string_view text, std::size_t at,
+                                                        const Allows& allows) const {
   std::optional<Match> longest;
   std::uint32_t node = 0;
   for (std::size_t i = at; i < text.size(); ++i) {
     const auto next = edges_.find(edge(node, text[i]));
     if (next == edges_.end()) break;
     node = next->second;
-    if (ends_[node]) longest = Match{*ends_[node], i + 1 - at};
+    if (ends_[node] && (!allows || allows(tokens_[*ends_[node]], {at, i + 1})))
+      longest = Match{*ends_[node], i + 1 - at};
   }
   return longest;
 }
 
-std::vector<Part> TokenFinder::split(std::string_view text) const {
+std::vector<Part> TokenFinder::split(std::string_view text, const Allows& allows) const {
   std::vector<Part> parts;
   std::size_t done = 0;  // where the last part ends
   const auto add_text = [&](std::size_t end) {
@@ -61,7 +63,7 @@ std::vector<Part> TokenFinder::split(std::string_view text) const {
       ++at;
       continue;
     }
-    const auto match = match_at(text, at);
+    const auto match = match_at(text, at, allows);
     if (!match) {
       ++at;
       continue;

@@ -5,6 +5,7 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,15 +39,19 @@ class TokenFinder {
   /// `spelling`: what to look for.
   void add(const AddedToken& token, std::string_view spelling);
 
+  /// Whether a token that is spelled in a range of the text is one there; empty: it always is.
+  using Allows = std::function<bool(const AddedToken&, Range)>;
+
   /// All of the text in order; no part is empty.
-  std::vector<Part> split(std::string_view text) const;
+  std::vector<Part> split(std::string_view text, const Allows& allows = {}) const;
+  bool empty() const { return tokens_.empty(); }
 
  private:
   struct Match {
     std::size_t token;  // index in tokens_
     std::size_t bytes;
   };
-  std::optional<Match> match_at(std::string_view text, std::size_t at) const;
+  std::optional<Match> match_at(std::string_view text, std::size_t at, const Allows& allows) const;
 
   std::vector<AddedToken> tokens_;
   std::bitset<256> first_bytes_;

@@ -73,7 +73,8 @@ void Bpe::add_character(const Vocabulary& vocabulary, std::string_view spelling,
 
 void Bpe::encode(const Vocabulary& vocabulary, std::string_view word, Merger& merger, std::vector<Token>& out) const {
   if (options_.ignore_merges) {
-    if (const auto id = vocabulary.find(word)) {
+    // A special token that is text here is none: it would have been found before.
+    if (const auto id = vocabulary.find(word); id && !vocabulary.is_special(*id)) {
       out.push_back(*id);
       return;
     }

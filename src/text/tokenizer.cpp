@@ -36,17 +36,96 @@ class WordCache {
   text::StringMap<std::vector<Token>> words_;
 };
 
+/// Which tokens may stand where in a text that a chat template wrote.
+class ChatGuard {
+ public:
+  using Ranges = std::vector<text::Range>;
+
+  ChatGuard(Ranges data, const ChatTemplate& by) : data_(std::move(data)), by_(&by) {}
+
+  /// Whether these bytes may be this token: not where a conversation brought any of them, but for tokens that stand for
+  /// text like any other.
+  bool allows(const text::AddedToken& token, text::Range range) const {
+    const auto first = std::lower_bound(data_.begin(), data_.end(), range.begin,
+                                        [](const text::Range& data, std::size_t at) { return data.end <= at; });
+    return first == data_.end() || first->begin >= range.end || !controls(token);
+  }
+
+  /// Special tokens, and those that the template spells; but whitespace is text in a template, too.
+  bool controls(const text::AddedToken& token) const {
+    if (token.special) return true;
+    return text::leading_whitespace(token.content) < token.content.size() && by_->writes(token.content);
+  }
+
+  /// The same for a part of the text that has been normalized. What a normalizer makes of the text up to a place is how
+  /// far that place has moved; where it is not (a mark that joins the character before), the rest counts as data.
+  ChatGuard within(text::Range part, std::string_view text, const text::Normalizer& normalizer,
+                   const std::string& normalized) const {
+    const auto moved = [&](std::size_t at, std::size_t otherwise) {
+      if (at >= part.end) return normalized.size();
+      const std::string before = normalizer(std::string(text.substr(part.begin, at - part.begin)));
+      return normalized.starts_with(before) ? before.size() : otherwise;
+    };
+    Ranges out;
+    for (const text::Range data : data_) {
+      if (data.end <= part.begin || data.begin >= part.end) continue;
+      const std::size_t begin = data.begin <= part.begin ? 0 : moved(data.begin, 0);
+      const std::size_t end = moved(data.end, normalized.size());
+      if (!out.empty() && out.back().end >= begin) {
+        out.back().end = std::max(out.back().end, end);
+      } else if (end > begin) {
+        out.push_back({begin, end});
+      }
+    }
+    return {std::move(out), *by_};
+  }
+
+ private:
+  Ranges data_;  // in order, apart
+  const ChatTemplate* by_;
+};
+
 /// Encodes one text: what can be used again from word to word.
 class Encoder {
  public:
-  Encoder(const Tokenizer::Impl& impl, std::vector<Token>& out) : impl_(impl), out_(out) {}
+  /// `chat`: for a text that a chat template wrote.
+  Encoder(const Tokenizer::Impl& impl, std::vector<Token>& out, const ChatGuard* chat = nullptr)
+      : impl_(impl), out_(out), chat_(chat) {}
 
+  /// All of a text.
+  void add(std::string_view text, const Tokenizer::Impl::Finders& finders) {
+    const auto& normalizer = impl_.definition.normalizer;
+    text::TokenFinder::Allows allows;
+    if (chat_ != nullptr)
+      allows = [chat = chat_](const text::AddedToken& token, text::Range range) { return chat->allows(token, range); };
+    for (const text::Part& raw : finders.raw.split(text, allows)) {
+      if (raw.token) {
+        out_.push_back(*raw.token);
+        continue;
+      }
+      const std::string normalized = normalizer(std::string(raw.range.of(text)));
+      std::optional<ChatGuard> inner;
+      if (chat_ != nullptr && !finders.normalized.empty()) {
+        inner = chat_->within(raw.range, text, normalizer, normalized);
+        allows = [&inner](const text::AddedToken& token, text::Range range) { return inner->allows(token, range); };
+      }
+      for (const text::Part& part : finders.normalized.split(normalized, allows)) {
+        const bool at_start = raw.range.begin == 0 && part.range.begin == 0;
+        if (part.token) {
+          out_.push_back(*part.token);
+        } else {
+          add_words(std::string(part.range.of(normalized)), at_start ? text::Place::start : text::Place::inside);
+        }
+      }
+    }
+  }
+
+ private:
   void add_words(std::string text, text::Place place) {
     const text::Words words = impl_.definition.pre_tokenizer(std::move(text), place);
     for (const text::Range range : words.words) add_word(range.of(words.text));
   }
 
- private:
   void add_word(std::string_view word) {
     if (const auto* known = cache_.find(word)) {
       out_.insert(out_.end(), known->begin(), known->end());
@@ -59,11 +138,37 @@ class Encoder {
     const auto& vocabulary = impl_.definition.vocabulary;
     if (const auto* bpe = std::get_if<text::Bpe>(&impl_.definition.model)) bpe->encode(vocabulary, word, merger_, out_);
     if (const auto* spm = std::get_if<text::Spm>(&impl_.definition.model)) spm->encode(vocabulary, word, merger_, out_);
+    if (const auto cuts = chat_ != nullptr ? forgeries(word, begin) : std::vector<std::size_t>(); !cuts.empty()) {
+      out_.resize(begin);
+      std::size_t from = 0;
+      for (const std::size_t cut : cuts) {
+        add_word(word.substr(from, cut - from));
+        from = cut;
+      }
+      return add_word(word.substr(from));
+    }
     cache_.add(word, std::span(out_).subspan(begin));
+  }
+
+  /// Where to cut a word of a chat so that no token of it controls: a word is text, and the tokens from `begin` on hold
+  /// one that merging has made. Within each spelling of it; empty where there is none.
+  std::vector<std::size_t> forgeries(std::string_view word, std::size_t begin) const {
+    std::vector<std::size_t> cuts;
+    for (std::size_t i = begin; i < out_.size() && cuts.empty(); ++i) {
+      const auto added = impl_.added.find(out_[i]);
+      if (added == impl_.added.end() || !chat_->controls(impl_.definition.added[added->second])) continue;
+      const std::string_view spelling = impl_.definition.vocabulary.text(out_[i]);
+      const std::size_t first = text::first_character(spelling).bytes;
+      if (first == spelling.size()) continue;
+      for (auto at = word.find(spelling); at != word.npos; at = word.find(spelling, at + first))
+        cuts.push_back(at + first);
+    }
+    return cuts;
   }
 
   const Tokenizer::Impl& impl_;
   std::vector<Token>& out_;
+  const ChatGuard* chat_;
   text::Merger merger_;
   WordCache cache_;
 };
@@ -102,7 +207,9 @@ Definition load(const std::filesystem::path& path, const TokenizerOptions& optio
 
 }  // namespace
 
-Tokenizer::Impl::Impl(Definition from) : definition(std::move(from)) {
+Tokenizer::Impl::Impl(Definition what, std::filesystem::path from)
+    : definition(std::move(what)), path_(std::move(from)) {
+  for (std::size_t i = 0; i < definition.added.size(); ++i) added.emplace(definition.added[i].id, i);
   for (const auto& token : definition.added) {
     const auto spelling = token.normalized ? definition.normalizer(token.content) : token.content;
     const auto add = [&](Finders& to) { (token.normalized ? to.normalized : to.raw).add(token, spelling); };
@@ -152,7 +259,7 @@ void Tokenizer::Impl::append_bytes(Token token, text::Place& place, std::string&
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path, const TokenizerOptions& options) {
-  return Tokenizer(std::make_shared<const Impl>(pith::load(path, options)));
+  return Tokenizer(std::make_shared<const Impl>(pith::load(path, options), path));
 }
 
 std::vector<Token> Tokenizer::encode(std::string_view text, Specials specials) const {
@@ -167,25 +274,41 @@ std::vector<Token> Tokenizer::encode(std::string_view text, Specials specials) c
   out.reserve(text.size() / 3 + 2);
   if (adds) out = definition.prefix;
 
-  Encoder encoder(*impl_, out);
-  for (const text::Part& raw : finders.raw.split(text)) {
-    if (raw.token) {
-      out.push_back(*raw.token);
-      continue;
-    }
-    const std::string normalized = definition.normalizer(std::string(raw.range.of(text)));
-    for (const text::Part& part : finders.normalized.split(normalized)) {
-      const bool at_start = raw.range.begin == 0 && part.range.begin == 0;
-      if (part.token) {
-        out.push_back(*part.token);
-      } else {
-        encoder.add_words(std::string(part.range.of(normalized)), at_start ? text::Place::start : text::Place::inside);
-      }
-    }
-  }
-
+  Encoder(*impl_, out).add(text, finders);
   if (adds) out.insert(out.end(), definition.suffix.begin(), definition.suffix.end());
   return out;
+}
+
+std::vector<Token> Tokenizer::encode(const ChatText& chat, const ChatTemplate& by) const {
+  if (!text::is_utf8(chat.text)) fail(ErrorCode::argument, "chat", "text in UTF-8", "other bytes");
+  ChatGuard::Ranges data;
+  for (const auto& range : chat.data) {
+    if (range.begin >= range.end || range.end > chat.text.size() || (!data.empty() && range.begin < data.back().end))
+      fail(ErrorCode::argument, "chat", "ranges of data in order, within the text", "others");
+    data.push_back({range.begin, range.end});
+  }
+  const ChatGuard guard(std::move(data), by);
+  std::vector<Token> out;
+  out.reserve(chat.text.size() / 3 + 2);
+  Encoder(*impl_, out, &guard).add(chat.text, impl_->all_tokens);
+  return out;
+}
+
+std::vector<Token> Tokenizer::chat(const std::vector<Message>& messages, const ChatOptions& options) const {
+  const ChatTemplate& by = chat_template();
+  return encode(by.render(messages, options), by);
+}
+
+std::vector<Token> Tokenizer::chat_json(std::string_view messages_json, const ChatOptions& options) const {
+  const ChatTemplate& by = chat_template();
+  return encode(by.render_json(messages_json, options), by);
+}
+
+const ChatTemplate& Tokenizer::chat_template() const { return impl_->chat_template(); }
+
+const ChatTemplate& Tokenizer::Impl::chat_template() const {
+  std::call_once(chat_template_once_, [&] { chat_template_ = ChatTemplate::load(path_); });
+  return *chat_template_;
 }
 
 std::string Tokenizer::decode(std::span<const Token> tokens, Show show) const {

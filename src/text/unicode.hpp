@@ -35,6 +35,16 @@ bool is_number(char32_t code);       // category N
 bool is_word(char32_t code);         // letters, marks, digits, connectors: \w of a Unicode-aware regex
 bool is_mark(char32_t code);         // category M
 
+bool is_printable(char32_t code);  // neither a control, format, private or unassigned character nor a separator but " "
+bool is_cased(char32_t code);      // categories Lu, Ll, Lt
+bool is_lower(char32_t code);      // category Ll
+bool is_decimal(char32_t code);    // category Nd
+
+/// The character's one-to-one mapping; itself where it has none.
+char32_t to_upper(char32_t code);
+char32_t to_lower(char32_t code);
+char32_t to_title(char32_t code);
+
 /// Columns of a character in a monospaced face: 2 for wide ones, 0 for marks, joiners and control characters.
 std::size_t columns(char32_t code);
 
