@@ -130,7 +130,7 @@ class Directory(InFolder):
 
     def test_refuses_configs_it_cannot_reproduce(self):
         good = checkpoint.config_to_json(support.tiny())
-        for change, message in (({"model_type": "bert"}, "model_type: expected one of gpt2, llama, qwen2, found 'bert'"),
+        for change, message in (({"model_type": "bert"}, "model_type: expected one of gpt2, llama, qwen2, qwen3, found 'bert'"),
                                 ({"rope_scaling": {"type": "linear"}}, "rope_scaling: expected None"),
                                 ({"attention_bias": True}, "attention_bias: expected False, found True"),
                                 ({"hidden_act": "gelu"}, "hidden_act: expected 'silu', found 'gelu'")):

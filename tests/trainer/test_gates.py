@@ -89,7 +89,7 @@ class Gate(unittest.TestCase):
         s = gate(x)
         n, j = 4, 1
         expected = (gate.wq(x[0, n]) @ gate.wk(x[0, j])) / 2.0 + 0.3
-        self.assertAlmostEqual(s[0, n, j].item(), expected.item(), places=5)
+        self.assertAlmostEqual(s[0, 0, n, j].item(), expected.item(), places=5)
 
     def test_config_survives_json(self):
         config = gates.GateConfig(24, 0.5, 16)
