@@ -132,7 +132,6 @@ def parse(arguments):
     sub.add_argument("--gates", help="sidecar to start from (default: the model's own)")
     sub.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.5, 0.12],
                      help="fractions of all causal pairs to learn for, by turns; the first is that of tau 0 afterwards")
-    sub.add_argument("--price", type=float, default=0.3, help="where the price of keeping all pairs starts, nats a token")
     sub.add_argument("--sharpness", type=float, default=1.0, help="of the sigmoid whose slope stands for the step's")
 
     sub = command("evaluate", run_evaluate, "perplexity, kept fraction and recall of the masked full forward")
@@ -241,7 +240,7 @@ def run_local(args):
 
 def run_distil(args):
     decoder = distil.train(
-        args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, price=args.price, steps=args.steps,
+        args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, steps=args.steps,
         length=args.length, batch_size=args.batch, rate=args.rate, sharpness=args.sharpness,
         recall_share=args.recall_share, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
     save_gates(decoder, args)

@@ -6,7 +6,8 @@ causal pairs, so one set of gates serves all of them, and every layer keeps what
 
     loss = KL(dense || gated) / price_i + kept pairs
 
-price_i, the nats that all pairs together may cost, is raised while more than keep_i is kept and lowered while less.
+price_i, the nats that all pairs together are worth, is what KL would gain over what would be kept if all logits rose alike
+(the Lagrange multiplier, averaged over steps), times exp(PULL * (kept - keep_i) / keep_i), which leads kept to keep_i.
 """
 
 import math
@@ -22,23 +23,28 @@ import trainer
 WARMUP = 10               # steps
 DECAY = 0.6               # part of the steps over which the rates fall
 BIAS_SPEED = 10.0         # learning rate of a gate's scalar against that of its matrices
-PRICE_SPEED = 0.5         # log(price) moves by this much times (kept - keep) / keep a step
-PRICE_BOUNDS = (1e-4, 1e4)
+AVERAGE = 0.8             # of the last price's parts in the next one
+PULL = 2.0                # by which a price answers to what is kept beyond what was asked for
+LEAST = 1e-6              # nats, of a price
 
 
 class Strengths(torch.nn.Module):
-    """The gates that learn, and of each strength its tau and price, which are saved and resumed with them."""
+    """The gates that learn, and of each strength its tau and the parts of its price, saved and resumed with them."""
 
-    def __init__(self, own, taus, price):
+    def __init__(self, own, taus):
         super().__init__()
         self.own = own
         self.register_buffer("taus", torch.tensor(taus))
-        self.register_buffer("prices", torch.full((len(taus),), float(price)))
+        self.register_buffer("parts", torch.zeros(len(taus), 2))    # what KL gains, what is kept, as all logits rise alike
 
-    def settle(self, which, kept, keep):
-        """Move the price of a strength after a step that kept `kept` where `keep` was asked for."""
-        moved = math.log(self.prices[which].item()) + PRICE_SPEED * max(-1.0, min(1.0, (kept - keep) / keep))
-        self.prices[which] = min(max(math.exp(moved), PRICE_BOUNDS[0]), PRICE_BOUNDS[1])
+    def price(self, which, gain, rise, kept, keep):
+        """The price of a strength at a step that kept `kept` where `keep` was asked for; nats."""
+        fresh = torch.tensor([gain, rise])
+        first = not self.parts[which].any()
+        self.parts[which] = fresh if first else AVERAGE * self.parts[which] + (1.0 - AVERAGE) * fresh
+        gain, rise = self.parts[which].tolist()
+        pull = PULL * max(-1.0, min(1.0, (kept - keep) / keep))
+        return max(gain / max(rise, 1e-12), LEAST) * math.exp(pull)
 
 
 @torch.no_grad()
@@ -62,12 +68,33 @@ def taus_for(decoder, rows, keeps):
     return [min(lows[min(len(lows) - 1, int(keep * len(lows)))].item(), finite.max().item()) for keep in keeps]
 
 
-def train(base, folder, out, *, sidecar, keeps, price, steps, length, batch_size, rate, sharpness, recall_share, workers=1,
-          seed=1, device=None, bf16=None):
+class Row:
+    """One window at one strength: what it costs and keeps, and the pull of both on every margin."""
+
+    def __init__(self, decoder, head, tokens, tau, sharpness):
+        """tokens int64 [1, T]"""
+        taught = frozen.dense_hidden(decoder, tokens)
+        said, margins, self.twins = frozen.gated_hidden(decoder, tokens, tau, sharpness)
+        apart = frozen.Divergence.apply(said, taught, head)
+        self.pulls = torch.autograd.grad(apart, margins)
+        found = [frozen.kept_pairs(margin.detach(), sharpness) for margin in margins]
+        self.apart, self.kept = apart.item(), [kept for kept, _ in found]
+        self.slopes = [slope.div_(len(found)) for _, slope in found]
+        self.gain = -sum(pull.sum().item() for pull in self.pulls)
+        self.rise = sum(slope.sum().item() for slope in self.slopes)
+
+    def gradients(self, parameters, price):
+        """Of apart / price + mean kept."""
+        pulls = [slope.add_(pull, alpha=1.0 / price) for slope, pull in zip(self.slopes, self.pulls)]
+        return torch.autograd.grad(self.twins, parameters, pulls)
+
+
+def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate, sharpness, recall_share, workers=1, seed=1,
+          device=None, bf16=None):
     """Train the gates that `base` has, or that `sidecar` gives it, on the prepared `folder`; returns the model.
 
-    keeps: fractions of all causal pairs, one a strength; the first is the one of the gates' own threshold. price: where the
-    prices start, nats; sharpness: of the sigmoid whose slope stands for the step's. Resumes from out/state.pt.
+    keeps: fractions of all causal pairs, one a strength; the first is the one of the gates' own threshold. sharpness: of
+    the sigmoid whose slope stands for the step's. Resumes from out/state.pt.
     """
     device = trainer.pick_device(device)
     kind = trainer.fast_type(device, bf16)
@@ -78,8 +105,7 @@ def train(base, folder, out, *, sidecar, keeps, price, steps, length, batch_size
     head = decoder.head_weight().detach().to(kind)
     supply = batches.Batches(folder, recall_share, seed)
     own = decoder.gates()
-    taus = taus_for(decoder, supply.batch(0, 2, length)[0].to(device), keeps)
-    strengths = Strengths(own, taus, price).to(device)
+    strengths = Strengths(own, taus_for(decoder, supply.batch(0, 2, length)[0].to(device), keeps)).to(device)
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
     scalars["scale"] = BIAS_SPEED
     run = trainer.Trainer(strengths, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,
@@ -90,24 +116,15 @@ def train(base, folder, out, *, sidecar, keeps, price, steps, length, batch_size
     def loss_of(step):
         which = step % len(keeps)
         inputs, _ = supply.batch(step, batch_size, length)
-        tau, price = strengths.taus[which].item(), strengths.prices[which].item()
-
-        def one(row):
-            tokens = inputs[row:row + 1].to(device)
-            taught = frozen.dense_hidden(decoder, tokens)
-            said, kept = frozen.gated_hidden(decoder, tokens, tau, sharpness)
-            apart = frozen.Divergence.apply(said, taught, head)
-            gradients = torch.autograd.grad(apart / price + kept.mean(), parameters)
-            return gradients, apart.item(), kept.detach()
-
-        found = team.map(one, range(batch_size))
-        trainer.set_gradients(own, [gradients for gradients, _, _ in found])
-        apart = sum(row[1] for row in found) / batch_size
-        kept = torch.stack([row[2] for row in found]).mean(0)
-        strengths.settle(which, kept.mean().item(), keeps[which])
-        return apart / price + kept.mean(), inputs.numel(), {
-            "strength": which, "tau": tau, "price": price, "fit": apart, "kept": kept.mean().item(),
-            "kept_per_layer": kept.tolist()}
+        tau = strengths.taus[which].item()
+        rows = team.map(lambda row: Row(decoder, head, row[None].to(device), tau, sharpness), inputs)
+        apart, gain, rise = (sum(getattr(row, part) for row in rows) / batch_size for part in ("apart", "gain", "rise"))
+        layers = torch.tensor([row.kept for row in rows]).mean(0)
+        kept = layers.mean().item()
+        price = strengths.price(which, gain, rise, kept, keeps[which])
+        trainer.set_gradients(own, team.map(lambda row: row.gradients(parameters, price), rows))
+        return torch.tensor(apart / price + kept), inputs.numel(), {
+            "strength": which, "tau": tau, "price": price, "fit": apart, "kept": kept, "kept_per_layer": layers.tolist()}
 
     run.run(steps, loss_of, log_every=len(keeps))
     decoder.config.gate.threshold = strengths.taus[0].item()

@@ -146,14 +146,14 @@ class Divergence(torch.autograd.Function):
         return ctx.saved_tensors[0] * grad, None, None
 
 
+@torch.no_grad()
 def kept_pairs(margin, sharpness):
-    """The part of all causal pairs that is kept, as a step, with the gradient of sigmoid(sharpness * margin): scalar."""
+    """The part of all causal pairs that is kept, and its gradient, that of sigmoid(sharpness * margin): scalar, as margin."""
     length = margin.shape[-1]
     count = margin.shape[0] * margin.shape[1] * length * (length + 1) / 2
-    soft = torch.sigmoid(sharpness * margin).tril().sum() / count
-    with torch.no_grad():
-        hard = (margin > 0).tril().sum() / count
-    return soft + (hard - soft.detach())
+    soft = torch.sigmoid(sharpness * margin)
+    slope = (soft * (1.0 - soft)).mul_(sharpness / count).masked_fill_(future(length, margin.device), 0.0)
+    return (margin > 0).tril().sum().item() / count, slope
 
 
 @torch.no_grad()
@@ -167,13 +167,17 @@ def dense_hidden(decoder, tokens):
 
 
 def gated_hidden(decoder, tokens, tau, sharpness):
-    """tokens int64 [B, T] -> (last hidden state [B, T, d], kept pairs of each layer: [n_layers]), gates as steps."""
+    """tokens int64 [B, T] -> (last hidden state [B, T, d] with gates as steps, margins of each layer, what they hang on).
+
+    A margin [B, heads, query, key] is a leaf, so a gradient stops there; its twin in the second list goes on to the gate,
+    and ends with the gate's input: what a gate reads is not taught to suit it.
+    """
     x, rope = decoder.begin(tokens)
-    kept = []
+    margins, twins = [], []
     for block in decoder.blocks:
         h = block.norm1(x)
-        margin = gates.running_minimum(block.attention.gate(h), decoder.config.gate.recent) - tau
-        kept.append(kept_pairs(margin, sharpness))
-        x = x + block.attention.join(HardAttention.apply(*block.attention.project(h, rope), margin, sharpness))
+        twins.append(gates.running_minimum(block.attention.gate(h.detach()), decoder.config.gate.recent) - tau)
+        margins.append(twins[-1].detach().requires_grad_())
+        x = x + block.attention.join(HardAttention.apply(*block.attention.project(h, rope), margins[-1], sharpness))
         x = x + block.mlp(block.norm2(x))
-    return decoder.norm(x), torch.stack(kept)
+    return decoder.norm(x), margins, twins

@@ -12,6 +12,7 @@ import torch
 
 LOG = "log.jsonl"
 STATE = "state.pt"
+LOG_SECONDS = 60.0
 SMALL_STATE = 30.0    # seconds between two saves where a state file is small
 
 
@@ -107,17 +108,18 @@ class Trainer:
         os.replace(path + ".new", path)
 
     def run(self, steps, loss_of, log_every=20):
-        """Train up to step `steps`; loss_of(step) -> (loss, tokens seen, dict of numbers for the log).
+        """Train up to step `steps`, with a word every log_every steps and at least every LOG_SECONDS; loss_of(step) -> (loss, tokens seen, dict of numbers for the log).
 
         A loss without a graph has left its gradients in the parameters itself.
         """
         self.model.train()
-        started, first, saved = time.time(), self.step, time.time()
+        started, first, saved, told = time.time(), self.step, time.time(), time.time()
         with open(os.path.join(self.folder, LOG), "a", encoding="utf-8") as log:
             try:
                 while self.step < steps:
                     record = self._step(steps, loss_of)
-                    if self.step % log_every == 0 or self.step == steps:
+                    if self.step % log_every == 0 or self.step == steps or time.time() - told > LOG_SECONDS:
+                        told = time.time()
                         seconds = time.time() - started
                         eta = seconds / (self.step - first) * (steps - self.step)
                         self._tell(log, {**record, "seconds": round(seconds, 1), "eta": round(eta)}, steps)
