@@ -105,11 +105,13 @@ def config_from_json(fields, where):
     _expect(fields, where, hidden_act=("silu",), rope_scaling=(None,), use_sliding_window=(False,), mlp_bias=(False,))
     if family != "qwen2":
         _expect(fields, where, attention_bias=(False,))
+    rope = fields.get("rope_parameters") or {}                # where newer files say it
+    _expect(rope, where + ": rope_parameters", rope_type=("default",))
     d, heads = fields["hidden_size"], fields["num_attention_heads"]
     return model.Config(family, fields["vocab_size"], d, fields["num_hidden_layers"], heads,
                         fields.get("num_key_value_heads") or heads, fields.get("head_dim") or d // heads,
                         fields["intermediate_size"], fields["max_position_embeddings"],
-                        fields.get("rms_norm_eps", 1e-6), fields.get("rope_theta", 10000.0),
+                        fields.get("rms_norm_eps", 1e-6), rope.get("rope_theta", fields.get("rope_theta", 10000.0)),
                         fields.get("tie_word_embeddings", False), end, gate)
 
 

@@ -146,10 +146,18 @@ class Directory(InFolder):
         good = checkpoint.config_to_json(support.tiny())
         for change, message in (({"model_type": "bert"}, "model_type: expected one of gpt2, llama, qwen2, qwen3, found 'bert'"),
                                 ({"rope_scaling": {"type": "linear"}}, "rope_scaling: expected None"),
+                                ({"rope_parameters": {"rope_type": "yarn"}},
+                                 "rope_parameters: rope_type: expected 'default', found 'yarn'"),
                                 ({"attention_bias": True}, "attention_bias: expected False, found True"),
                                 ({"hidden_act": "gelu"}, "hidden_act: expected 'silu', found 'gelu'")):
             with self.assertRaisesRegex(ValueError, "config.json: " + message):
                 checkpoint.config_from_json({**good, **change}, "config.json")
+
+    def test_rope_is_told_in_either_place(self):
+        fields = checkpoint.config_to_json(support.tiny())
+        told = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
+        self.assertEqual(checkpoint.config_from_json({**fields, **told}, "config.json").rope_theta, 5e5)
+        self.assertEqual(checkpoint.config_from_json({**fields, "rope_theta": 7e4}, "config.json").rope_theta, 7e4)
 
 
 if __name__ == "__main__":
