@@ -26,6 +26,7 @@ BIAS_SPEED = 10.0         # learning rate of a gate's scalar against that of its
 AVERAGE = 0.8             # of the last price's parts in the next one
 PULL = 2.0                # by which a price answers to what is kept beyond what was asked for
 LEAST = 1e-6              # nats, of a price
+THINNING = 7              # of so many pairs one is looked at where a tau is sought
 
 
 class Strengths(torch.nn.Module):
@@ -60,7 +61,7 @@ def taus_for(decoder, rows, keeps):
         for block in decoder.blocks:
             h = block.norm1(x)
             low = gates.running_minimum(block.attention.gate(h), decoder.config.gate.recent)
-            lows.append(low[:, :, causal].flatten()[::7])
+            lows.append(low[:, :, causal].flatten()[::THINNING])
             x = x + block.attention.join(frozen.attend(*block.attention.project(h, rope)))
             x = x + block.mlp(block.norm2(x))
     lows = torch.cat(lows).sort(descending=True).values
@@ -124,7 +125,7 @@ def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate,
         price = strengths.price(which, gain, rise, kept, keeps[which])
         trainer.set_gradients(own, team.map(lambda row: row.gradients(parameters, price), rows))
         return torch.tensor(apart / price + kept), inputs.numel(), {
-            "strength": which, "tau": tau, "price": price, "fit": apart, "kept": kept, "kept_per_layer": layers.tolist()}
+            "strength": which, "tau": tau - strengths.taus[0].item(), "price": price, "fit": apart, "kept": kept, "kept_per_layer": layers.tolist()}
 
     run.run(steps, loss_of, log_every=len(keeps))
     decoder.config.gate.threshold = strengths.taus[0].item()

@@ -32,17 +32,14 @@ def sharpness_at(progress, first, last):
 
 def attention_loss(low, peak, price, sharpness, recent):
     """low: `gates.running_minimum`, peak: of `frozen.read`, both [B, heads, query, key] -> (loss, mean m of causal pairs)."""
-    length = low.shape[-1]
-    with torch.no_grad():
-        judged = gates.judged(length, recent, low.device)
-        causal = torch.ones_like(judged).tril()
-        worth = price / causal.sum() * causal - frozen.still_to_come(peak) * (judged / judged.sum().clamp_min(1))
+    length, pairs = low.shape[-1], low.shape[0] * low.shape[1]
+    judged = gates.judged(length, recent, low.device)
+    causal = ~frozen.future(length, low.device)
+    need = frozen.still_to_come(peak) * (judged / (judged.sum().clamp_min(1) * pairs))    # each sums to its mean over pairs
+    cost = causal * (price / (causal.sum() * pairs))
     mask = torch.sigmoid(sharpness * low)
-    loss = (mask * worth).sum() / (low.shape[0] * low.shape[1])
-    with torch.no_grad():
-        lost = -(worth * judged - price / causal.sum() * judged).sum() / (low.shape[0] * low.shape[1])
-        kept = (mask * causal).sum() / (causal.sum() * low.shape[0] * low.shape[1])
-    return loss + lost, kept
+    kept = (mask.detach() * causal).sum() / (causal.sum() * pairs)
+    return (mask * (cost - need)).sum() + need.sum(), kept
 
 
 def output_loss(attention, low, q, k, v, mixed, price, sharpness, rows):
