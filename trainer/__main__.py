@@ -235,7 +235,7 @@ def run_local(args):
         objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
         rate=args.rate, sharpness=tuple(args.sharpness), recall_share=args.recall_share, workers=args.workers,
         seed=args.seed, device=args.device, bf16=args.bf16)
-    save_gates(decoder, args)
+    print(checkpoint.save_run_gates(decoder, args.out))
 
 
 def run_distil(args):
@@ -243,14 +243,7 @@ def run_distil(args):
         args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, steps=args.steps,
         length=args.length, batch_size=args.batch, rate=args.rate, sharpness=args.sharpness,
         recall_share=args.recall_share, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
-    save_gates(decoder, args)
-
-
-def save_gates(decoder, args):
-    """The gates alone, in float32, as gates.safetensors of the run's folder."""
-    path = os.path.join(args.out, checkpoint.GATES_FILE)
-    checkpoint.save_sidecar(decoder, path, torch.float32)
-    print(path)
+    print(checkpoint.save_run_gates(decoder, args.out))
 
 
 def save_run(decoder, args):

@@ -238,6 +238,14 @@ def save_sidecar(decoder, path, dtype=torch.float16):
     safetensors_io.write(path, stored_tensors(decoder, gate_layout(decoder.config), dtype), metadata)
 
 
+def save_run_gates(decoder, folder):
+    """The gates as they are now, in float32, as gates.safetensors of a run's folder; a half-written one never shows. Its path."""
+    path = os.path.join(folder, GATES_FILE)
+    save_sidecar(decoder, path + ".new", torch.float32)
+    os.replace(path + ".new", path)
+    return path
+
+
 def _write_json(path, fields):
     with open(path, "w", encoding="utf-8") as file:
         json.dump(fields, file, indent=2)

@@ -110,7 +110,8 @@ def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate,
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
     scalars["scale"] = BIAS_SPEED
     run = trainer.Trainer(strengths, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,
-                          save_every=trainer.SMALL_STATE)
+                          save_every=trainer.SMALL_STATE, also=lambda: checkpoint.save_run_gates(decoder, out))
+    decoder.config.gate.threshold = strengths.taus[0].item()
     team = trainer.Team(workers)
     parameters = list(own.parameters())
 
@@ -125,8 +126,8 @@ def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate,
         price = strengths.price(which, gain, rise, kept, keeps[which])
         trainer.set_gradients(own, team.map(lambda row: row.gradients(parameters, price), rows))
         return torch.tensor(apart / price + kept), inputs.numel(), {
-            "strength": which, "tau": tau - strengths.taus[0].item(), "price": price, "fit": apart, "kept": kept, "kept_per_layer": layers.tolist()}
+            "strength": which, "tau": tau - strengths.taus[0].item(), "price": price, "fit": apart, "kept": kept,
+            "kept_per_layer": layers.tolist()}
 
     run.run(steps, loss_of, log_every=len(keeps))
-    decoder.config.gate.threshold = strengths.taus[0].item()
     return decoder

@@ -106,7 +106,7 @@ def train(base, folder, out, *, gate, bias, objective, price, steps, length, bat
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
     scalars["scale"] = BIAS_SPEED
     run = trainer.Trainer(own, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,
-                          save_every=trainer.SMALL_STATE)
+                          save_every=trainer.SMALL_STATE, also=lambda: checkpoint.save_run_gates(decoder, out))
     supply = batches.Batches(folder, recall_share, seed)
     team = trainer.Team(workers)
 

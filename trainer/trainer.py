@@ -76,13 +76,14 @@ def weight_groups(parameters, weight_decay=0.1, scale=1.0):
 class Trainer:
     """Owns the optimizer, the log and the state file of one run in one folder."""
 
-    def __init__(self, model, folder, groups, *, peak, warmup=100, decay=0.2, bf16=None, save_every=120.0):
+    def __init__(self, model, folder, groups, *, peak, warmup=100, decay=0.2, bf16=None, save_every=120.0,
+                 also=lambda: None):
         """model: what is saved and resumed, whole. groups: of `weight_groups`; peak: learning rate; save_every: seconds;
-        bf16: autocast, by default on CUDA.
+        also: called whenever the state is saved; bf16: autocast, by default on CUDA.
         """
         os.makedirs(folder, exist_ok=True)
         self.model, self.folder = model, folder
-        self.peak, self.warmup, self.decay, self.save_every = peak, warmup, decay, save_every
+        self.peak, self.warmup, self.decay, self.save_every, self.also = peak, warmup, decay, save_every, also
         self.device = next(model.parameters()).device
         self.bf16 = self.device.type == "cuda" if bf16 is None else bf16
         self.optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
@@ -106,6 +107,7 @@ class Trainer:
         torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                     "step": self.step, "tokens": self.tokens}, path + ".new")
         os.replace(path + ".new", path)
+        self.also()
 
     def run(self, steps, loss_of, log_every=20):
         """Train up to step `steps`, with a word every log_every steps and at least every LOG_SECONDS; loss_of(step) -> (loss, tokens seen, dict of numbers for the log).

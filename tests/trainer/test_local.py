@@ -139,6 +139,8 @@ class Local(unittest.TestCase):
             whole = supply.local("whole", scope=scope)
             parts = interrupted(lambda: supply.local("parts", scope=scope), at=5)
             torch.testing.assert_close(numbers(parts), numbers(whole), rtol=0, atol=0)
+            beside = checkpoint.load(supply.model, os.path.join(supply.at("parts"), checkpoint.GATES_FILE))
+            torch.testing.assert_close(numbers(beside), numbers(parts), rtol=0, atol=0)
 
     def test_workers_do_not_change_the_result(self):
         supply = Supply(self)
