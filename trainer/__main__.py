@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Train drop gates: prepare, pretrain, gates, evaluate, compare, agree, export, convert, plot."""
+"""Train drop gates: prepare, pretrain, gates, local, distil, evaluate, strengths, compare, agree, export, convert, plot."""
 
 import argparse
 import json
@@ -20,10 +20,13 @@ import checkpoint
 import compare
 import convert
 import data
+import distil
 import evaluate
 import gates
+import local
 import plots
 import pretrain
+import strengths
 import tokenizer as bpe
 import trainer
 
@@ -61,6 +64,15 @@ def parse(arguments):
         sub.add_argument("--seed", type=int, default=1)
         sub.add_argument("--device", help="cpu, cuda ... (default: cuda where there is one)")
         sub.add_argument("--bf16", action="store_true", default=None, help="autocast to bfloat16 (always on with CUDA)")
+
+    def frozen(sub, steps, rate):
+        training(sub, steps, rate)
+        sub.add_argument("--model", required=True, help="Hugging Face directory (gpt2, llama, qwen2, qwen3)")
+        sub.add_argument("--f32", dest="bf16", action="store_false", default=None,
+                         help="multiply in float32 even where the processor is fast at bfloat16")
+        sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+        sub.add_argument("--batch", type=int, default=2, help="windows a step")
+        sub.add_argument("--workers", type=int, default=2, help="windows worked on side by side, each by one thread")
 
     sub = command("prepare", run_prepare, "texts -> tokenizer.json and packed token files")
     sub.add_argument("texts", nargs="+", help="folders or files to train on")
@@ -105,6 +117,23 @@ def parse(arguments):
     sub.add_argument("--batch", type=int, default=4, help="windows a step")
     sub.add_argument("--gate-rate", type=float, default=4e-3, help="peak learning rate of the gates")
 
+    sub = command("local", run_local, "gates of a frozen model, layer by layer, in one dense pass over a stream of text")
+    frozen(sub, 300, 2e-3)
+    sub.add_argument("--dim", type=int, default=64, help="rows of a gate's projections")
+    sub.add_argument("--recent", type=int, default=8, help="a token cannot be dropped before this many later ones")
+    sub.add_argument("--scope", choices=gates.SCOPES, default="layer", help="one gate a layer, or one for each of its kv-heads")
+    sub.add_argument("--bias", type=float, default=5.0, help="the gates' scalar at the start; > 0 starts almost dense")
+    sub.add_argument("--objective", choices=local.OBJECTIVES, default="attention")
+    sub.add_argument("--price", type=float, default=0.03, help="of a kept pair, in attention or relative squared error")
+    sub.add_argument("--sharpness", type=float, nargs=2, default=[1.0, 4.0], metavar=("FIRST", "LAST"))
+
+    sub = command("distil", run_distil, "gates of a frozen model, end to end, with hard decisions; sets what each layer keeps")
+    frozen(sub, 300, 5e-4)
+    sub.add_argument("--gates", help="sidecar to start from (default: the model's own)")
+    sub.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.5, 0.12],
+                     help="fractions of all causal pairs to learn for, by turns; the first is that of tau 0 afterwards")
+    sub.add_argument("--sharpness", type=float, default=1.0, help="of the sigmoid whose slope stands for the step's")
+
     sub = command("evaluate", run_evaluate, "perplexity, kept fraction and recall of the masked full forward")
     sub.add_argument("--model", required=True)
     sub.add_argument("--gates", help="sidecar file")
@@ -116,6 +145,18 @@ def parse(arguments):
     sub.add_argument("--length", type=int, default=1024, help="tokens a window")
     sub.add_argument("--windows", type=int, help="use this many windows, spread over the text")
     sub.add_argument("--recall", type=int, default=0, metavar="DOCUMENTS", help="measure recall in prose of the text, too")
+    sub.add_argument("--device")
+
+    sub = command("strengths", run_strengths, "perplexity at kept fractions, beside windows that keep as many pairs")
+    sub.add_argument("--model", required=True)
+    sub.add_argument("--gates", help="sidecar file")
+    sub.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.25, 0.12], help="fractions of all causal pairs")
+    sub.add_argument("--taus", type=float, nargs="+", help="strengths to measure instead")
+    sub.add_argument("--calibrate", help="a packed token file of `prepare` on which the taus are found (default: each text)")
+    sub.add_argument("--tokens", nargs="*", default=[], metavar="FILE", help="packed token files of `prepare`")
+    sub.add_argument("--text", nargs="*", default=[], metavar="FILE", help="text files, tokenised as they are")
+    sub.add_argument("--length", type=int, default=1024, help="tokens a window")
+    sub.add_argument("--windows", type=int, default=20, help="windows, spread over each text")
     sub.add_argument("--device")
 
     sub = command("compare", run_compare, "gates, dense, windows and training-free policies: a table and a picture")
@@ -188,6 +229,23 @@ def run_gates(args):
     save_run(decoder, args)
 
 
+def run_local(args):
+    decoder = local.train(
+        args.model, args.data, args.out, gate=gates.GateConfig(args.dim, 0.0, args.recent, args.scope), bias=args.bias,
+        objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
+        rate=args.rate, sharpness=tuple(args.sharpness), recall_share=args.recall_share, workers=args.workers,
+        seed=args.seed, device=args.device, bf16=args.bf16)
+    print(checkpoint.save_run_gates(decoder, args.out))
+
+
+def run_distil(args):
+    decoder = distil.train(
+        args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, steps=args.steps,
+        length=args.length, batch_size=args.batch, rate=args.rate, sharpness=args.sharpness,
+        recall_share=args.recall_share, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
+    print(checkpoint.save_run_gates(decoder, args.out))
+
+
 def save_run(decoder, args):
     """The trained model in float32 as model/ of the run's folder."""
     folder = os.path.join(args.out, "model")
@@ -211,6 +269,19 @@ def run_evaluate(args):
     if args.recall:
         result["recall"] = evaluate.recall_accuracy(judge, vocab, tokens, args.length, args.recall)
     print(json.dumps(result))
+
+
+def run_strengths(args):
+    vocab = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)) if args.text else None
+    texts = {path: data.open_tokens(path) for path in args.tokens}
+    for path in args.text:
+        with open(path, encoding="utf-8") as file:
+            texts[path] = vocab.encode(file.read())
+    decoder = checkpoint.load(args.model, args.gates).freeze().to(trainer.pick_device(args.device))
+    calibration = data.open_tokens(args.calibrate) if args.calibrate else None
+    rows = strengths.measure(decoder, texts, args.keep, args.taus, calibration, args.length, args.windows,
+                             lambda row: print(json.dumps(row), file=sys.stderr))
+    print(strengths.table(rows))
 
 
 def gates_of(args):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hugging Face directories of the GPT-2, Llama and Qwen2 shapes, with or without gates, and gate sidecars."""
+"""Hugging Face directories of the GPT-2, Llama, Qwen2 and Qwen3 shapes, with or without gates, and gate sidecars."""
 
 import dataclasses
 import json
@@ -74,6 +74,8 @@ def _llama_layout(config):
         for w in "qkv":
             for part in ("weight", "bias") if config.family == "qwen2" else ("weight",):
                 stored.append(Stored(f"{theirs}self_attn.{w}_proj.{part}", (f"{ours}attention.w{w}.{part}",)))
+        for w in "qk" if config.family == "qwen3" else "":
+            stored.append(Stored(f"{theirs}self_attn.{w}_norm.weight", (f"{ours}attention.{w}_norm.weight",)))
     return stored
 
 
@@ -101,13 +103,15 @@ def config_from_json(fields, where):
                             fields.get("n_inner") or 4 * d, fields["n_positions"],
                             fields.get("layer_norm_epsilon", 1e-5), end=end, tied=True, gate=gate)
     _expect(fields, where, hidden_act=("silu",), rope_scaling=(None,), use_sliding_window=(False,), mlp_bias=(False,))
-    if family == "llama":
+    if family != "qwen2":
         _expect(fields, where, attention_bias=(False,))
+    rope = fields.get("rope_parameters") or {}                # where newer files say it
+    _expect(rope, where + ": rope_parameters", rope_type=("default",))
     d, heads = fields["hidden_size"], fields["num_attention_heads"]
     return model.Config(family, fields["vocab_size"], d, fields["num_hidden_layers"], heads,
                         fields.get("num_key_value_heads") or heads, fields.get("head_dim") or d // heads,
                         fields["intermediate_size"], fields["max_position_embeddings"],
-                        fields.get("rms_norm_eps", 1e-6), fields.get("rope_theta", 10000.0),
+                        fields.get("rms_norm_eps", 1e-6), rope.get("rope_theta", fields.get("rope_theta", 10000.0)),
                         fields.get("tie_word_embeddings", False), end, gate)
 
 
@@ -125,7 +129,7 @@ def config_to_json(config, dtype="float16"):
                   "n_positions": config.context, "n_ctx": config.context, "layer_norm_epsilon": config.norm_eps,
                   "activation_function": "gelu_new"}
     else:
-        name = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[config.family]
+        name = f"{config.family.capitalize()}ForCausalLM"
         fields = {"model_type": config.family, "architectures": [name], "num_hidden_layers": config.n_layers,
                   "num_attention_heads": config.n_heads, "num_key_value_heads": config.n_kv_heads,
                   "head_dim": config.head_dim, "hidden_size": config.d_model, "intermediate_size": config.d_ff,
@@ -202,12 +206,12 @@ def _assign(own, stored, tensors, path):
 
 
 def stored_tensors(decoder, wanted, dtype=torch.float16):
-    """name -> tensor as files hold it, for some `Stored`s; scalars stay float32."""
+    """name -> tensor as files hold it, for some `Stored`s; the gates' scalars stay float32."""
     own, tensors = dict(decoder.named_parameters()), {}
     for stored in wanted:
         tensor = torch.cat([own[parameter].detach() for parameter in stored.parameters])
         tensor = tensor.t().contiguous() if stored.conv1d else tensor
-        tensors[stored.name] = tensor.to(dtype if tensor.numel() > 1 else torch.float32)
+        tensors[stored.name] = tensor.to(torch.float32 if stored.name.endswith("int_bias") else dtype)
     return tensors
 
 
@@ -232,6 +236,14 @@ def save_sidecar(decoder, path, dtype=torch.float16):
     """Write the gates alone, with drop_gate in the metadata so that the file says how it is to be used."""
     metadata = {"format": "pt", "drop_gate": json.dumps(decoder.config.gate.to_json())}
     safetensors_io.write(path, stored_tensors(decoder, gate_layout(decoder.config), dtype), metadata)
+
+
+def save_run_gates(decoder, folder):
+    """The gates as they are now, in float32, as gates.safetensors of a run's folder; a half-written one never shows. Its path."""
+    path = os.path.join(folder, GATES_FILE)
+    save_sidecar(decoder, path + ".new", torch.float32)
+    os.replace(path + ".new", path)
+    return path
 
 
 def _write_json(path, fields):

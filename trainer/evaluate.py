@@ -61,17 +61,17 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, tokens):
-        """tokens int64 [B, T] -> (logits [B, T, V], keys that each query sees: int64 [n_layers, B, T])."""
+        """tokens int64 [B, T] -> (logits [B, T, V], keys that each query sees, mean over heads: float64 [n_layers, B, T])."""
         batch, length = tokens.shape
         if self.mode == "window":
             mask = window_mask(length, self.recent, device=self.device)
-            logits, _ = self.decoder(tokens.to(self.device), mask=mask)
+            logits, _ = self.decoder(tokens.to(self.device), mask=mask[:, None])
             seen = [(mask == 0).sum(2).expand(batch, -1)] * self.decoder.config.n_layers
         else:
             logits, gone = self.decoder(tokens.to(self.device), self.visibility)
             everything = torch.arange(1, length + 1, device=self.device).expand(batch, -1)
-            seen = [gates.visible(layer) for layer in gone] or [everything] * self.decoder.config.n_layers
-        return logits, torch.stack(seen).cpu()
+            seen = [gates.visible(layer).double().mean(1) for layer in gone] or [everything] * self.decoder.config.n_layers
+        return logits, torch.stack(seen).double().cpu()
 
 
 class Kept:
@@ -81,7 +81,7 @@ class Kept:
         self.fractions, self.pairs, self.causal, self.queries = 0.0, 0.0, 0, 0
 
     def add(self, seen):
-        """seen: [n_layers, B, T], of `Judge` (int64) or `deployed.Deployed` (float64)."""
+        """seen: [n_layers, B, T], of `Judge` or `deployed.Deployed`."""
         causal = torch.arange(1, seen.shape[2] + 1)
         self.fractions = self.fractions + (seen / causal).sum((1, 2)).double()
         self.pairs = self.pairs + seen.sum((1, 2)).double()
@@ -100,7 +100,7 @@ def perplexity(judge, tokens, length, windows=None, batch_size=4):
 
     tokens: ids [n]; windows: that many whole windows, spread evenly over the text, instead of all. A dict.
     """
-    rows = [numpy.asarray(tokens[at:at + length], dtype=numpy.int64) for at in _starts(len(tokens), length, windows)]
+    rows = [numpy.asarray(tokens[at:at + length], dtype=numpy.int64) for at in starts(len(tokens), length, windows)]
     nll, counted, kept = 0.0, 0, Kept()
     for batch in _same_length(rows, batch_size):
         logits, seen = judge(batch)
@@ -111,7 +111,7 @@ def perplexity(judge, tokens, length, windows=None, batch_size=4):
             "perplexity": math.exp(nll / counted), **kept.to_json()}
 
 
-def _starts(count, length, windows):
+def starts(count, length, windows):
     """Where the windows of a text of `count` tokens begin."""
     if not windows:
         if count < 2:

@@ -3,6 +3,9 @@
 
     s[n,j] = (Wq x_n) . (Wk x_j) / sqrt(r) + b     keep j at n iff s[n,j] - tau > 0; only n >= j + recent is judged
     t_j    = min { n >= j + recent : s[n,j] - tau <= 0 };  query n sees key j iff j <= n < t_j
+
+Shapes: [..., query, key]; in a model they are [batch, heads, query, key], where a layer has one gate for all its heads
+(`scope` layer) or one for each of its kv-heads (`scope` kv_head).
 """
 
 import dataclasses
@@ -12,6 +15,7 @@ import torch
 
 import entmax
 
+SCOPES = ("layer", "kv_head")
 TINY = 1e-9    # a factor of the soft mask is at least this, so that its logarithm is finite
 
 
@@ -22,9 +26,15 @@ class GateConfig:
     dim: int                  # r, rows of Wq and Wk
     threshold: float = 0.0    # tau
     recent: int = 1           # the query at distance `recent` is the first that may drop a key
+    scope: str = "layer"      # one of SCOPES: whose gate it is
 
     def to_json(self):
-        return {"type": "interaction", "dim": self.dim, "threshold": self.threshold, "recent": self.recent}
+        fields = {"type": "interaction", "dim": self.dim, "threshold": self.threshold, "recent": self.recent}
+        return fields if self.scope == "layer" else {**fields, "scope": self.scope}
+
+    def heads(self, n_kv_heads):
+        """Gates of a layer."""
+        return n_kv_heads if self.scope == "kv_head" else 1
 
     @staticmethod
     def from_json(fields, where):
@@ -32,26 +42,35 @@ class GateConfig:
             raise ValueError(f"{where}: drop_gate.type: expected \"interaction\", found {fields['type']!r}")
         if fields.get("propagate_in_depth"):
             raise ValueError(f"{where}: drop_gate.propagate_in_depth is not supported")
-        return GateConfig(int(fields["dim"]), float(fields.get("threshold", 0.0)), int(fields.get("recent", 1)))
+        scope = fields.get("scope", "layer")
+        if scope not in SCOPES:
+            raise ValueError(f"{where}: drop_gate.scope: expected {' or '.join(SCOPES)}, found {scope!r}")
+        return GateConfig(int(fields["dim"]), float(fields.get("threshold", 0.0)), int(fields.get("recent", 1)), scope)
 
 
 class DropGate(torch.nn.Module):
-    """Gate logits of one layer, shared by its heads."""
+    """Gate logits of one layer, one gate for all its heads or one for each kv-head."""
 
-    def __init__(self, d_model, dim, bias):
+    def __init__(self, d_model, dim, bias, heads=1):
         super().__init__()
-        self.wq = torch.nn.Linear(d_model, dim, bias=False)
-        self.wk = torch.nn.Linear(d_model, dim, bias=False)
-        self.b = torch.nn.Parameter(torch.full((1,), float(bias)))
+        self.dim, self.heads = dim, heads
+        self.wq = torch.nn.Linear(d_model, heads * dim, bias=False)
+        self.wk = torch.nn.Linear(d_model, heads * dim, bias=False)
+        self.b = torch.nn.Parameter(torch.full((heads,), float(bias)))
         for weight in (self.wq.weight, self.wk.weight):
             torch.nn.init.normal_(weight, 0.0, 0.3 / math.sqrt(d_model))
 
     def forward(self, x):
-        """x [batch, T, d] (the normalised block input) -> s [batch, query, key] in float32."""
+        """x [batch, T, d] (the normalised block input) -> s [batch, heads, query, key] in float32.
+
+        In memory the queries of a key are neighbours, as `running_minimum` likes them.
+        """
         with torch.autocast(x.device.type, enabled=False):
-            q = torch.nn.functional.linear(x.float(), self.wq.weight.float())
+            q = torch.nn.functional.linear(x.float(), self.wq.weight.float()) / math.sqrt(self.dim)
             k = torch.nn.functional.linear(x.float(), self.wk.weight.float())
-            return (q / math.sqrt(q.shape[-1])) @ k.transpose(1, 2) + self.b.float()
+            q, k = (part.unflatten(2, (-1, self.dim)) for part in (q, k))             # [batch, T, heads, dim]
+            by_key = k.transpose(1, 2) @ q.permute(0, 2, 3, 1) + self.b.float()[:, None, None]
+            return by_key.transpose(2, 3)
 
 
 def judged(length, recent, device=None):
@@ -60,39 +79,48 @@ def judged(length, recent, device=None):
 
 
 def soft_mask(s, alpha, recent):
-    """Log of the cumulative product of keep probabilities over the later queries: [batch, query, key], <= 0.
+    """Log of the cumulative product of keep probabilities over the later queries: [..., query, key], <= 0.
 
     Diagonal, future and the last `recent` keys are 0. It is added to the attention logits.
     """
     p = entmax.alpha_sigmoid(s, alpha).clamp_min(TINY)
     undecided = ~judged(s.shape[-1], recent, s.device)
-    return p.masked_fill(undecided, 1.0).log().cumsum(1)
+    return p.masked_fill(undecided, 1.0).log().cumsum(-2)
+
+
+def running_minimum(s, recent):
+    """The least s[i,j] of the queries i <= n that have judged key j, inf where none has: [..., query, key].
+
+    Key j is gone at n iff this is <= tau: the step rule itself, before its step.
+    """
+    undecided = ~judged(s.shape[-1], recent, s.device).transpose(0, 1)
+    return s.transpose(-2, -1).masked_fill(undecided, math.inf).cummin(-1).values.transpose(-2, -1)
 
 
 def dropped(s, threshold, recent):
-    """Whether key j is gone at query n: bool [batch, query, key]."""
+    """Whether key j is gone at query n: bool [..., query, key]."""
     drops = (s - threshold <= 0) & judged(s.shape[-1], recent, s.device)
-    return drops.to(torch.uint8).cummax(1).values.bool()
+    return drops.to(torch.uint8).cummax(-2).values.bool()
 
 
 def drop_at(gone):
-    """t_j from `dropped`: position of the query that dropped key j, -1 where none did: int64 [batch, key]."""
-    length = gone.shape[1]
-    first = length - gone.sum(1)
+    """t_j from `dropped`: position of the query that dropped key j, -1 where none did: int64 [..., key]."""
+    length = gone.shape[-2]
+    first = length - gone.sum(-2)
     return torch.where(first == length, torch.full_like(first, -1), first)
 
 
 def visible(gone):
-    """Keys that each query still sees, itself counted, from `dropped`: int64 [batch, query]."""
-    return torch.arange(1, gone.shape[1] + 1, device=gone.device) - gone.sum(2)
+    """Keys that each query still sees, itself counted, from `dropped`: int64 [..., query]."""
+    return torch.arange(1, gone.shape[-2] + 1, device=gone.device) - gone.sum(-1)
 
 
 def kept_fraction(gone):
-    """Mean over queries of visible keys / causal keys (the query itself counted): float [batch]."""
-    return (visible(gone) / torch.arange(1, gone.shape[1] + 1, device=gone.device)).mean(1)
+    """Mean over queries of visible keys / causal keys (the query itself counted): float [...]."""
+    return (visible(gone) / torch.arange(1, gone.shape[-2] + 1, device=gone.device)).mean(-1)
 
 
 def soft_kept_fraction(mask):
-    """`kept_fraction` of a soft mask, a key counted by the cumulative product: float [batch]."""
+    """`kept_fraction` of a soft mask, a key counted by the cumulative product: float [...]."""
     length = mask.shape[-1]
-    return (mask.exp().tril().sum(2) / torch.arange(1, length + 1, device=mask.device)).mean(1)
+    return (mask.exp().tril().sum(-1) / torch.arange(1, length + 1, device=mask.device)).mean(-1)

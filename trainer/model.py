@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One decoder for the three shapes: GPT-2, Llama and Qwen2, dense or with drop gates, full forward over a window."""
+"""One decoder for four shapes: GPT-2, Llama, Qwen2 and Qwen3, dense or with drop gates, full forward over a window."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import gates
 
-FAMILIES = ("gpt2", "llama", "qwen2")
+FAMILIES = ("gpt2", "llama", "qwen2", "qwen3")
 QUERY_BLOCK = 256    # queries that attend together; the keys after the block are never touched
 
 
@@ -49,6 +49,15 @@ class Visibility:
 DENSE = Visibility()
 
 
+class Linear(nn.Linear):
+    """Multiplies in the type of its weights, whatever comes in; a frozen half-precision model gives float32 on."""
+
+    def forward(self, x):
+        if self.weight.dtype == torch.float32:
+            return super().forward(x)
+        return super().forward(x.to(self.weight.dtype)).float()
+
+
 class RmsNorm(nn.Module):
     def __init__(self, d_model, eps):
         super().__init__()
@@ -81,35 +90,54 @@ def rotate(x, cos, sin):
 class Attention(nn.Module):
     def __init__(self, config, gate_bias):
         super().__init__()
-        d, bias = config.d_model, config.family != "llama"
+        d, bias = config.d_model, config.family in ("gpt2", "qwen2")
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
-        self.wq = nn.Linear(d, config.n_heads * config.head_dim, bias=bias)
-        self.wk = nn.Linear(d, config.n_kv_heads * config.head_dim, bias=bias)
-        self.wv = nn.Linear(d, config.n_kv_heads * config.head_dim, bias=bias)
-        self.wo = nn.Linear(config.n_heads * config.head_dim, d, bias=config.is_gpt2)
-        self.gate = gates.DropGate(d, config.gate.dim, gate_bias) if config.gate else None
+        self.wq = Linear(d, config.n_heads * config.head_dim, bias=bias)
+        self.wk = Linear(d, config.n_kv_heads * config.head_dim, bias=bias)
+        self.wv = Linear(d, config.n_kv_heads * config.head_dim, bias=bias)
+        self.wo = Linear(config.n_heads * config.head_dim, d, bias=config.is_gpt2)
+        if config.family == "qwen3":
+            self.q_norm, self.k_norm = (RmsNorm(config.head_dim, config.norm_eps) for _ in range(2))
+        else:
+            self.q_norm = self.k_norm = None
+        self.gate = None
+        if config.gate:
+            self.gate = gates.DropGate(d, config.gate.dim, gate_bias, config.gate.heads(config.n_kv_heads))
 
-    def forward(self, x, rope, mask):
-        """x [B, T, d]; rope (cos, sin) or None; mask [B or 1, query, key] added to the logits -> [B, T, d]."""
+    def project(self, x, rope):
+        """x [B, T, d]; rope (cos, sin) or None -> q [B, kv, group, T, head_dim], scaled by 1 / sqrt(head_dim); k, v [B, kv,
+        T, head_dim]."""
         batch, length, _ = x.shape
         group = self.n_heads // self.n_kv_heads
-        q = self.wq(x).view(batch, length, self.n_heads, self.head_dim).transpose(1, 2)
-        k = self.wk(x).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
+        q = self.wq(x).view(batch, length, self.n_heads, self.head_dim)
+        k = self.wk(x).view(batch, length, self.n_kv_heads, self.head_dim)
         v = self.wv(x).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         q = (q * (1.0 / math.sqrt(self.head_dim))).reshape(batch, self.n_kv_heads, group, length, self.head_dim)
+        return q, k, v
+
+    def forward(self, x, rope, mask):
+        """x [B, T, d]; rope (cos, sin) or None; mask [B or 1, 1 or kv, query, key] added to the logits -> [B, T, d]."""
+        q, k, v = self.project(x, rope)
+        batch, _, group, length, _ = q.shape
         blocks = []
         for start in range(0, length, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, length)
             queries = q[:, :, :, start:stop].reshape(batch, self.n_kv_heads, -1, self.head_dim)
             logits = queries @ k[:, :, :stop].transpose(2, 3)                     # [B, kv, group * block, stop]
             logits = logits.view(batch, self.n_kv_heads, group, stop - start, stop)
-            logits = logits + mask[:, None, None, start:stop, :stop]
+            logits = logits + mask[:, :, None, start:stop, :stop]
             weights = logits.softmax(-1).view(batch, self.n_kv_heads, -1, stop).to(v.dtype)
-            blocks.append((weights @ v[:, :, :stop]).view(batch, self.n_heads, stop - start, self.head_dim))
-        mixed = torch.cat(blocks, 2).transpose(1, 2).reshape(batch, length, -1)
-        return self.wo(mixed)
+            blocks.append((weights @ v[:, :, :stop]).view(batch, self.n_kv_heads, group, stop - start, self.head_dim))
+        return self.join(torch.cat(blocks, 3))
+
+    def join(self, mixed):
+        """What the heads read, [B, kv, group, T, head_dim], -> [B, T, d]."""
+        return self.wo(mixed.flatten(1, 2).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -118,9 +146,9 @@ class Mlp(nn.Module):
         d, wide, bias = config.d_model, config.d_ff, config.is_gpt2
         self.gated = not config.is_gpt2
         if self.gated:
-            self.w_gate = nn.Linear(d, wide, bias=False)
-        self.w_up = nn.Linear(d, wide, bias=bias)
-        self.w_down = nn.Linear(wide, d, bias=bias)
+            self.w_gate = Linear(d, wide, bias=False)
+        self.w_up = Linear(d, wide, bias=bias)
+        self.w_down = Linear(wide, d, bias=bias)
 
     def forward(self, x):
         if self.gated:
@@ -168,37 +196,56 @@ class Decoder(nn.Module):
         """(name, parameter) of the gates alone."""
         return [(name, weight) for name, weight in self.named_parameters() if ".gate." in name]
 
+    def gates(self):
+        """The gates of all layers as one module, which owns their parameters together with this one."""
+        return nn.ModuleList(block.attention.gate for block in self.blocks)
+
+    def freeze(self, dtype=torch.float32):
+        """Only the gates learn from now on; the matrices of the blocks are held, and multiply, in `dtype`."""
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(".gate." in name)
+        for layer in self.modules():
+            if isinstance(layer, Linear):
+                layer.to(dtype)
+        return self
+
     def forward(self, tokens, visibility=DENSE, mask=None):
         """tokens int64 [B, T] -> (logits [B, T, vocab], decisions: one tensor a layer, [] when dense).
 
-        With an alpha a decision is the soft mask [B, query, key]; with a threshold it is `gates.dropped`. `mask` [1 or B,
-        query, key] (0 or -inf) replaces causality for fixed patterns such as a window.
+        With an alpha a decision is the soft mask [B, heads, query, key]; with a threshold it is `gates.dropped`. `mask` [1 or
+        B, 1 or kv, query, key] (0 or -inf) replaces causality for fixed patterns such as a window.
         """
         hidden, decisions = self.hidden(tokens, visibility, mask)
         return self.logits(hidden), decisions
 
     def logits(self, hidden):
         """hidden [..., d] after the last norm -> [..., vocab]."""
-        return functional.linear(hidden, self.embed.weight if self.config.tied else self.head.weight)
+        return functional.linear(hidden, self.head_weight())
+
+    def head_weight(self):
+        """[vocab, d]"""
+        return self.embed.weight if self.config.tied else self.head.weight
 
     def hidden(self, tokens, visibility=DENSE, mask=None):
         """As forward, before the head."""
-        config, length = self.config, tokens.shape[1]
-        if length > config.context:
-            raise ValueError(f"expected at most {config.context} tokens, found {length}")
-        x, rope = self.embed(tokens), None
-        if config.is_gpt2:
-            x = x + self.positions.weight[:length]
-        else:
-            rope = rope_table(length, config.head_dim, config.rope_theta, tokens.device)
+        x, rope = self.begin(tokens)
         if mask is None:
-            mask = causal_mask(length, tokens.device)
+            mask = causal_mask(tokens.shape[1], tokens.device)
         decisions = []
         for block in self.blocks:
             h = block.norm1(x)
             x = x + block.attention(h, rope, self._layer_mask(block, h, mask, visibility, decisions))
             x = x + block.mlp(block.norm2(x))
         return self.norm(x), decisions
+
+    def begin(self, tokens):
+        """tokens int64 [B, T] -> (what enters the first block: [B, T, d], rope (cos, sin) or None)."""
+        config, length = self.config, tokens.shape[1]
+        if length > config.context:
+            raise ValueError(f"expected at most {config.context} tokens, found {length}")
+        if config.is_gpt2:
+            return self.embed(tokens) + self.positions.weight[:length], None
+        return self.embed(tokens), rope_table(length, config.head_dim, config.rope_theta, tokens.device)
 
     def _layer_mask(self, block, h, mask, visibility, decisions):
         if block.attention.gate is None or (visibility.alpha is None and visibility.threshold is None):
@@ -214,5 +261,5 @@ class Decoder(nn.Module):
 
 
 def causal_mask(length, device=None):
-    """0 where key <= query, -inf elsewhere: [1, query, key]."""
-    return torch.full((1, length, length), -math.inf, device=device).triu(1)
+    """0 where key <= query, -inf elsewhere: [1, 1, query, key]."""
+    return torch.full((1, 1, length, length), -math.inf, device=device).triu(1)

@@ -47,15 +47,18 @@ def _split_pattern():
 BYTE_SYMBOLS = _byte_symbols()
 BYTE_OF_SYMBOL = {symbol: byte for byte, symbol in enumerate(BYTE_SYMBOLS)}
 SPLIT = _split_pattern()
+DIGIT = re.compile(rf"([{_character_class('N')}])")
 
 
 class Tokenizer:
     """Ids 0 <|endoftext|>, 1..256 the bytes, then one id per merge."""
 
-    def __init__(self, vocabulary, merges, special):
+    def __init__(self, vocabulary, merges, special, lone_digits=False):
+        """lone_digits: every digit is cut off before anything else, as SmolLM2's `Digits` pre-tokenizer does."""
         self.vocabulary = vocabulary                                      # symbol string -> id
         self.merges = merges                                              # [(left, right)] in order of rank
         self.special = special                                            # content -> id, never split
+        self.lone_digits = lone_digits
         self.symbols = {i: s for s, i in vocabulary.items()}              # id -> symbol string
         self._rank = {pair: rank for rank, pair in enumerate(merges)}
         self._cache = {}                                                  # word -> ids
@@ -73,12 +76,16 @@ class Tokenizer:
     def encode(self, text):
         """Ids of `text`; special tokens in it are read as plain text."""
         ids = []
-        for word in SPLIT.findall(text):
+        for word in self._words(text):
             known = self._cache.get(word)
             if known is None:
                 known = self._cache[word] = self._encode_word(word)
             ids.extend(known)
         return ids
+
+    def _words(self, text):
+        for part in DIGIT.split(text) if self.lone_digits else (text,):
+            yield from SPLIT.findall(part)
 
     def _encode_word(self, word):
         parts = [BYTE_SYMBOLS[byte] for byte in word.encode("utf-8")]
@@ -105,11 +112,13 @@ class Tokenizer:
     def save(self, path):
         """Write the Hugging Face `tokenizers` JSON form."""
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        digits = {"type": "Digits", "individual_digits": True}
+        split = {"type": "Sequence", "pretokenizers": [digits, byte_level]} if self.lone_digits else byte_level
         document = {
             "version": "1.0", "truncation": None, "padding": None,
             "added_tokens": [{"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
                               "normalized": False, "special": True} for name, i in self.special.items()],
-            "normalizer": None, "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
+            "normalizer": None, "pre_tokenizer": split, "post_processor": None, "decoder": byte_level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                       "vocab": {**self.special, **self.vocabulary},
@@ -124,14 +133,16 @@ def load(path):
     with open(path, encoding="utf-8") as file:
         document = json.load(file)
     model = document["model"]
-    kinds = [part.get("type") for part in _parts(document.get("pre_tokenizer"))]
-    if model.get("type") != "BPE" or "ByteLevel" not in kinds:
+    parts = _parts(document.get("pre_tokenizer"))
+    kinds = [part.get("type") for part in parts]
+    lone_digits = bool(parts) and parts[0] == {"type": "Digits", "individual_digits": True}
+    if model.get("type") != "BPE" or kinds[lone_digits:] != ["ByteLevel"]:
         raise ValueError(f"{path}: expected a byte-level BPE tokenizer, found model {model.get('type')} "
                          f"with pre-tokenizer {kinds}")
     special = {token["content"]: token["id"] for token in document.get("added_tokens", [])}
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     vocabulary = {symbol: i for symbol, i in model["vocab"].items() if symbol not in special}
-    return Tokenizer(vocabulary, merges, special)
+    return Tokenizer(vocabulary, merges, special, lone_digits)
 
 
 def _parts(pre_tokenizer):

@@ -61,7 +61,7 @@ class Directory(InFolder):
 
     def test_every_family_survives(self):
         for family in model.FAMILIES:
-            for gate in (None, gates.GateConfig(8, 0.0, 4)):
+            for gate in (None, gates.GateConfig(8, 0.0, 4), gates.GateConfig(8, 0.0, 4, "kv_head")):
                 with self.subTest(family=family, gate=gate):
                     decoder = model.Decoder(support.tiny(family, gate, tied=family != "llama"), gate_bias=0.3)
                     for parameter in decoder.parameters():
@@ -93,6 +93,20 @@ class Directory(InFolder):
         _, metadata = safetensors_io.read(sidecar)
         self.assertEqual(json.loads(metadata["drop_gate"]),
                          {"type": "interaction", "dim": 8, "threshold": 0.25, "recent": 3})
+
+    def test_a_sidecar_may_have_a_gate_for_each_kv_head(self):
+        decoder = model.Decoder(support.tiny(gate=gates.GateConfig(8, 0.25, 3, "kv_head")), gate_bias=0.4)
+        checkpoint.save(decoder, self.folder, dtype=torch.float32, gates_inside=False)
+        sidecar = self.path("heads.safetensors")
+        checkpoint.save_sidecar(decoder, sidecar)
+        tensors, metadata = safetensors_io.read(sidecar)
+        self.assertEqual(json.loads(metadata["drop_gate"])["scope"], "kv_head")
+        stored = [tensors[f"model.layers.1.self_attn.{name}"] for name in ("q_int.weight", "k_int.weight", "int_bias")]
+        self.assertEqual([(list(one.shape), one.dtype) for one in stored],
+                         [([16, 32], torch.float16), ([16, 32], torch.float16), ([2], torch.float32)])
+        again = checkpoint.load(self.folder, sidecar)
+        self.assertEqual(again.config, decoder.config)
+        torch.testing.assert_close(self.logits(again), self.logits(decoder), rtol=1e-2, atol=1e-2)
 
     def test_new_gates_replace_old_ones(self):
         decoder = model.Decoder(support.tiny(gate=gates.GateConfig(8)))
@@ -130,12 +144,20 @@ class Directory(InFolder):
 
     def test_refuses_configs_it_cannot_reproduce(self):
         good = checkpoint.config_to_json(support.tiny())
-        for change, message in (({"model_type": "bert"}, "model_type: expected one of gpt2, llama, qwen2, found 'bert'"),
+        for change, message in (({"model_type": "bert"}, "model_type: expected one of gpt2, llama, qwen2, qwen3, found 'bert'"),
                                 ({"rope_scaling": {"type": "linear"}}, "rope_scaling: expected None"),
+                                ({"rope_parameters": {"rope_type": "yarn"}},
+                                 "rope_parameters: rope_type: expected 'default', found 'yarn'"),
                                 ({"attention_bias": True}, "attention_bias: expected False, found True"),
                                 ({"hidden_act": "gelu"}, "hidden_act: expected 'silu', found 'gelu'")):
             with self.assertRaisesRegex(ValueError, "config.json: " + message):
                 checkpoint.config_from_json({**good, **change}, "config.json")
+
+    def test_rope_is_told_in_either_place(self):
+        fields = checkpoint.config_to_json(support.tiny())
+        told = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
+        self.assertEqual(checkpoint.config_from_json({**fields, **told}, "config.json").rope_theta, 5e5)
+        self.assertEqual(checkpoint.config_from_json({**fields, "rope_theta": 7e4}, "config.json").rope_theta, 7e4)
 
 
 if __name__ == "__main__":

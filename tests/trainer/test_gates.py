@@ -60,6 +60,21 @@ class StepMask(unittest.TestCase):
         gone = gates.dropped(torch.zeros(1, 3, 3), 0.0, 1)
         self.assertEqual(gates.drop_at(gone).tolist(), [[1, 2, -1]])
 
+    def test_running_minimum_is_the_rule_before_its_step(self):
+        for recent in (1, 3):
+            s = logits(seed=7)
+            low = gates.running_minimum(s, recent)
+            for tau in (-0.5, 0.0, 0.9):
+                self.assertTrue(((low - tau <= 0) == gates.dropped(s, tau, recent)).all())
+            self.assertTrue(torch.isinf(low[:, ~gates.judged(12, recent)]).all())
+            self.assertEqual(low[1, 9, 2].item(), s[1, 2 + recent:10, 2].min().item())
+
+    def test_running_minimum_teaches_the_judge_that_said_least(self):
+        s = logits().requires_grad_()
+        gates.running_minimum(s, 2)[0, 11, 4].backward()
+        judge = 6 + int(s.detach()[0, 6:12, 4].argmin())
+        self.assertEqual(s.grad.nonzero().tolist(), [[0, judge, 4]])
+
     def test_extreme_strengths(self):
         s = logits()
         self.assertFalse(gates.dropped(s, -math.inf, 1).any())
@@ -89,15 +104,27 @@ class Gate(unittest.TestCase):
         s = gate(x)
         n, j = 4, 1
         expected = (gate.wq(x[0, n]) @ gate.wk(x[0, j])) / 2.0 + 0.3
-        self.assertAlmostEqual(s[0, n, j].item(), expected.item(), places=5)
+        self.assertAlmostEqual(s[0, 0, n, j].item(), expected.item(), places=5)
+
+    def test_a_kv_head_has_a_gate_of_its_own(self):
+        gate, x = gates.DropGate(16, 4, bias=0.3, heads=3), torch.randn(2, 5, 16)
+        gate.b.data = torch.tensor([0.1, 0.2, 0.3])
+        s = gate(x)
+        self.assertEqual(s.shape, (2, 3, 5, 5))
+        q, k = gate.wq(x)[1, 4, 8:12], gate.wk(x)[1, 2, 8:12]
+        self.assertAlmostEqual(s[1, 2, 4, 2].item(), (q @ k).item() / 2.0 + 0.3, places=5)
 
     def test_config_survives_json(self):
-        config = gates.GateConfig(24, 0.5, 16)
-        self.assertEqual(gates.GateConfig.from_json(config.to_json(), "here"), config)
+        for scope in gates.SCOPES:
+            config = gates.GateConfig(24, 0.5, 16, scope)
+            self.assertEqual(gates.GateConfig.from_json(config.to_json(), "here"), config)
+        self.assertNotIn("scope", gates.GateConfig(24).to_json())
 
     def test_config_refuses_what_it_cannot_run(self):
         with self.assertRaisesRegex(ValueError, "here: drop_gate.type: expected \"interaction\", found 'mlp'"):
             gates.GateConfig.from_json({"type": "mlp", "dim": 4}, "here")
+        with self.assertRaisesRegex(ValueError, "here: drop_gate.scope: expected layer or kv_head, found 'head'"):
+            gates.GateConfig.from_json({"dim": 4, "scope": "head"}, "here")
         with self.assertRaisesRegex(ValueError, "propagate_in_depth"):
             gates.GateConfig.from_json({"dim": 4, "propagate_in_depth": True}, "here")
 

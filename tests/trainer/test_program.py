@@ -82,6 +82,15 @@ class Program(unittest.TestCase):
             self.assertIsNone(control.config.gate)
             self.assertFalse(torch.equal(control.state_dict()["embed.weight"], before["embed.weight"]))
 
+            frozen = ("--model", at("base", "model"), "--data", at("data"), "--rate", 1e-2, "--steps", 4, "--length", 64)
+            self.call("local", *frozen, "--out", at("local"), "--dim", 4, "--bias", 1, "--scope", "kv_head", "--f32")
+            self.call("distil", *frozen, "--out", at("distil"), "--gates", at("local", "gates.safetensors"), "--keep", 0.5, 0.3,
+                      "--workers", 1)
+            table = self.call("strengths", "--model", at("base", "model"), "--gates", at("distil", "gates.safetensors"),
+                              "--text", at("data", "heldout.txt"), "--tokens", at("data", "heldout.bin"), "--calibrate",
+                              at("data", "train.bin"), "--length", 64, "--windows", 3, "--keep", 0.6)
+            self.assertEqual(len(table.splitlines()), 2 + 2 * 3)
+
             self.call("export", "--model", at("gates", "model"), "--out", at("out"), "--without-gates")
             self.call("export", "--model", at("gates", "model"), "--out", at("out", "gates.safetensors"))
             evaluate = ("evaluate", "--model", at("out"), "--tokens", at("data", "heldout.bin"), "--length", 64)

@@ -53,12 +53,28 @@ class Tokenizer(unittest.TestCase):
         self.assertEqual(document["model"]["vocab"][bpe.END_OF_TEXT], 0)
         self.assertEqual(sorted(document["model"]["vocab"].values()), list(range(300)))
 
+    def test_lone_digits_are_cut_off_first_and_survive_the_file(self):
+        merged = bpe.train([TEXT, " 184 184 184"], 300)
+        vocab = bpe.Tokenizer(merged.vocabulary, merged.merges, merged.special, lone_digits=True)
+        found = [vocab.piece(i) for i in vocab.encode("In  184½\n")]
+        self.assertEqual(found[-7:], [b" ", b"1", b"8", b"4", *(bytes([byte]) for byte in "½".encode()), b"\n"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "tokenizer.json")
+            vocab.save(path)
+            self.assertEqual(bpe.load(path).encode(TEXT), vocab.encode(TEXT))
+        self.assertLess(len(merged.encode(" 184")), len(vocab.encode(" 184")))
+
     def test_refuses_other_kinds(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "tokenizer.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump({"model": {"type": "Unigram"}, "pre_tokenizer": {"type": "Metaspace"}}, file)
             with self.assertRaisesRegex(ValueError, "expected a byte-level BPE tokenizer, found model Unigram"):
+                bpe.load(path)
+            split = {"type": "Sequence", "pretokenizers": [{"type": "Split"}, {"type": "ByteLevel"}]}
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"model": {"type": "BPE"}, "pre_tokenizer": split}, file)
+            with self.assertRaisesRegex(ValueError, r"found model BPE with pre-tokenizer \['Split', 'ByteLevel'\]"):
                 bpe.load(path)
 
 
