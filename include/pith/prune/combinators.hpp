@@ -56,7 +56,7 @@ struct ForLayers {
   bool acts(const KvLayer& layer) const { return first <= layer.layer() && layer.layer() < last; }
 };
 
-/// Acts on the listed kv-heads, each for itself; the other heads keep everything.
+/// Acts on the listed kv-heads of a layer together, each in a lane of its own; the other heads keep everything.
 struct ForHeads {
   AnyPolicy policy;
   bool everywhere = true;  // heads[0] is the list of every layer; else heads[layer] is that layer's
@@ -68,7 +68,8 @@ struct ForHeads {
   std::string describe() const;
 
  private:
-  std::span<const std::size_t> of(const KvLayer& layer) const;
+  template <class F>
+  void on_listed(const KvLayer& layer, F&& act) const;
 };
 
 /// Those that forget nothing are left out.
