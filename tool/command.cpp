@@ -62,8 +62,8 @@ void add_common_flags(CLI::App& app, Tool& tool) {
 CLI::Option& CommandLine::seed(const std::string& flags, std::optional<std::uint64_t>& value, const std::string& what) {
   return words(flags, what, [flags, &value](const auto& words) {
     const std::string& word = words.front();
-    value = tool::number<std::uint64_t>(word);
-    if (!value && word != "-1") refuse(flags, "-1 or " + text(Range<std::uint64_t>()), word);
+    value = pith::number<std::uint64_t>(word);
+    if (!value && word != "-1") refuse(flags, "-1 or " + Range<std::uint64_t>().text(), word);
   });
 }
 
