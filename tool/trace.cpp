@@ -66,12 +66,17 @@ std::string read_trace(const std::string& path) {
   return text;
 }
 
-/// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
-Trace record(const TraceOptions& options, const Model& model, const Tokenizer& tokenizer, const Tool& tool,
-             std::span<const Token> prompt, int count) {
-  Tracer tracer;
-  Generator generator(model, tokenizer, tracer.attach(session_options(options.cache, model, tool)));
+struct Recorded {
   Trace trace;
+  std::uint64_t dropped_rows = 0;
+};
+
+/// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
+Recorded record(const TraceOptions& options, SessionOptions session, const Model& model, const Tokenizer& tokenizer,
+                std::span<const Token> prompt, int count) {
+  Tracer tracer;
+  Generator generator(model, tokenizer, tracer.attach(std::move(session)));
+  Recorded recorded;
   std::exception_ptr error;
   // What is chosen last is not fed, and so not in the trace: one more than wanted.
   Request request{.prompt = std::vector(prompt.begin(), prompt.end()),
@@ -84,7 +89,8 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
     if (!piece.finish)
       tracer.predicted(*piece.sequence, generator.session().length(*piece.sequence), piece.logits, *piece.token);
     else if (piece.sequence)
-      trace = tracer.trace(generator.session(), *piece.sequence);
+      recorded = {tracer.trace(generator.session(), *piece.sequence),
+                  generator.session().stats(*piece.sequence).dropped_rows};
     error = piece.error;
   };
   generator.submit(std::move(request));
@@ -92,7 +98,7 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
   generator.run(interrupt.token());
   if (error) std::rethrow_exception(error);
   if (interrupt.requested()) fail(ErrorCode::cancelled, "trace: interrupted");
-  return trace;
+  return recorded;
 }
 
 /// Not more frames than can be watched.
@@ -114,7 +120,18 @@ Exit trace_one(const TraceOptions& options, Outputs& outputs, const Tool& tool) 
   if (options.layer.value_or(0) >= layers)
     fail(ErrorCode::argument, "--layer", "a layer below " + std::to_string(layers), std::to_string(*options.layer));
   const std::string other = options.compare ? read_trace(*options.compare) : "null";
-  const Trace trace = record(options, model, tokenizer, tool, prompt, options.evaluate ? 0 : options.tokens);
+  SessionOptions session = session_options(options.cache, model, tool);
+  const prune::Needs needs = session.policy->needs();
+  const int wanted = options.evaluate ? 0 : options.tokens;
+  const Recorded recorded = record(options, std::move(session), model, tokenizer, prompt, wanted);
+  const Trace& trace = recorded.trace;
+  if (wanted == 0) {
+    Kept kept;
+    kept.add(trace.drop_at, recorded.dropped_rows);
+    for (const std::string& note :
+         unmeasured(kept, {}, options.cache, needs, prompt.size(), "with -n above 0 and no --eval, tokens follow"))
+      tool.warn(note);
+  }
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
                        .tau = options.cache.tau.value_or(0.0f),
@@ -221,6 +238,7 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_count(command, options.tokens);
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
+  command.get_option("--predict")->excludes("--eval");
   auto* const html = &command.writes("--html", options.html, "Write a report that opens in a browser");
   command.writes("--svg", options.svg,
                  "Write a picture: the text as it was kept, and each layer's map of who sees whom");
@@ -237,6 +255,7 @@ void add_trace(CLI::App& app, Tool& tool) {
                     "Of the given text, in windows of -c tokens: the fraction kept by layer, by distance, by class of "
                     "token, by position of token and query; --svg and --png are charts of it")
           ->excludes("--eval")
+          ->excludes("--predict")
           ->excludes("--show")
           ->excludes(html)
           ->excludes(gif)
