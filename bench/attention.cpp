@@ -156,7 +156,7 @@ const bool registered = [] {
     benchmark::RegisterBenchmark(("peak" + at).c_str(), peak, threads)->UseRealTime();
     for (const std::size_t rows : {std::size_t{1024}, std::size_t{8192}}) {
       const std::string size = "/rows:" + std::to_string(rows) + at;
-      for (const KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::q8_0})
+      for (const KvFormat format : kv_formats)
         for (const Heads heads : {Heads{3, 3}, Heads{9, 3}, Heads{24, 3}})
           benchmark::RegisterBenchmark(("decode/" + std::string(name(format)) +
                                         "/queries_per_row:" + std::to_string(heads.query / heads.kv) + size)

@@ -12,6 +12,7 @@
 
 #include "files/gguf.hpp"
 #include "files/json.hpp"
+#include "files/model_files.hpp"
 #include "files/safetensors.hpp"
 #include "nn/arch/common.hpp"
 #include "nn/arch/config.hpp"
@@ -298,6 +299,7 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
   if (!fs::exists(status))
     fail(ErrorCode::file, path.string(), "a Hugging Face directory or a .gguf file",
          error ? error.message() : std::string("nothing there"));
+  refuse_part_of_directory(path);
 
   Checkpoint out;
   out.path_ = path;
@@ -331,6 +333,7 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
 }
 
 Contents Contents::of(const fs::path& path) {
+  refuse_part_of_directory(path);
   Contents out;
   if (std::error_code ignored; fs::is_directory(path, ignored)) {
     const auto config = read_json(path / "config.json");

@@ -227,6 +227,11 @@ struct Generator::Impl {
     try {
       const std::stop_callback relay(stop, [&] { source.request_stop(); });
       outputs = session.pass(source.get_token());
+    } catch (const SequenceError& error) {
+      const auto owner =
+          std::ranges::find_if(active, [&](const auto& job) { return job->sequence == error.sequence(); });
+      if (owner == active.end()) throw;
+      return end(**owner, {.finish = Finish::error, .error = std::current_exception()});
     } catch (const Error& error) {
       if (error.code() == ErrorCode::cancelled) return;  // the next step sees to who was cancelled, and goes on
       if (error.code() != ErrorCode::budget) throw;

@@ -22,6 +22,7 @@
 #include "pith/tensor/ops.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "printable.hpp"
+#include "text/load.hpp"
 #include "text/save_gguf.hpp"
 
 namespace pith {
@@ -324,7 +325,9 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
   std::vector<std::string> notes;
   gguf::Writer writer(out);
   if (checkpoint.container() == Checkpoint::Container::gguf) {
-    copy_metadata(gguf::open(in), writer);
+    const gguf::File file = gguf::open(in);
+    copy_metadata(file, writer);
+    if (const auto note = text::note_on_pre(file)) notes.push_back(*note);
     if (checkpoint.has(rope_freqs))
       source.rope_freqs = checkpoint.vector(rope_freqs, static_cast<std::size_t>(config.head_dim / 2));
   } else {

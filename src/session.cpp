@@ -237,8 +237,12 @@ struct Session::Impl {
   /// One forward pass, or what is left of it.
   void advance(const std::stop_token& stop) {
     if (pass.empty()) plan();
-    if (!forward(config, model.weights(), policy, pass, workspace, threads, stop))
-      fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
+    try {
+      if (!forward(config, model.weights(), policy, pass, workspace, threads, stop))
+        fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
+    } catch (const SegmentError& error) {
+      throw SequenceError(error.code(), error.what(), owners[error.segment()]);
+    }
     complete();
   }
 

@@ -8,6 +8,9 @@
 #include <cstring>
 #include <string>
 
+#include "pith/model.hpp"
+#include "pith/quantize.hpp"
+#include "pith/tokenizer.hpp"
 #include "support/files.hpp"
 #include "support/shared_data.hpp"
 
@@ -266,6 +269,25 @@ TEST(Checkpoint, NamesWhatADirectoryLacks) {
   fs::create_directory(folder.path() / "model.safetensors");
   expect_error(ErrorCode::file, {"model.safetensors", "a directory"}, open);
   expect_error(ErrorCode::format, {"config.json", "GGUF"}, [&] { Checkpoint::open(folder.path() / "config.json"); });
+}
+
+TEST(Checkpoint, AFileOfADirectoryIsNoModel) {
+  const TempFolder folder;
+  write_model(folder, llama_config, llama_tensors());
+  folder.write("model-00001-of-00002.safetensors", llama_tensors().bytes());
+  folder.write("model.safetensors.index.json", "{}");
+  for (const char* name :
+       {"model.safetensors", "config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"}) {
+    const fs::path path = folder.path() / name;
+    const std::vector<std::string> says = {"a Hugging Face directory (such as '" + folder.path().string() + "')",
+                                           ".gguf", "'" + path.string() + "'"};
+    expect_error(ErrorCode::file, says, [&] { Checkpoint::open(path); });
+    expect_error(ErrorCode::file, says, [&] { Model::load(path); });
+    expect_error(ErrorCode::file, says, [&] { ModelFiles::read(path); });
+    expect_error(ErrorCode::file, says, [&] { Tokenizer::load(path); });
+    expect_error(ErrorCode::file, says, [&] { quantize(path, folder.path() / "out.gguf"); });
+  }
+  EXPECT_FALSE(fs::exists(folder.path() / "out.gguf"));
 }
 
 TEST(Checkpoint, RefusesEveryTruncationOfItsFiles) {

@@ -23,7 +23,7 @@ struct Floor {
 };
 
 const std::vector<Floor> house = {
-    {"error", {"pith/api.hpp", "pith/error.hpp", "pith/version.hpp", "error.cpp", "printable.hpp"}, {}},
+    {"error", {"pith/api.hpp", "pith/error.hpp", "pith/version.hpp", "error.cpp", "numbers.hpp", "printable.hpp"}, {}},
     {"tensor", {"pith/tensor/", "tensor/", "kernels/"}, {"error"}},
     {"measure", {"measure/"}, {"tensor"}},
     {"cache", {"pith/cache/", "cache/"}, {"tensor"}},

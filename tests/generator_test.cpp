@@ -42,6 +42,33 @@ std::vector<Token> some_tokens(const Model& model, std::size_t count, std::uint6
 /// The shipped model, which has a tokenizer: of bytes and their merges.
 std::filesystem::path bookworm() { return std::filesystem::path(PITH_MODELS_DIR) / "bookworm-1m"; }
 
+/// A model whose first layer makes of one token a key that f16 cannot hold, and of no other.
+constexpr Token too_large = 7;
+Model model_with_a_large_key() {
+  const Model model = random_model({.seed = seed,
+                                    .architecture = Architecture::llama,
+                                    .head_dim = 16,
+                                    .n_layers = 2,
+                                    .context = 120,
+                                    .gate = ModelSpec::Gate::no});
+  const Config& config = model.config();
+  Weights weights = model.weights();
+  const auto edited = [](const Matrix& m, auto&& edit) {
+    Tensor<float> values(m.rows(), m.cols());
+    for (std::size_t row = 0; row < m.rows(); ++row) {
+      m.row(row, values[row]);
+      edit(row, values[row]);
+    }
+    return Matrix::encode(Format::f32, values.view());
+  };
+  weights.embedding = edited(weights.embedding,
+                             [](std::size_t row, std::span<float> x) { x[0] = row == std::size_t{too_large} ? 1 : 0; });
+  if (config.tied_head) weights.head = weights.embedding;
+  weights.layers[0].wk.weight =
+      edited(weights.layers[0].wk.weight, [](std::size_t, std::span<float> w) { w[0] = 1e8f; });
+  return Model::create(config, weights);
+}
+
 /// What a request was told, piece by piece.
 struct Heard {
   std::vector<Token> tokens;
@@ -719,6 +746,37 @@ TEST(GeneratorTest, EndsWithRequestsOnTheirWay) {
   }
   EXPECT_EQ(heard.tokens.size(), 6u);
   EXPECT_FALSE(heard.finish);
+}
+
+TEST(GeneratorTest, AKeyThatTheCacheCannotHoldEndsItsOwnRequest) {
+  const Model model = model_with_a_large_key();
+  const std::vector<Token> harmless = {1, 2, 3}, harmful = {1, too_large, 3};
+  const auto request = [](const std::vector<Token>& prompt, Heard& heard) {
+    Request r{.prompt = prompt, .max_tokens = 5, .ends = std::vector<Token>{}};
+    r.sampler.temperature = 0;
+    r.sampler.banned = {too_large};
+    r.on_piece = std::ref(heard);
+    return r;
+  };
+  Heard alone, beside, ended;
+  Generator one(model, {}, {.kv = KvFormat::f16, .threads = 1});
+  one.submit(request(harmless, alone));
+  one.run();
+  Generator both(model, {}, {.kv = KvFormat::f16, .threads = 1});
+  both.submit(request(harmless, beside));
+  both.submit(request(harmful, ended));
+  both.run();
+  ASSERT_EQ(alone.finish, Finish::length);
+  EXPECT_EQ(beside.finish, Finish::length);
+  EXPECT_EQ(beside.tokens, alone.tokens);
+  ASSERT_EQ(ended.finish, Finish::error);
+  try {
+    std::rethrow_exception(ended.error);
+  } catch (const SequenceError& error) {
+    EXPECT_EQ(error.code(), ErrorCode::unsupported);
+    EXPECT_NE(std::string(error.what()).find("layer 0, keys in a cache of f16"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(both.pending(), 0u);
 }
 
 }  // namespace

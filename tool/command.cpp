@@ -62,8 +62,8 @@ void add_common_flags(CLI::App& app, Tool& tool) {
 CLI::Option& CommandLine::seed(const std::string& flags, std::optional<std::uint64_t>& value, const std::string& what) {
   return words(flags, what, [flags, &value](const auto& words) {
     const std::string& word = words.front();
-    value = tool::number<std::uint64_t>(word);
-    if (!value && word != "-1") refuse(flags, "-1 or " + text(Range<std::uint64_t>()), word);
+    value = pith::number<std::uint64_t>(word);
+    if (!value && word != "-1") refuse(flags, "-1 or " + Range<std::uint64_t>().text(), word);
   });
 }
 
@@ -98,6 +98,10 @@ void CommandLine::check_files() const {
     const fs::path path = path_of(file);
     if (is_special(path)) continue;
     const std::optional<Identity> own = identity(path);
+    for (const File& other : files_)
+      if (other.use == Use::model && other.option->count() > 0 && belongs_to_model(path_of(other), path))
+        fail(ErrorCode::argument, flag_of(file), "a file that " + flag_of(other) + " would not read",
+             path.string() + " in its directory");
     for (std::size_t i = 0; i < taken.size(); ++i)
       if (own && own == taken[i].identity && !(i == standard_output && names_standard_output(path)))
         fail(ErrorCode::argument, flag_of(file), "a file of its own to write", taken[i].what);

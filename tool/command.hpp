@@ -87,8 +87,8 @@ class CommandLine : public CLI::App {
   [[noreturn]] static void refuse(const std::string& flags, const std::string& expected, const std::string& word);
   template <class T>
   static T read(const std::string& flags, const std::string& word, const Range<T>& range) {
-    const std::optional<T> value = tool::number<T>(word, range);
-    if (!value) refuse(flags, text(range), word);
+    const std::optional<T> value = pith::number<T>(word, range);
+    if (!value) refuse(flags, range.text(), word);
     return *value;
   }
   template <class F>

@@ -39,8 +39,10 @@ SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptio
   return sequence;
 }
 
-/// What the figures of texts fed so do not show of their policy, in words. `longest`: of the texts, in tokens.
+/// What the figures of texts fed so do not show of their policy, in words. `longest`: of the texts, in tokens;
+/// `remedy`: what would show it.
 std::vector<std::string> unmeasured(const Kept& kept, const FeedOptions& options, const CacheOptions& cache,
-                                    const prune::Needs& needs, std::size_t longest);
+                                    const prune::Needs& needs, std::size_t longest,
+                                    const std::string& remedy = "with --prompt-tokens N, tokens follow");
 
 }  // namespace pith::tool

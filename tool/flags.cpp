@@ -14,6 +14,7 @@ constexpr std::pair<std::string_view, std::string_view> flags_of_options[] = {
     {"chunk", "--batch-size/-b"},
     {"context", "--ctx-size/-c"},
     {"sequence: expected at most the context's", "--ctx-size/-c: expected at most the context's"},
+    {"model: expected a Hugging Face directory", "--model/-m: expected a Hugging Face directory"},
     {"policy", "--policy"},
     {"cache format", "--kv"},
     {"pre", "--pre"},

@@ -23,8 +23,6 @@ struct InspectOptions {
   ModelOptions model;
 };
 
-constexpr std::array cache_formats = {KvFormat::f32, KvFormat::f16, KvFormat::q8_0};
-
 /// What a token that is kept takes in all layers, gate keys and bookkeeping included; nothing where the format does not
 /// fit the heads.
 std::optional<double> kv_bytes_per_token(const Config& config, KvFormat format) {
@@ -74,7 +72,7 @@ void print_json(const Model& model) {
   nlohmann::ordered_json gate;  // null without
   if (c.gate) gate = {{"dim", c.gate->dim}, {"threshold", c.gate->threshold}, {"recent", c.gate->recent}};
   nlohmann::ordered_json kv;
-  for (const KvFormat format : cache_formats) {
+  for (const KvFormat format : kv_formats) {
     const auto bytes = kv_bytes_per_token(c, format);
     kv[std::string(name(format))] = bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json();
   }
@@ -152,7 +150,7 @@ void print_table(const Model& model) {
                                (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
                          : "none");
   std::string kv;
-  for (const KvFormat format : cache_formats)
+  for (const KvFormat format : kv_formats)
     if (const auto bytes = kv_bytes_per_token(c, format))
       kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + std::string(name(format));
   print_line("a kept token", kv);
@@ -182,7 +180,7 @@ Exit inspect(const InspectOptions& options, const Tool& tool) {
     const Model model = load(options.model);
     tool.json ? print_json(model) : print_table(model);
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::unsupported) throw;
+    if (error.code() != ErrorCode::unsupported && error.code() != ErrorCode::model) throw;
     describe(ModelFiles::read(options.model.path), error.what(), tool);
   }
   return Exit::ok;

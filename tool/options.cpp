@@ -33,27 +33,13 @@ void add_tokenizer(CommandLine& line, ModelOptions& options) {
       ->type_name("NAME");
 }
 
-void check_model_path(const std::string& path) {
-  const std::filesystem::path file(path);
-  std::error_code ignored;
-  if (file.extension() != ".safetensors" && file.filename() != "config.json" &&
-      !file.filename().string().ends_with(".safetensors.index.json"))
-    return;
-  if (!std::filesystem::is_regular_file(file, ignored)) return;
-  const std::filesystem::path directory = file.has_parent_path() ? file.parent_path() : ".";
-  fail(ErrorCode::file, "--model/-m", "a Hugging Face directory (such as '" + directory.string() + "') or a .gguf file",
-       "a file of a directory, '" + path + "'");
-}
-
 Model load(const ModelOptions& options) {
-  check_model_path(options.path);
   LoadOptions load;
   if (!options.gates.empty()) load.gates = options.gates;
   return Model::load(options.path, load);
 }
 
 Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool) {
-  check_model_path(options.path);
   Tokenizer tokenizer = Tokenizer::load(options.path, {.pre = options.pre});
   for (const std::string& note : tokenizer.notes()) tool.warn(in_flags(note));
   return tokenizer;
@@ -72,7 +58,7 @@ void add_kv_format(CommandLine& line, std::string& format) {
 }
 
 void add_threads(CommandLine& line, int& threads) {
-  line.number("-t,--threads", threads, at_least(0), "Threads [one per core]");
+  line.number("-t,--threads", threads, {0, most_threads}, "Threads [one per core]");
 }
 
 void add_chunk(CommandLine& line, int& chunk) {

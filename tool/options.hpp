@@ -27,8 +27,6 @@ void add_tokenizer(CommandLine& line, ModelOptions& options);
 Model load(const ModelOptions& options);
 /// Warns of what is doubtful about it.
 Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool);
-/// Throws Error (file) where the path is one of the files in a model's directory.
-void check_model_path(const std::string& path);
 
 struct CacheOptions {
   std::string policy;  // empty = gate if the model has gates, else none

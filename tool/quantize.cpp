@@ -30,7 +30,6 @@ void check(const Options& options) {
 
 Exit quantize(const Options& options, const Tool& tool) {
   check(options);
-  if (!options.model.empty()) check_model_path(options.model);
   const Interrupt interrupt;
   Progress progress(tool);
   QuantizeOptions how{.format = *format_named(options.format),

@@ -66,16 +66,26 @@ std::string read_trace(const std::string& path) {
   return text;
 }
 
-/// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
-Trace record(const TraceOptions& options, const Model& model, const Tokenizer& tokenizer, const Tool& tool,
-             std::span<const Token> prompt, int count) {
-  Tracer tracer;
-  Generator generator(model, tokenizer, tracer.attach(session_options(options.cache, model, tool)));
+struct Recorded {
   Trace trace;
+  std::uint64_t dropped_rows = 0;
+};
+
+/// What is chosen last is not fed, and so not in the trace: one more than wanted. -1: as many as there is room for.
+std::optional<std::size_t> at_most(int count) {
+  if (count < 0) return std::nullopt;
+  return count > 0 ? static_cast<std::size_t>(count) + 1 : 0;
+}
+
+/// Feeds the tokens, then goes on until there are `count` more, the text ends or the context is full.
+Recorded record(const TraceOptions& options, SessionOptions session, const Model& model, const Tokenizer& tokenizer,
+                std::span<const Token> prompt, int count) {
+  Tracer tracer;
+  Generator generator(model, tokenizer, tracer.attach(std::move(session)));
+  Recorded recorded;
   std::exception_ptr error;
-  // What is chosen last is not fed, and so not in the trace: one more than wanted.
   Request request{.prompt = std::vector(prompt.begin(), prompt.end()),
-                  .max_tokens = count > 0 ? static_cast<std::size_t>(count) + 1 : 0,
+                  .max_tokens = at_most(count),
                   .sampler = sampler_options(options.sampling)};
   request.on_prompt = [&](SequenceId id, std::size_t position, std::span<const float> logits) {
     if (position + 1 < prompt.size()) tracer.predicted(id, position + 1, logits, prompt[position + 1]);
@@ -84,7 +94,8 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
     if (!piece.finish)
       tracer.predicted(*piece.sequence, generator.session().length(*piece.sequence), piece.logits, *piece.token);
     else if (piece.sequence)
-      trace = tracer.trace(generator.session(), *piece.sequence);
+      recorded = {tracer.trace(generator.session(), *piece.sequence),
+                  generator.session().stats(*piece.sequence).dropped_rows};
     error = piece.error;
   };
   generator.submit(std::move(request));
@@ -92,7 +103,7 @@ Trace record(const TraceOptions& options, const Model& model, const Tokenizer& t
   generator.run(interrupt.token());
   if (error) std::rethrow_exception(error);
   if (interrupt.requested()) fail(ErrorCode::cancelled, "trace: interrupted");
-  return trace;
+  return recorded;
 }
 
 /// Not more frames than can be watched.
@@ -114,7 +125,18 @@ Exit trace_one(const TraceOptions& options, Outputs& outputs, const Tool& tool) 
   if (options.layer.value_or(0) >= layers)
     fail(ErrorCode::argument, "--layer", "a layer below " + std::to_string(layers), std::to_string(*options.layer));
   const std::string other = options.compare ? read_trace(*options.compare) : "null";
-  const Trace trace = record(options, model, tokenizer, tool, prompt, options.evaluate ? 0 : options.tokens);
+  SessionOptions session = session_options(options.cache, model, tool);
+  const prune::Needs needs = session.policy->needs();
+  const int wanted = options.evaluate ? 0 : options.tokens;
+  const Recorded recorded = record(options, std::move(session), model, tokenizer, prompt, wanted);
+  const Trace& trace = recorded.trace;
+  if (wanted == 0) {
+    Kept kept;
+    kept.add(trace.drop_at, recorded.dropped_rows);
+    for (const std::string& note :
+         unmeasured(kept, {}, options.cache, needs, prompt.size(), "with -n above 0 and no --eval, tokens follow"))
+      tool.warn(note);
+  }
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
                        .tau = options.cache.tau.value_or(0.0f),
@@ -178,11 +200,9 @@ Exit trace_corpus(const TraceOptions& options, Outputs& outputs, const Tool& too
   const std::string policy = policy_name(options.cache, model);
   if (outputs.csv) write(*outputs.csv, to_csv(aggregate));
   if (outputs.svg || outputs.png) {
-    const Drawing chart =
-        draw_chart(aggregate, options.model.path + ", policy " + policy + ", tau " +
-                                  number_text(options.cache.tau.value_or(0), 2) + ": " +
-                                  percent_text(aggregate.kept()) + " kept of " + std::to_string(aggregate.tokens()) +
-                                  " tokens in windows of " + std::to_string(context));
+    const Drawing chart = draw_chart(
+        aggregate, options.model.path + ", policy " + policy + ": " + percent_text(aggregate.kept()) + " kept of " +
+                       std::to_string(aggregate.tokens()) + " tokens in windows of " + std::to_string(context));
     if (outputs.svg) write(*outputs.svg, to_svg(chart));
     if (outputs.png) write_png(*outputs.png, chart);
   }
@@ -221,6 +241,7 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_count(command, options.tokens);
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
+  command.get_option("--predict")->excludes("--eval");
   auto* const html = &command.writes("--html", options.html, "Write a report that opens in a browser");
   command.writes("--svg", options.svg,
                  "Write a picture: the text as it was kept, and each layer's map of who sees whom");
@@ -237,6 +258,7 @@ void add_trace(CLI::App& app, Tool& tool) {
                     "Of the given text, in windows of -c tokens: the fraction kept by layer, by distance, by class of "
                     "token, by position of token and query; --svg and --png are charts of it")
           ->excludes("--eval")
+          ->excludes("--predict")
           ->excludes("--show")
           ->excludes(html)
           ->excludes(gif)

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pith/api.hpp"
+#include "pith/error.hpp"
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
@@ -24,6 +25,17 @@ namespace pith {
 enum class GateKeys : std::uint8_t { f32, f16 };
 
 enum class SequenceId : std::uint32_t {};
+
+/// A sequence that cannot go on, and can only be finished; the others of the session can.
+class PITH_API SequenceError : public Error {
+ public:
+  SequenceError(ErrorCode code, const std::string& message, SequenceId sequence)
+      : Error(code, message), sequence_(sequence) {}
+  SequenceId sequence() const { return sequence_; }
+
+ private:
+  SequenceId sequence_;
+};
 
 /// Logits after one token of one sequence, [vocab_size]; valid until the next call of step() or pass().
 struct Output {
@@ -108,9 +120,8 @@ class PITH_API Session {
   /// Feeds what is pending, all sequences together, until at least one of them has logits that were asked for. Empty
   /// when there are none to come.
   /// Throws Error (budget) before anything is changed when no sequence has room for its next chunk: finish one and call
-  /// again; Error (unsupported) when a key or value is too large for the cache's format, naming the layer: the sequence
-  /// can only be finished; Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on
-  /// from there.
+  /// again; SequenceError (unsupported) when a key or value is too large for the cache's format, naming the layer;
+  /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
   std::span<const Output> step(std::stop_token stop = {});
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.

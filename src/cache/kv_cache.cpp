@@ -6,10 +6,11 @@
 namespace pith::inline cache {
 
 void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
-  Lane& from = lanes_[lane];
+  const std::size_t number = lanes().number(lane);
+  Lane& from = lanes_[number];
   const Position born = from.born(row);
   ledger_->log.record(
-      {layer_, first_lane_ + lane, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
+      {layer_, number, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
   from.erase(row);
   if (gate_ != nullptr) ledger_->gone.push_back(born);
 }

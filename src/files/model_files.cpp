@@ -7,6 +7,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "pith/error.hpp"
+
 namespace pith::inline files {
 
 namespace {
@@ -51,6 +53,22 @@ std::vector<fs::path> model_files(const fs::path& path) {
   if (whole.empty()) return {path};
   const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
   return entries(directory, [&](const fs::path& file) { return whole_of(file) == whole; });
+}
+
+bool belongs_to_model(const fs::path& path, const fs::path& file) {
+  std::error_code ignored;
+  const fs::path directory = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  return fs::is_directory(path, ignored) && is_of_a_directory(file) && fs::equivalent(path, directory, ignored);
+}
+
+void refuse_part_of_directory(const fs::path& path) {
+  const bool weights = path.extension() == ".safetensors";
+  const bool named = path.filename() == "config.json" || path.filename().string().ends_with(".safetensors.index.json");
+  std::error_code ignored;
+  if (!(weights || named) || !fs::is_regular_file(path, ignored)) return;
+  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  fail(ErrorCode::file, "model", "a Hugging Face directory (such as '" + directory.string() + "') or a .gguf file",
+       "a file of a directory, '" + path.string() + "'");
 }
 
 }  // namespace pith::inline files

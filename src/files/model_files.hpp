@@ -11,4 +11,10 @@ namespace pith::inline files {
 /// kinds (JSON, safetensors, text, …), of a split GGUF all parts, else the file alone.
 std::vector<std::filesystem::path> model_files(const std::filesystem::path& path);
 
+/// Would loading from `path`, a directory, read a file of this name?
+bool belongs_to_model(const std::filesystem::path& path, const std::filesystem::path& file);
+
+/// Throws Error (file) for the weights or config.json of a Hugging Face directory, given in the directory's place.
+void refuse_part_of_directory(const std::filesystem::path& path);
+
 }  // namespace pith::inline files

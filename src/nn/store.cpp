@@ -32,7 +32,7 @@ struct Stored {
   KvFormat format;
 };
 
-[[noreturn]] void refuse(const Stored& stored, std::size_t layer, std::span<const float> row) {
+[[noreturn]] void refuse(const Stored& stored, std::size_t layer, std::span<const float> row, std::size_t segment) {
   float largest = 0;
   for (const float number : row)
     if (std::isfinite(number)) largest = std::max(largest, std::fabs(number));
@@ -41,9 +41,11 @@ struct Stored {
     std::snprintf(digits, sizeof digits, "%.5g", static_cast<double>(number));
     return std::string(digits);
   };
-  fail(ErrorCode::unsupported,
-       "layer " + std::to_string(layer) + ", " + stored.what + " in a cache of " + std::string(name(stored.format)),
-       "numbers below " + text(overflow(stored.format)) + ", or a cache of f32, which holds all", text(largest));
+  throw SegmentError(ErrorCode::unsupported,
+                     "layer " + std::to_string(layer) + ", " + stored.what + " in a cache of " +
+                         std::string(name(stored.format)) + ": expected numbers below " +
+                         text(overflow(stored.format)) + ", or a cache of f32, which holds all, found " + text(largest),
+                     segment);
 }
 
 /// An infinity in the cache would come out as logits that are NaN, far from its cause.
@@ -66,9 +68,9 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
     find(segment, [&](const Stored&, std::size_t) { fit = false; });
   });
   if (fit) return;
-  for (const Segment& segment : pass.segments)
-    if (segment.cache != nullptr)
-      find(segment, [&](const Stored& stored, std::size_t t) { refuse(stored, layer, stored.rows[t]); });
+  for (std::size_t s = 0; s < pass.segments.size(); ++s)
+    if (pass.segments[s].cache != nullptr)
+      find(pass.segments[s], [&](const Stored& stored, std::size_t t) { refuse(stored, layer, stored.rows[t], s); });
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ std::string Chain::describe() const {
 }
 
 void OnPrefill::before_attention(const KvLayer& layer, const Moment& moment) const {
-  if (moment.ends_prompt()) policy.before_attention(layer, moment);
+  if (moment.reads_prompt()) policy.before_attention(layer, moment);
 }
 
 void OnPrefill::after_attention(const KvLayer& layer, const Moment& moment) const {
@@ -64,17 +64,27 @@ Needs ForHeads::needs() const {
   return policy.needs() | own;
 }
 
-std::span<const std::size_t> ForHeads::of(const KvLayer& layer) const {
-  if (everywhere) return heads[0];
-  return layer.layer() < heads.size() ? heads[layer.layer()] : std::span<const std::size_t>();
+/// act(layer) with the lanes that are listed, of those that there are.
+template <class F>
+void ForHeads::on_listed(const KvLayer& layer, F&& act) const {
+  if (!everywhere && layer.layer() >= heads.size()) return;
+  const std::span<const std::size_t> listed = heads[everywhere ? 0 : layer.layer()];
+  const auto lanes = layer.lanes();
+  if (listed.empty()) return;
+  if (lanes.size() > listed.back() && lanes.number(listed.back()) == listed.back()) return act(layer.only(listed));
+  // Another list has chosen before.
+  std::vector<std::size_t> both;
+  for (std::size_t i = 0; i < lanes.size(); ++i)
+    if (std::ranges::binary_search(listed, lanes.number(i))) both.push_back(lanes.number(i));
+  if (!both.empty()) act(layer.only(both));
 }
 
 void ForHeads::before_attention(const KvLayer& layer, const Moment& moment) const {
-  for (const std::size_t head : of(layer)) policy.before_attention(layer.lane(head), moment);
+  on_listed(layer, [&](const KvLayer& some) { policy.before_attention(some, moment); });
 }
 
 void ForHeads::after_attention(const KvLayer& layer, const Moment& moment) const {
-  for (const std::size_t head : of(layer)) policy.after_attention(layer.lane(head), moment);
+  on_listed(layer, [&](const KvLayer& some) { policy.after_attention(some, moment); });
 }
 
 std::string ForHeads::describe() const {

@@ -81,7 +81,8 @@ void judge_lane(const Lane& lane, const Judge& judge, const Threads& threads, st
 /// The gate's keys lie in a lane of their own: judged once, there, for the rows of the same tokens in the others.
 void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment, std::size_t work) {
   const Lane& keys = layer.gate();
-  const bool wanted = static_cast<bool>(layer.lanes()[0].slot(column::gate_logit));
+  const auto lanes = layer.lanes();
+  const bool wanted = static_cast<bool>(lanes[0].slot(column::gate_logit));
   auto& until = moment.scratch->until;    // [row of keys]
   auto& logits = moment.scratch->values;  // [row of keys]
   until.resize(keys.pages() * capacity);
@@ -101,8 +102,8 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
   const auto last_judge = [&](Position end, Position drop) {
     return drop < end ? drop : std::min(end, judge.next) - 1;
   };
-  moment.threads->run(layer.lanes().size(), layer.lanes().size() * keys.rows(), [&](std::size_t l) {
-    const Lane& lane = layer.lanes()[l];
+  moment.threads->run(lanes.size(), lanes.size() * keys.rows(), [&](std::size_t l) {
+    const Lane& lane = lanes[l];
     const Slot slot = lane.slot(column::gate_logit);
     for (std::size_t p = 0; p < lane.pages(); ++p) {
       const Page page = lane.page(p);

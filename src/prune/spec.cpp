@@ -5,9 +5,11 @@
 #include <charconv>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "numbers.hpp"
 #include "pith/prune/methods.hpp"
 
 namespace pith::prune {
@@ -18,13 +20,6 @@ template <class T>
 std::string shortest(T number) {
   char digits[64];
   return {digits, std::to_chars(digits, digits + sizeof digits, number).ptr};
-}
-
-/// A number, and nothing but it.
-template <class T>
-bool read(std::string_view text, T& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size();
 }
 
 /// One step as written: a name, its options, and the steps of the policy that it applies.
@@ -39,25 +34,24 @@ struct Call {
          "'" + std::string(found) + "'");
   }
 
-  /// Takes an option out; `fallback` where it was not given.
-  template <class T>
-  T take(std::string_view key, T fallback) {
-    const auto found = options.find(key);
-    if (found == options.end()) return fallback;
-    const std::string text = found->second;
-    options.erase(found);
-    if constexpr (std::is_same_v<T, std::string>)
-      return text;
-    else if (T value{}; read(text, value))
-      return value;
-    refuse(key, "a number", text);
-  }
-
   /// Takes an option out that must be there.
   std::string take(std::string_view key) {
-    if (!options.contains(key))
+    const auto found = options.find(key);
+    if (found == options.end())
       fail(ErrorCode::argument, "policy: " + name, "the option " + std::string(key) + "=", "none");
-    return take(key, std::string());
+    std::string text = std::move(found->second);
+    options.erase(found);
+    return text;
+  }
+
+  /// Takes a number out; `fallback` where it was not given.
+  template <class T>
+  T take(std::string_view key, T fallback, const Range<T>& range) {
+    if (!options.contains(key)) return fallback;
+    const std::string text = take(key);
+    const std::optional<T> value = number(text, range);
+    if (!value) refuse(key, range.text(), text);
+    return *value;
   }
 
   AnyPolicy policy();
@@ -100,9 +94,13 @@ std::vector<std::string_view> items(std::string_view text) {
 }
 
 /// No model has as many layers or heads; what is read is an index into a list.
-constexpr std::size_t most = 65535;
+constexpr Range<std::size_t> indices{0, 65535};
 
-bool read_index(std::string_view text, std::size_t& index) { return read(text, index) && index <= most; }
+bool read_index(std::string_view text, std::size_t& index) {
+  const std::optional<std::size_t> value = number(text, indices);
+  index = value.value_or(0);
+  return value.has_value();
+}
 
 AnyPolicy for_layers_of(Call& c) {
   const std::string text = c.take("layers");
@@ -112,7 +110,7 @@ AnyPolicy for_layers_of(Call& c) {
                         ? read_index(text, first) && read_index(text, last)
                         : read_index(std::string_view(text).substr(0, dash), first) &&
                               read_index(std::string_view(text).substr(dash + 1), last) && first <= last;
-  if (!well) c.refuse("layers", "a layer or a range such as 0-3", text);
+  if (!well) c.refuse("layers", "a layer or a range such as 0-3, each " + indices.text(), text);
   return for_layers(first, last + 1, c.policy());
 }
 
@@ -126,13 +124,16 @@ AnyPolicy for_heads_of(Call& c) {
     const bool well = by_layer == (dot != std::string_view::npos) &&
                       (!by_layer || read_index(item.substr(0, dot), layer)) &&
                       read_index(by_layer ? item.substr(dot + 1) : item, head);
-    if (!well) c.refuse("heads", "heads such as 0+2, or layer.head such as 1.0+4.2", text);
+    if (!well) c.refuse("heads", "heads such as 0+2, or layer.head such as 1.0+4.2, each " + indices.text(), text);
     if (layer >= heads.size()) heads.resize(layer + 1);
     heads[layer].push_back(head);
   }
   return by_layer ? for_heads(std::span<const std::vector<std::size_t>>(heads), c.policy())
                   : for_heads(heads[0], c.policy());
 }
+
+/// -inf keeps all, inf nothing that the gate judges.
+constexpr Range<float> any_tau{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
 
 struct Named {
   std::string_view name;
@@ -142,22 +143,24 @@ struct Named {
 /// What scripts can name is a line here.
 constexpr Named names[] = {
     {"none", [](Call&) { return none(); }},
-    {"gate", [](Call& c) { return learned_gate({.tau = c.take("tau", c.tau)}); }},
+    {"gate", [](Call& c) { return learned_gate({.tau = c.take("tau", c.tau, any_tau)}); }},
     {"streaming",
      [](Call& c) {
        const StreamingOptions o;
-       return streaming({.sinks = c.take("sinks", o.sinks), .recent = c.take("recent", o.recent)});
+       return streaming(
+           {.sinks = c.take("sinks", o.sinks, {.least = 0}), .recent = c.take("recent", o.recent, {.least = 1})});
      }},
     {"h2o",
      [](Call& c) {
        const H2oOptions o;
-       return h2o({.rows = c.take("rows", o.rows), .recent = c.take("recent", o.recent)});
+       return h2o({.rows = c.take("rows", o.rows, {.least = 1}), .recent = c.take("recent", o.recent, {.least = 0})});
      }},
     {"snapkv",
      [](Call& c) {
        const SnapKvOptions o;
-       return snapkv(
-           {.rows = c.take("rows", o.rows), .window = c.take("window", o.window), .pool = c.take("pool", o.pool)});
+       return snapkv({.rows = c.take("rows", o.rows, {.least = 1}),
+                      .window = c.take("window", o.window, {.least = 1}),
+                      .pool = c.take("pool", o.pool, {.least = 1})});
      }},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }},
     {"per_head", [](Call& c) { return per_head(c.policy()); }},

@@ -165,7 +165,8 @@ class Turn {
 }  // namespace
 
 Threads::Threads(int count) : count_(count == 0 ? usable_cores() : count) {
-  if (count < 0) fail(ErrorCode::argument, "threads", "a count of at least 0", std::to_string(count));
+  if (count < 0 || count > most_threads)
+    fail(ErrorCode::argument, "threads", "from 0 to " + std::to_string(most_threads), std::to_string(count));
   if (count_ > 1) crew_ = std::make_shared<Crew>(count_);
 }
 

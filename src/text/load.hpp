@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "files/gguf.hpp"
 #include "files/json.hpp"
 #include "text/definition.hpp"
 #include "text/json_node.hpp"
@@ -43,6 +44,9 @@ Definition load_tokenizer_json(const nlohmann::json& json, const std::filesystem
 Definition load_vocab_and_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges);
 Definition load_sentencepiece(const std::filesystem::path& path);
 Definition load_gguf(const std::filesystem::path& path, const TokenizerOptions& options);
+
+/// What is to be said of a GGUF whose tokenizer does not tell how it cuts words; nothing of all others.
+std::optional<std::string> note_on_pre(const gguf::File& file);
 
 /// What a tokenizer.json says itself, without the files beside it. Throws Error (format, unsupported).
 Definition read_tokenizer_json(const nlohmann::json& json, const std::string& where);

@@ -74,14 +74,17 @@ std::vector<Bpe::Pair> read_merges(const gguf::File& file, const std::string& wh
   return out;
 }
 
+std::string no_pre(const std::string& where) {
+  return "pre: " + where + " does not say how its tokenizer cuts words (" + std::string(pre_key) +
+         "), which here is done as for \"default\", seldom as the model was trained; known are " + names_of_models();
+}
+
 /// What tokenizer.ggml.pre says or `chosen` says instead.
 KnownModel read_pre(const gguf::File& file, const std::string& chosen, const std::string& where,
                     std::vector<std::string>& notes) {
   if (!chosen.empty()) return known_model(chosen, "pre", ErrorCode::argument);
   if (file.find(pre_key) != nullptr) return known_model(file.get<std::string>(pre_key), at(where, pre_key));
-  notes.push_back("pre: " + where + " does not say how its tokenizer cuts words (" + std::string(pre_key) +
-                  "), which here is done as for \"default\", seldom as the model was trained; known are " +
-                  names_of_models());
+  notes.push_back(no_pre(where));
   return known_model("default", at(where, pre_key));
 }
 
@@ -201,6 +204,11 @@ Definition read_definition(const gguf::File& file, const std::string& pre, const
 }
 
 }  // namespace
+
+std::optional<std::string> note_on_pre(const gguf::File& file) {
+  if (model_of(file) != "gpt2" || file.find(json_key) != nullptr || file.find(pre_key) != nullptr) return {};
+  return no_pre(file.file->path().string());
+}
 
 Definition load_gguf(const std::filesystem::path& path, const TokenizerOptions& options) {
   const std::string where = path.string();

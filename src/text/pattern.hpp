@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What normalizers, pre-tokenizers and decoders look for in a text: a string, a regular expression, a kind of
-// character. The regular expressions are PCRE2's, and src/tokenizer/pattern.cpp is the one place that knows it.
+// character. The regular expressions are PCRE2's, and src/text/pattern.cpp is the one place that knows it.
 #pragma once
 
 #include <cstddef>

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <utility>
 
+#include "files/model_files.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 #include "text/impl.hpp"
@@ -194,6 +195,7 @@ Definition load_json(const std::filesystem::path& path) {
 }
 
 Definition load(const std::filesystem::path& path, const TokenizerOptions& options) {
+  refuse_part_of_directory(path);
   std::error_code ignored;
   const bool directory = std::filesystem::is_directory(path, ignored);
   if (!directory && (path.extension() == ".gguf" || is_gguf(path))) return text::load_gguf(path, options);

@@ -171,6 +171,32 @@ INSTANTIATE_TEST_SUITE_P(Formats, Rows,
                                   "_" + std::string(name(trial.param.gate_keys));
                          });
 
+TEST(SomeLanes, AreALayerOfTheirOwnThatKeepsTheirNumbers) {
+  const KvLayouts layouts{PageLayout({.heads = 1, .head_dim = 4})};
+  PagePool pool(0);
+  KvCache cache(layouts, pool, 1, 5, 0, DropLog::Keep::history);
+  for (Position born = 0; born < 10; ++born) cache.append(0, born, never);
+  const KvLayer layer = cache.layer(0);
+  const std::vector<std::size_t> chosen = {1, 3, 4}, fewer = {3};
+  const KvLayer some = layer.only(chosen);
+  ASSERT_EQ(some.lanes().size(), 3u);
+  for (std::size_t l = 0; l < 3; ++l) {
+    EXPECT_EQ(some.lanes().number(l), chosen[l]);
+    EXPECT_EQ(&some.lanes()[l], &layer.lanes()[chosen[l]]);
+  }
+  some.evict(1, 6, 10);
+  some.only(fewer).evict(0, 2, 10);
+  for (const Lane& lane : some.lanes()) lane.close(0, 10);
+  cache.sweep(0, 10);
+  for (std::size_t l = 0; l < 5; ++l) {
+    const bool listed = std::ranges::count(chosen, l) > 0;
+    EXPECT_EQ(cache.lanes(0)[l].rows(), l == 3 ? 7u : listed ? 9u : 10u) << l;
+    EXPECT_EQ(cache.log().until(0, l, 6) == 10, l == 3) << l;
+    EXPECT_EQ(cache.log().until(0, l, 2) == 10, l == 3) << l;
+    EXPECT_EQ(cache.log().until(0, l, 0) == 10, listed) << l;
+  }
+}
+
 TEST(PinnedRows, AreNeitherClosedNorEvictedButForgotten) {
   const KvLayouts layouts{PageLayout({.heads = 1, .head_dim = 4})};
   PagePool pool(0);

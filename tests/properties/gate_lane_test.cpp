@@ -8,6 +8,7 @@
 #include <map>
 #include <tuple>
 
+#include "pith/prune/methods.hpp"
 #include "pith/prune/spec.hpp"
 #include "support/compare.hpp"
 #include "support/feed.hpp"
@@ -105,6 +106,48 @@ TEST(GateLaneTest, JudgesForEachHeadWhatThatHeadStillSees) {
       EXPECT_GT(by_streaming, 0u);
     }
   }
+}
+
+/// Another policy, and the lanes that it was handed, call by call.
+struct Watched {
+  prune::AnyPolicy policy;
+  std::vector<std::vector<std::size_t>>* calls;
+
+  prune::Needs needs() const { return policy.needs(); }
+  void before_attention(const KvLayer& layer, const prune::Moment& moment) const {
+    auto& numbers = calls->emplace_back();
+    for (std::size_t l = 0; l < layer.lanes().size(); ++l) numbers.push_back(layer.lanes().number(l));
+    policy.before_attention(layer, moment);
+  }
+};
+
+TEST(GateLaneTest, JudgesOnceForTheHeadsOfAList) {
+  std::uint64_t seed = 75;
+  Model model = several_heads(seed, {.n_layers = 2, .window = 0});
+  while (model.config().n_kv_heads < 3) model = several_heads(seed, {.n_layers = 2, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(seed, model.config(), 90);
+  const auto drops = [&](prune::AnyPolicy policy) {
+    return feed(model, tokens, {256}, {.policy = std::move(policy)}).drop_at;
+  };
+  std::vector<std::vector<std::size_t>> calls;
+  const prune::AnyPolicy gate = Watched{prune::learned_gate(), &calls};
+  const DropAt together = drops(prune::for_heads({0, 2}, gate));
+  EXPECT_EQ(calls, (decltype(calls){{0, 2}, {0, 2}})) << "once a layer";
+  EXPECT_EQ(together, drops(prune::parse("for_heads(heads=0,gate),for_heads(heads=2,gate)")));
+  EXPECT_GT(std::ranges::count_if(together[1][2], [](int drop) { return drop >= 0; }), 0);
+
+  // What several lists choose is what all of them name.
+  calls.clear();
+  EXPECT_EQ(drops(prune::for_heads({0, 2}, prune::for_heads({1, 2}, gate))),
+            drops(prune::parse("for_heads(heads=2,gate)")));
+  EXPECT_EQ(calls, (decltype(calls){{2}, {2}}));
+  calls.clear();
+  drops(prune::for_heads({0, 2}, prune::for_heads({1}, gate)));
+  EXPECT_TRUE(calls.empty());
+  const std::vector<std::vector<std::size_t>> by_layer = {{}, {1, 2}};
+  drops(prune::for_heads({0, 1, 2}, prune::for_heads(by_layer, gate)));
+  EXPECT_EQ(calls, (decltype(calls){{1, 2}}));
 }
 
 TEST(GateLaneTest, TakesNoMoreThanTheKeysOnce) {

@@ -3,7 +3,9 @@
 // and leaves an empty pool behind.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "support/feed.hpp"
 #include "support/policies.hpp"
@@ -17,38 +19,58 @@ constexpr int prompt = 70, rest = 40;
 struct Case {
   PolicyCase promise;
   KvFormat kv;
+  std::optional<GateKeys> gate_keys = {};  // none = as usual for such a cache
 };
 
 std::vector<Case> cases(const Config& config) {
   std::vector<Case> all;
   for (const PolicyCase& one : policy_cases())
     for (const PolicyCase& policy : combined(one, config))
-      for (const KvFormat kv : kv_formats) all.push_back({policy, kv});
+      for (const KvFormat kv : kv_formats) {
+        if (!policy.policy.needs().gate)
+          all.push_back({policy, kv});
+        else
+          for (const GateKeys keys : {GateKeys::f32, GateKeys::f16}) all.push_back({policy, kv, keys});
+      }
   return all;
 }
 
+/// Each layer holds what its heads may keep: so many rows and `more` where the policy works, all tokens elsewhere.
 void expect_within_budget(const PolicyCase& promise, const Session& session, SequenceId sequence, std::size_t lanes,
                           std::size_t more) {
   if (!promise.rows) return;
-  for (const std::size_t live : session.stats(sequence).live_rows) EXPECT_LE(live, (*promise.rows + more) * lanes);
-}
-
-void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
-  for (const auto& layer : drop_at) {
-    for (const auto& lane : layer) {
-      for (std::size_t j = 0; j < lane.size(); ++j) {
-        if (lane[j] < 0) continue;
-        EXPECT_GE(j, static_cast<std::size_t>(promise.spared_sinks)) << "dropped at " << lane[j];
-        EXPECT_GT(lane[j], static_cast<int>(j) + promise.spared_recent) << "token " << j;
-      }
-    }
+  const std::size_t tokens = session.length(sequence);
+  const CacheStats stats = session.stats(sequence);
+  for (std::size_t layer = 0; layer < stats.live_rows.size(); ++layer) {
+    std::size_t most = 0;
+    for (std::size_t lane = 0; lane < lanes; ++lane)
+      most += promise.works_on(layer, lane) ? std::min(*promise.rows + more, tokens) : tokens;
+    EXPECT_LE(stats.live_rows[layer], most) << "layer " << layer;
   }
 }
 
+void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
+  for (std::size_t layer = 0; layer < drop_at.size(); ++layer)
+    for (std::size_t lane = 0; lane < drop_at[layer].size(); ++lane)
+      for (std::size_t j = 0; j < drop_at[layer][lane].size(); ++j) {
+        const int at = drop_at[layer][lane][j];
+        if (at < 0) continue;
+        EXPECT_TRUE(promise.works_on(layer, lane)) << "layer " << layer << ", lane " << lane;
+        EXPECT_GE(j, static_cast<std::size_t>(promise.spared_sinks)) << "dropped at " << at;
+        EXPECT_GT(at, static_cast<int>(j) + promise.spared_recent) << "token " << j;
+      }
+}
+
 void run(const Model& model, const Case& one, int chunk) {
-  SCOPED_TRACE(one.promise.name + ", cache in " + std::string(name(one.kv)) + ", chunks of " + std::to_string(chunk));
-  Session session(model,
-                  {.policy = one.promise.policy, .kv = one.kv, .threads = 1, .chunk = chunk, .record_drops = true});
+  SCOPED_TRACE(one.promise.name + ", cache in " + std::string(name(one.kv)) +
+               (one.gate_keys == GateKeys::f16 ? " with gate keys in f16" : "") + ", chunks of " +
+               std::to_string(chunk));
+  Session session(model, {.policy = one.promise.policy,
+                          .kv = one.kv,
+                          .gate_keys = one.gate_keys,
+                          .threads = 1,
+                          .chunk = chunk,
+                          .record_drops = true});
   const auto tokens = random_tokens(7, model.config(), prompt + rest);
   const SequenceId sequence = session.add(std::span(tokens).first(prompt));
   session.step();
@@ -56,14 +78,13 @@ void run(const Model& model, const Case& one, int chunk) {
   const std::size_t lanes = drops[0].size();
   expect_within_budget(one.promise, session, sequence, lanes, 0);
 
-  const bool prompt_only = one.promise.name.find("snapkv") != std::string::npos;
   std::size_t pushed = 0;
   for (const Token token : std::span(tokens).last(rest)) {
     session.push(sequence, token);
     const auto outputs = session.step();
     ASSERT_EQ(outputs.size(), 1u);
     for (const float logit : outputs[0].logits) ASSERT_TRUE(std::isfinite(logit));
-    expect_within_budget(one.promise, session, sequence, lanes, prompt_only ? ++pushed : 0);
+    expect_within_budget(one.promise, session, sequence, lanes, one.promise.prompts_only ? ++pushed : 0);
   }
   expect_spared(one.promise, session.drop_at(sequence));
 
@@ -81,6 +102,7 @@ void run(const Model& model, const Case& one, int chunk) {
 TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
   const Model grouped = random_model({.seed = 31, .architecture = Architecture::qwen3, .head_dim = 32, .n_layers = 2});
   const Model plain = random_model({.seed = 32, .architecture = Architecture::gpt2, .head_dim = 32, .n_layers = 2});
+  ASSERT_GT(std::max(grouped.config().n_kv_heads, plain.config().n_kv_heads), 1);
   for (const Model& model : {grouped, plain}) {
     SCOPED_TRACE(describe(model));
     for (const Case& one : cases(model.config()))
@@ -138,6 +160,28 @@ TEST(PoliciesTest, OnPrefillLeaveDecodingAlone) {
   const auto after_decoding = session.stats(sequence).live_rows;
   for (std::size_t layer = 0; layer < after_prompt.size(); ++layer)
     EXPECT_EQ(after_decoding[layer], after_prompt[layer] + 30 * lanes);
+}
+
+TEST(PoliciesTest, OnPrefillClosesRowsWhateverTheChunk) {
+  const Model model = random_model({.seed = 36, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const auto tokens = random_tokens(36, model.config(), 60);
+  for (const char* spec : {"on_prefill(gate)", "on_prefill(streaming(sinks=1,recent=8))"}) {
+    std::vector<std::vector<std::vector<std::vector<std::int32_t>>>> drops;
+    for (const int chunk : {1, 7, 60}) {
+      Session session(model, {.policy = prune::parse(spec), .threads = 1, .chunk = chunk, .record_drops = true});
+      const SequenceId sequence = session.add(tokens);
+      session.step();
+      for (int i = 0; i < 5; ++i) {
+        session.push(sequence, tokens[0]);
+        session.step();
+      }
+      drops.push_back(session.drop_at(sequence));
+      EXPECT_GT(session.stats(sequence).dropped_rows, 0u) << spec;
+    }
+    EXPECT_EQ(drops[0], drops[2]) << spec;
+    EXPECT_EQ(drops[1], drops[2]) << spec;
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "pith/prune/methods.hpp"
 #include "support/errors.hpp"
 #include "support/feed.hpp"
+#include "support/files.hpp"
 #include "support/random_model.hpp"
 
 namespace pith::testing {
@@ -165,6 +166,43 @@ TEST(SpecTest, RefusesWhatItCannotRead) {
     EXPECT_EQ(error_of([&] { parse(text); }), ErrorCode::argument) << text;
   EXPECT_EQ(error_of([] { for_layers(2, 2, none()); }), ErrorCode::argument);
   EXPECT_EQ(error_of([] { for_heads(std::vector<std::size_t>{}, none()); }), ErrorCode::argument);
+}
+
+TEST(SpecTest, NumbersAreDecimalAndWithinARangeThatIsNamed) {
+  struct Case {
+    std::string method, option, range;
+  };
+  const std::string whole = "a whole number from ", most = " to 2147483647";
+  const std::vector<Case> cases = {
+      {"streaming", "sinks", whole + "0" + most}, {"streaming", "recent", whole + "1" + most},
+      {"h2o", "rows", whole + "1" + most},        {"h2o", "recent", whole + "0" + most},
+      {"snapkv", "rows", whole + "1" + most},     {"snapkv", "window", whole + "1" + most},
+      {"snapkv", "pool", whole + "1" + most},     {"gate", "tau", "a number from -inf to inf"}};
+  for (const auto& [method, option, range] : cases) {
+    const auto spec = [&](const std::string& word) { return method + "(" + option + "=" + word + ")"; };
+    std::vector<std::string> refused = {"x",     "nan", "-nan",  "nan(1)", "NAN", "0x1",
+                                        "0x1p3", "+1",  "1e999", "1 2",    "1f"};
+    if (method != "gate")
+      refused.insert(refused.end(), {"-1", "2147483648", "99999999999999999999", "1e3", "1.0", "inf", "-inf"});
+    for (const std::string& word : refused)
+      test::expect_error(ErrorCode::argument, {"policy: " + method + "(" + option + "=)", range, "'" + word + "'"},
+                         [&] { parse(spec(word)); });
+    EXPECT_NE(parse(spec("0011")).describe().find(option + "=11"), std::string::npos);
+    if (method != "gate") {
+      EXPECT_NE(parse(spec("2147483647")).describe().find(option + "=2147483647"), std::string::npos);
+    }
+  }
+  for (const char* word : {"0", "-1"})
+    test::expect_error(ErrorCode::argument, {"policy: h2o(rows=)", whole + "1" + most, "'" + std::string(word) + "'"},
+                       [&] { parse("h2o(rows=" + std::string(word) + ")"); });
+  EXPECT_EQ(parse("gate(tau=-inf),gate(tau=inf)").describe(), "gate(tau=-inf),gate(tau=inf)");
+  EXPECT_EQ(parse("gate(tau=1e-60)").describe(), "gate(tau=0)");
+  for (const char* list : {"65536", "0-65536", "+1", "0x1", "1e3", "-1"})
+    test::expect_error(ErrorCode::argument, {"for_layers(layers=)", "0 to 65535", "'" + std::string(list) + "'"},
+                       [&] { parse("for_layers(layers=" + std::string(list) + ",gate)"); });
+  for (const char* list : {"65536", "0+65536", "65536.0", "0.65536", "0x1", "1e3", "-1"})
+    test::expect_error(ErrorCode::argument, {"for_heads(heads=)", "0 to 65535", "'" + std::string(list) + "'"},
+                       [&] { parse("for_heads(heads=" + std::string(list) + ",gate)"); });
 }
 
 struct Mine {

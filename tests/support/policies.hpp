@@ -3,6 +3,7 @@
 // A new method is a line here.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,12 @@ struct PolicyCase {
   std::optional<std::size_t> rows = {};  // the most that stay in a lane after a pass (SnapKV: after the prompt)
   int spared_sinks = 0;                  // the first tokens are never dropped
   int spared_recent = 0;                 // nor is a token by the next so many
+  bool prompts_only = false;             // drops nothing while decoding
+  std::vector<std::vector<std::size_t>> heads = {};  // [layer] the kv-heads that it works on; empty = all of all layers
+
+  bool works_on(std::size_t layer, std::size_t head) const {
+    return heads.empty() || std::ranges::count(heads[layer], head) > 0;
+  }
 };
 
 inline std::vector<PolicyCase> policy_cases() {
@@ -49,27 +56,49 @@ inline std::vector<PolicyCase> policy_cases() {
                    .policy = snapkv({.rows = 21, .window = 8, .pool = 3}),
                    .pace = Pace::every_token,
                    .rows = 21,
-                   .spared_recent = 8});
+                   .spared_recent = 8,
+                   .prompts_only = true});
   return cases;
 }
 
-/// A method under each combinator that leaves its promises standing, of a model so deep and with so many kv-heads.
+/// A method under each combinator, and what it then promises of a model so deep and with so many kv-heads.
 inline std::vector<PolicyCase> combined(const PolicyCase& one, const Config& config) {
   using namespace prune;
   std::vector<PolicyCase> all = {one};
-  const auto add = [&](const std::string& name, AnyPolicy policy) {
+  const auto add = [&](const std::string& name, AnyPolicy policy) -> PolicyCase& {
     PolicyCase other = one;
     other.name = name + "(" + one.name + ")";
     other.policy = std::move(policy);
-    all.push_back(std::move(other));
+    return all.emplace_back(std::move(other));
   };
-  add("chain", chain(none(), one.policy));
-  add("per_head", per_head(one.policy));
+  const auto n_layers = static_cast<std::size_t>(config.n_layers());
+  const auto last = static_cast<std::size_t>(config.n_kv_heads) - 1;
   std::vector<std::size_t> heads;
-  for (int h = 0; h < config.n_kv_heads; ++h) heads.push_back(static_cast<std::size_t>(h));
-  add("for_layers", for_layers(0, static_cast<std::size_t>(config.n_layers()), one.policy));
+  for (std::size_t h = 0; h <= last; ++h) heads.push_back(h);
+  const auto by_layer = [&](auto&& list) {
+    std::vector<std::vector<std::size_t>> lists;
+    for (std::size_t layer = 0; layer < n_layers; ++layer) lists.push_back(list(layer));
+    return lists;
+  };
+
+  add("chain", chain(none(), one.policy));
+  PolicyCase& at_end = add("on_prefill", on_prefill(one.policy));
+  // One that closes rows as they come has not met those of a prompt's earlier passes.
+  if (one.pace == Pace::every_token && !one.prompts_only) at_end.rows.reset();
+  at_end.prompts_only = true;
+  add("per_head", per_head(one.policy));
+  add("for_layers", for_layers(0, n_layers, one.policy));
+  add("for_layers, the last", for_layers(n_layers - 1, n_layers, one.policy)).heads =
+      by_layer([&](std::size_t layer) { return layer + 1 == n_layers ? heads : std::vector<std::size_t>(); });
   add("for_heads", for_heads(heads, one.policy));
-  add("for_heads by layer", for_heads(std::vector(static_cast<std::size_t>(config.n_layers()), heads), one.policy));
+  add("for_heads, the last", for_heads({last}, one.policy)).heads =
+      by_layer([&](std::size_t) { return std::vector{last}; });
+  // Of each layer another list, of the first layer none.
+  const auto lists = by_layer([&](std::size_t layer) {
+    return layer == 0 ? std::vector<std::size_t>() : layer % 2 == 1 ? std::vector{last} : heads;
+  });
+  if (n_layers > 1) add("for_heads by layer", for_heads(lists, one.policy)).heads = lists;
+  add("for_layers of per_head of chain", for_layers(0, n_layers, per_head(chain(one.policy, none()))));
   return all;
 }
 

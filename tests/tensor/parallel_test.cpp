@@ -124,6 +124,7 @@ TEST(Threads, ZeroIsOnePerCore) {
   EXPECT_GE(Threads(0).count(), 1);
   EXPECT_EQ(Threads(5).count(), 5);
   EXPECT_THROW(Threads(-1), Error);
+  EXPECT_THROW(Threads(most_threads + 1), Error);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/command.hpp"
+#include "support/model_files.hpp"
 
 namespace pith::test {
 namespace {
@@ -77,6 +78,23 @@ TEST_F(BenchTest, RefusesWhatItCannotMeasure) {
   expect_failure(
       4, {"gate"},
       {"bench", "-m", testing::golden("gpt2-dense").path.string(), "-d", "9", "-p", "4", "-n", "2", "--keep", "0.5"});
+}
+
+TEST_F(BenchTest, RefusesAModelThatOverflowsTheCache) {
+  const Json config = {{"model_type", "llama"},       {"hidden_size", 64},
+                       {"num_hidden_layers", 1},      {"vocab_size", 12},
+                       {"num_attention_heads", 4},    {"num_key_value_heads", 2},
+                       {"intermediate_size", 16},     {"head_dim", 16},
+                       {"tie_word_embeddings", true}, {"max_position_embeddings", 64}};
+  // Counted weights: keys are sums of 64 products of hundreds.
+  const TempFolder huge;
+  huge.write("config.json", config.dump());
+  huge.write("model.safetensors", safetensors_of(read_config(config, "test")).bytes());
+  const auto bench = [&](const std::string& kv) {
+    return Arguments{"bench", "-m", huge.path().string(), "-d", "4", "-p", "4", "-n", "2", "-r", "1", "--kv", kv};
+  };
+  done(bench("f32"));
+  expect_failure(4, {"layer 0", "keys", "f16", "65520", "f32"}, bench("f16"));
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ TEST_F(ExitsTest, UsageErrorsExitWithTwo) {
   expect_failure(2, {"--policy", "nonsense"}, {"run", "-m", model(gated), "--policy", "nonsense"});
   expect_failure(2, {"--policy", "rows"}, {"run", "-m", model(gated), "--policy", "h2o(rows=x)"});
   expect_failure(2, {"excludes"}, {"run", "-m", model(gated), "-p", "a", "-f", "b"});
-  expect_failure(2, {"--ctx-size/-c", "at most", "256"}, {"run", "-m", model(gated), "-p", std::string(300, 'a')});
+  expect_failure(2, {"--prompt/-p", "at most", "256"}, {"run", "-m", model(gated), "-p", std::string(300, 'a')});
+  expect_failure(2, {"--threads/-t", "1024", "100000"}, {"run", "-m", model(gated), "-t", "100000"});
   expect_failure(2, {"--prompt/-p", "--file/-f"}, {"perplexity", "-m", model(gated)});
   expect_failure(2, {"at least 2"}, {"perplexity", "-m", model(gated), "-p", "a"});
   expect_failure(2, {"--stride"}, {"perplexity", "-m", model(gated), "-p", "abc", "--stride", "0"});

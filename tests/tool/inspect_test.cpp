@@ -1,15 +1,33 @@
 // SPDX-License-Identifier: MIT
-// pith inspect.
+// pith inspect describes what it can run, and what it cannot: what lies there, and what of it is not supported.
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "support/command.hpp"
 
 namespace pith::test {
 namespace {
 
-class InspectTest : public CommandTest {};
+class InspectTest : public CommandTest {
+ protected:
+  static Finished inspect(const fs::path& model) { return pith({"inspect", "-m", model.string()}); }
+
+  /// What it says of a model that it cannot run: that it cannot, because of each of these.
+  static Json described(const fs::path& model, const std::vector<std::string>& reasons) {
+    const Json found = json_of({"inspect", "-m", model.string()});
+    const std::string table = done({"inspect", "-m", model.string()}).out;
+    for (const std::string& reason : reasons) {
+      EXPECT_NE(found.at("unsupported").get<std::string>().find(reason), std::string::npos) << found.at("unsupported");
+      EXPECT_NE(table.find(reason), std::string::npos) << table;
+    }
+    EXPECT_NE(table.find(found.at("architecture").get<std::string>()), std::string::npos) << table;
+    for (const Json& tensor : found.at("tensors"))
+      EXPECT_NE(table.find(tensor.at("name").get<std::string>()), std::string::npos) << table;
+    return found;
+  }
+};
 
 TEST_F(InspectTest, SaysWhatIsThere) {
   const Json json = json_of({"inspect", "-m", testing::golden(gated).path});
@@ -25,8 +43,11 @@ TEST_F(InspectTest, SaysWhatIsThere) {
     bytes += tensor.at("bytes").get<std::uint64_t>();
   }
   EXPECT_EQ(json.at("formats").at("f32"), bytes);
+  EXPECT_TRUE(json.at("unsupported").is_null());
   EXPECT_TRUE(json_of({"inspect", "-m", testing::golden("gpt2-dense").path}).at("gate").is_null());
-  EXPECT_NE(done({"inspect", "-m", testing::golden(gated).path}).out.find("architecture"), std::string::npos);
+  const std::string table = done({"inspect", "-m", testing::golden(gated).path}).out;
+  EXPECT_NE(table.find("architecture"), std::string::npos);
+  EXPECT_EQ(table.find("unsupported"), std::string::npos);
 }
 
 TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
@@ -35,6 +56,66 @@ TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
   const Json eval = json_of({"eval", "-m", expected.path, "--tokens", file_of_ids(expected.tokens)});
   EXPECT_EQ(inspect.at("kv_bytes_per_token").at("f32").get<double>() * static_cast<double>(expected.tokens.size()),
             eval.at("kv_bytes").get<double>());
+}
+
+TEST_F(InspectTest, DescribesArchitecturesThatItDoesNotKnow) {
+  const TempFolder folder;
+  folder.write("config.json", R"({"model_type": "mixtral", "vocab_size": 3})");
+  folder.write("model.safetensors", SafetensorsWriter()
+                                        .f32("model.embed_tokens.weight", {3, 2})
+                                        .add("experts", "BF16", {2, 2}, std::string(8, '\0'))
+                                        .add("scale", "F8_E4M3", {4}, "abcd")
+                                        .bytes());
+  const Json hf = described(folder.path(), {"config.json", "model_type", "mixtral"});
+  EXPECT_EQ(hf.at("architecture"), "mixtral");
+  EXPECT_EQ(hf.at("parameters"), 14);
+  EXPECT_EQ(hf.at("bytes"), 36);
+  EXPECT_EQ(hf.at("formats"), (Json{{"f32", 24}, {"bf16", 8}, {"F8_E4M3", 4}}));
+  EXPECT_EQ(hf.at("tensors")[1],
+            (Json{{"name", "model.embed_tokens.weight"}, {"format", "f32"}, {"shape", {3, 2}}, {"bytes", 24}}));
+
+  auto file = GgufWriter().text("general.architecture", "falcon").tensor_f32("token_embd.weight", {4, 6});
+  file.tensor("blk.0.attn_qkv.weight", {256}, 13, std::string(176, 'x'));  // Q5_K
+  const Json gguf = described(folder.write("m.gguf", file.bytes()), {"general.architecture", "falcon"});
+  EXPECT_EQ(gguf.at("architecture"), "falcon");
+  EXPECT_EQ(gguf.at("tensors").size(), 2u);
+  EXPECT_EQ(gguf.at("formats").at("f32"), 96);
+}
+
+TEST_F(InspectTest, DescribesModelsOfWhichAPartIsNotSupported) {
+  const TempFolder folder;
+  const fs::path golden = testing::golden("llama-gated").path;
+  fs::copy(golden / "model.safetensors", folder.path() / "model.safetensors");
+  Json config = Json::parse(content(golden / "config.json"));
+  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 2}};
+  folder.write("config.json", config.dump());
+  EXPECT_EQ(described(folder.path(), {"rope_scaling", "yarn"}).at("architecture"), "llama");
+
+  config.erase("rope_scaling");
+  config["num_hidden_layers"] = config["num_hidden_layers"].get<int>() - 1;
+  folder.write("config.json", config.dump());
+  described(folder.path(), {"model.safetensors", "tensor \"model.layers.", "only tensors that the model uses"});
+
+  described(folder.write("vocabulary.gguf", GgufWriter().text("general.architecture", "llama").bytes()),
+            {"vocabulary only"});
+}
+
+TEST_F(InspectTest, FailsForFilesThatAreBroken) {
+  const TempFolder folder;
+  const auto whole =
+      GgufWriter().text("general.architecture", "falcon").tensor_f32("token_embd.weight", {4, 6}).bytes();
+  EXPECT_EQ(inspect(folder.write("cut.gguf", whole.substr(0, whole.size() / 2))).exit, 3);
+  folder.write("config.json", R"({"model_type": "mixtral")");
+  folder.write("model.safetensors", SafetensorsWriter().f32("t", {1}).bytes());
+  EXPECT_EQ(inspect(folder.path()).exit, 3);
+  folder.write("config.json", R"({"model_type": "mixtral"})");
+  folder.write("model.safetensors", "no tensors");
+  const Finished finished = inspect(folder.path());
+  EXPECT_EQ(finished.exit, 3);
+  EXPECT_EQ(finished.out, "");
+  EXPECT_NE(finished.err.find("model.safetensors"), std::string::npos) << finished.err;
+  fs::remove(folder.path() / "model.safetensors");
+  EXPECT_EQ(inspect(folder.path()).exit, 3);
 }
 
 }  // namespace

@@ -33,6 +33,26 @@ TEST_F(QuantizeTest, WritesAGgufThatAllElseReads) {
   EXPECT_LT(fs::file_size(scratch("q8.gguf")), fs::file_size(out));
 }
 
+TEST_F(QuantizeTest, SaysWhereTheTokenizerDoesNotSayHowItCutsWords) {
+  const std::string named = scratch("named.gguf").string(), out = scratch("again.gguf").string();
+  EXPECT_EQ(done({"quantize", "-m", model(gated), "-o", named, "--format", "f32"}).err.find("tokenizer.ggml.pre"),
+            std::string::npos);
+  std::string bytes = content(named);
+  const std::string key = "tokenizer.ggml.pre";
+  const auto at = bytes.find(key);
+  ASSERT_NE(at, std::string::npos);
+  bytes[at + key.size() - 1] = 'x';  // another key
+  const std::string unnamed = file("unnamed.gguf", bytes);
+
+  const Finished finished = done({"quantize", "-m", unnamed, "-o", out, "--format", "f32", "--json"});
+  std::string wanted = done({"tokenize", "-m", unnamed, "-p", "a"}).err;
+  wanted = wanted.substr(wanted.find("--pre: ") + 2, wanted.find('\n') - wanted.find("--pre: ") - 2);
+  EXPECT_TRUE(wanted.starts_with("pre: " + unnamed)) << wanted;
+  EXPECT_NE(finished.err.find("pith: " + wanted + "\n"), std::string::npos) << finished.err;
+  EXPECT_EQ(finished.json().at("notes"), Json::array({wanted}));
+  EXPECT_EQ(json_of({"quantize", "-m", named, "-o", out, "--format", "f32"}).at("notes"), Json::array());
+}
+
 TEST_F(QuantizeTest, RefusesWhatMakesNoSense) {
   const std::string out = scratch("never.gguf").string();
   expect_failure(2, {"--output"}, {"quantize", "-m", model(gated)});

@@ -2,6 +2,7 @@
 // The lanes of one sequence, by layer.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -34,19 +35,58 @@ struct KvLedger {
   std::vector<std::uint32_t> gate_rows = {};  // [position] row of the present layer's gate lane
 };
 
-/// One layer of a sequence's cache: what a policy works on. Rows leave through evict and KvCache::sweep, which log
-/// them.
+/// Lanes of a layer, in the order of their kv-heads: all, or those that are chosen.
+template <class L>
+class LaneList {
+ public:
+  /// `chosen`: their numbers, ascending; none = all.
+  LaneList(std::span<L> all, std::span<const std::size_t> chosen) : all_(all), chosen_(chosen) {}
+
+  std::size_t size() const { return chosen_.empty() ? all_.size() : chosen_.size(); }
+  std::size_t number(std::size_t i) const { return chosen_.empty() ? i : chosen_[i]; }
+  L& operator[](std::size_t i) const { return all_[number(i)]; }
+
+  class Iterator {
+   public:
+    Iterator(const LaneList& list, std::size_t i) : list_(&list), i_(i) {}
+    L& operator*() const { return (*list_)[i_]; }
+    Iterator& operator++() {
+      ++i_;
+      return *this;
+    }
+    bool operator==(const Iterator& other) const { return i_ == other.i_; }
+
+   private:
+    const LaneList* list_;
+    std::size_t i_;
+  };
+  Iterator begin() const { return {*this, 0}; }
+  Iterator end() const { return {*this, size()}; }
+
+ private:
+  std::span<L> all_;
+  std::span<const std::size_t> chosen_;
+};
+
+/// One layer of a sequence's cache, or some lanes of it: what a policy works on. Rows leave through evict and
+/// KvCache::sweep, which log them.
 class PITH_API KvLayer {
  public:
   /// `gate`: the lane of gate keys, where there is one.
-  KvLayer(std::span<Lane> lanes, Lane* gate, KvLedger& ledger, std::size_t layer, std::size_t first_lane)
-      : lanes_(lanes), gate_(gate), ledger_(&ledger), layer_(layer), first_lane_(first_lane) {}
+  KvLayer(std::span<Lane> lanes, Lane* gate, KvLedger& ledger, std::size_t layer)
+      : lanes_(lanes), gate_(gate), ledger_(&ledger), layer_(layer) {}
 
-  std::span<const Lane> lanes() const { return lanes_; }  // one for all kv-heads, or one for each
+  LaneList<const Lane> lanes() const { return {lanes_, chosen_}; }  // one for all kv-heads, or one for each
   std::size_t layer() const { return layer_; }
 
-  /// The same layer, one lane of it.
-  KvLayer lane(std::size_t i) const { return {lanes_.subspan(i, 1), gate_, *ledger_, layer_, first_lane_ + i}; }
+  /// The same layer, these lanes of it alone: ascending and at least one, of lanes().number(i). The list is to outlive
+  /// what is returned.
+  KvLayer only(std::span<const std::size_t> numbers) const {
+    assert(!numbers.empty());
+    KvLayer some = *this;
+    some.chosen_ = numbers;
+    return some;
+  }
 
   /// The lane that holds the gate's keys: the layer's only one, or one beside those of the kv-heads.
   const Lane& gate() const { return gate_ != nullptr ? *gate_ : lanes_[0]; }
@@ -55,9 +95,9 @@ class PITH_API KvLayer {
   /// Where the gate is apart: [position] = the row of gate() of every token that some lane holds.
   std::span<const std::uint32_t> gate_rows() const;
 
-  /// Erases a row; `until` is the first position that does not see it. False: it is pinned, and stays.
+  /// Erases a row of lanes()[lane]; `until` is the first position that does not see it. False: it is pinned, and stays.
   bool evict(std::size_t lane, std::size_t row, Position until) const {
-    if (lanes_[lane].pinned(row)) return false;
+    if (lanes()[lane].pinned(row)) return false;
     erase(lane, row, until);
     return true;
   }
@@ -68,9 +108,10 @@ class PITH_API KvLayer {
   void erase(std::size_t lane, std::size_t row, Position until) const;
 
   std::span<Lane> lanes_;
+  std::span<const std::size_t> chosen_ = {};
   Lane* gate_;
   KvLedger* ledger_;
-  std::size_t layer_, first_lane_;
+  std::size_t layer_;
 };
 
 class PITH_API KvCache {
@@ -79,7 +120,7 @@ class PITH_API KvCache {
   KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
           std::size_t expected_rows, DropLog::Keep keep);
 
-  KvLayer layer(std::size_t i) { return {lanes(i), gates_.empty() ? nullptr : &gates_[i], ledger_, i, 0}; }
+  KvLayer layer(std::size_t i) { return {lanes(i), gates_.empty() ? nullptr : &gates_[i], ledger_, i}; }
   std::span<Lane> lanes(std::size_t layer) { return std::span(lanes_).subspan(layer * per_layer_, per_layer_); }
   std::span<const Lane> lanes(std::size_t layer) const {
     return std::span(lanes_).subspan(layer * per_layer_, per_layer_);

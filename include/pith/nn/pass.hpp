@@ -5,9 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/cache/kv_cache.hpp"
+#include "pith/error.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::inline nn {
@@ -23,6 +26,17 @@ struct Segment {
   std::optional<float> tau = {};              // of the learned gate, in place of the policy's
 
   Position next() const { return first + static_cast<Position>(count); }
+};
+
+/// One sequence of a pass cannot go on; the others can, once its segment's cache is null.
+class PITH_API SegmentError : public Error {
+ public:
+  SegmentError(ErrorCode code, const std::string& message, std::size_t segment)
+      : Error(code, message), segment_(segment) {}
+  std::size_t segment() const { return segment_; }
+
+ private:
+  std::size_t segment_;
 };
 
 /// The rows of several sequences side by side, with no padding. A pass that was stopped between two layers goes on

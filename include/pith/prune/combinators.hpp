@@ -23,7 +23,7 @@ struct PITH_API Chain {
   std::string describe() const;
 };
 
-/// Acts in the pass that ends a prompt, and in no other.
+/// Acts on prompts, and not in decoding: closes rows in all passes of a prompt, judges in the one that ends it.
 struct PITH_API OnPrefill {
   AnyPolicy policy;
 
@@ -57,7 +57,7 @@ struct PITH_API ForLayers {
   bool acts(const KvLayer& layer) const { return first <= layer.layer() && layer.layer() < last; }
 };
 
-/// Acts on the listed kv-heads, each for itself; the other heads keep everything.
+/// Acts on the listed kv-heads of a layer together, each in a lane of its own; the other heads keep everything.
 struct PITH_API ForHeads {
   AnyPolicy policy;
   bool everywhere = true;  // heads[0] is the list of every layer; else heads[layer] is that layer's
@@ -69,7 +69,8 @@ struct PITH_API ForHeads {
   std::string describe() const;
 
  private:
-  std::span<const std::size_t> of(const KvLayer& layer) const;
+  template <class F>
+  void on_listed(const KvLayer& layer, F&& act) const;
 };
 
 /// Those that forget nothing are left out.

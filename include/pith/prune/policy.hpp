@@ -62,6 +62,7 @@ struct Moment {
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;
 
+  bool reads_prompt() const { return first < prompt_end; }
   bool ends_prompt() const { return first < prompt_end && next >= prompt_end; }
 };
 

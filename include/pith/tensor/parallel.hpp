@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The one place that starts threads (OpenMP, in src/parallel.cpp).
+// The one place that starts threads (OpenMP, in src/tensor/parallel.cpp).
 //
 // Threads are gathered once per step, and each parallel loop within it is a ticket that whoever is running takes tasks
 // from. No loop waits for a thread that has not taken part in it, so that a busy machine costs a step its fair share of
@@ -16,11 +16,14 @@
 
 namespace pith::inline tensor {
 
+/// More than any machine has cores for; what is beyond would exhaust it.
+inline constexpr int most_threads = 1024;
+
 /// How many threads work on a step. One thread never starts another. Copies share the threads: where they are used from
 /// several threads of the host, steps take turns, so that never more than `count` are at work.
 class PITH_API Threads {
  public:
-  /// 0 = one per core the process may use. Throws Error (argument) when negative.
+  /// 0 = one per core the process may use. Throws Error (argument) when negative or above most_threads.
   Threads(int count = 1);  // NOLINT(google-explicit-constructor): a count is threads
   int count() const { return count_; }
 
