@@ -268,7 +268,7 @@ TEST(Checkpoint, NamesWhatADirectoryLacks) {
   expect_error(ErrorCode::file, {"nowhere"}, [&] { Checkpoint::open(folder.path() / "nowhere"); });
   fs::create_directory(folder.path() / "model.safetensors");
   expect_error(ErrorCode::file, {"model.safetensors", "a directory"}, open);
-  expect_error(ErrorCode::format, {"config.json", "GGUF"}, [&] { Checkpoint::open(folder.path() / "config.json"); });
+  expect_error(ErrorCode::format, {"notes.txt", "GGUF"}, [&] { Checkpoint::open(folder.write("notes.txt", "hello")); });
 }
 
 TEST(Checkpoint, AFileOfADirectoryIsNoModel) {

@@ -98,13 +98,13 @@ void CommandLine::check_files() const {
     const fs::path path = path_of(file);
     if (is_special(path)) continue;
     const std::optional<Identity> own = identity(path);
+    for (std::size_t i = 0; i < taken.size(); ++i)
+      if (own && own == taken[i].identity && !(i == standard_output && names_standard_output(path)))
+        fail(ErrorCode::argument, flag_of(file), "a file of its own to write", taken[i].what);
     for (const File& other : files_)
       if (other.use == Use::model && other.option->count() > 0 && belongs_to_model(path_of(other), path))
         fail(ErrorCode::argument, flag_of(file), "a file that " + flag_of(other) + " would not read",
              path.string() + " in its directory");
-    for (std::size_t i = 0; i < taken.size(); ++i)
-      if (own && own == taken[i].identity && !(i == standard_output && names_standard_output(path)))
-        fail(ErrorCode::argument, flag_of(file), "a file of its own to write", taken[i].what);
     taken.push_back({path.string() + ", which " + flag_of(file) + " writes", own});
   }
 }

@@ -24,13 +24,13 @@ std::vector<std::string> unmeasured(const Kept& kept, const FeedOptions& options
             " is missed by no token here, as each text is one to its end: the figures are those of a model that keeps "
             "it (" +
             remedy + ")"};
-  // Decoding judges after every token; a pass of many tokens has seen them all before it judges.
-  const std::size_t together = std::min(options.prompt_of(longest), static_cast<std::size_t>(cache.chunk));
-  if (!needs.evidence.empty() && needs.window == 0 && together > 1)
-    return {"--policy: it judges once a pass, and a pass takes up to " + std::to_string(together) +
-            " tokens of a text here, which see what decoding would have dropped (" + remedy + ")"};
   if (!cache.policy.empty() && cache.policy != "none" && kept.mean() == 1)
     return {"--policy: it has dropped nothing that a token would have seen: the figures are those of the dense model"};
+  // Decoding judges after every token; a pass of many tokens has seen them all before it judges.
+  const std::size_t together = std::min(options.prompt_of(longest), static_cast<std::size_t>(cache.chunk));
+  if (!options.prompt && !needs.evidence.empty() && needs.window == 0 && together > 1)
+    return {"--policy: it judges once a pass, and a pass takes up to " + std::to_string(together) +
+            " tokens of a text here, which see what decoding would have dropped (" + remedy + ")"};
   return {};
 }
 

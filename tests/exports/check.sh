@@ -17,7 +17,8 @@ done < <(nm -DC --defined-only "$library" | awk '$2 == "T" || $2 == "D" || $2 ==
   grep -v '^_\(init\|fini\)$')
 echo "$count symbols"
 ((count > 100)) || { echo "too few: hidden what should be seen"; failed=1; }
-if nm -DC --defined-only "$library" | grep -E ' T pith::(text|kernels|trace|files|measure)::|pith::(Checkpoint|Loader)|::(Impl|Crew)::'; then
+if nm -DC --defined-only "$library" | awk '$2 == "T"' | cut -d' ' -f3- | sed 's/(.*//' |
+  grep -E '^pith::(text|kernels|trace|files|measure)::|^pith::(Checkpoint|Loader)\b|::(Impl|Crew)::'; then
   failed=1
 fi
 exit $failed

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 
+#include "pith/prune/spec.hpp"
 #include "support/feed.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"

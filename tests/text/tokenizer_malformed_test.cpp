@@ -204,7 +204,9 @@ TEST(TokenizerMalformed, NoTokenizerAtAll) {
   expect_error(ErrorCode::file, {"absent"}, [&] { Tokenizer::load(folder.path() / "absent"); });
   const auto text = folder.write("notes.txt", "hello");
   expect_error(ErrorCode::format, {"notes.txt", "JSON"}, [&] { Tokenizer::load(text); });
-  expect_error(ErrorCode::format, {"config.json", "\"model\""},
+  expect_error(ErrorCode::format, {"other.json", "\"model\""},
+               [&] { Tokenizer::load(folder.write("other.json", "{}")); });
+  expect_error(ErrorCode::file, {"directory", "config.json"},
                [&] { Tokenizer::load(folder.write("config.json", "{}")); });
 }
 

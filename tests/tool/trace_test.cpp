@@ -42,7 +42,8 @@ TEST_F(TraceTest, SaysWhereAPolicyActsTooLateToBeSeen) {
     EXPECT_TRUE(warned({"--aggregate", "--policy", policy}, "--prompt-tokens"));
   }
   EXPECT_TRUE(warned({"--eval", "--policy", "h2o(rows=900)"}, "dense"));
-  EXPECT_FALSE(warned({"--eval", "-b", "8", "--policy", "h2o(rows=12,recent=4)"}, "")) << "between the passes";
+  EXPECT_TRUE(warned({"--eval", "-b", "8", "--policy", "h2o(rows=12,recent=4)"}, "judges once a pass"));
+  EXPECT_FALSE(warned({"--eval", "-b", "1", "--policy", "h2o(rows=12,recent=4)"}, "")) << "as decoding does";
   EXPECT_FALSE(warned({"--eval", "--policy", "gate"}, ""));
   EXPECT_FALSE(warned({"--eval", "--policy", "none"}, ""));
 }
