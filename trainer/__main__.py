@@ -285,8 +285,12 @@ def run_strengths(args):
 
 
 def gates_of(args):
-    """name -> sidecar file, None for the model's own."""
-    return {"gates": None, **{os.path.basename(path).rpartition(".")[0]: path for path in args.gates}}
+    """name -> sidecar file, None for the model's own if it has some."""
+    own = {"gates": None} if checkpoint.has_gates(args.model) else {}
+    found = {**own, **{os.path.basename(path).rpartition(".")[0]: path for path in args.gates}}
+    if not found:
+        raise ValueError(f"{args.model}: expected a model with gates or --gates, found neither")
+    return found
 
 
 def run_compare(args):

@@ -115,6 +115,11 @@ def config_from_json(fields, where):
                         fields.get("tie_word_embeddings", False), end, gate)
 
 
+def has_gates(folder):
+    """Whether a directory brings gates of its own, inside or beside its model."""
+    return os.path.isfile(os.path.join(folder, GATES_FILE)) or read_config(folder).gate is not None
+
+
 def _expect(fields, where, **allowed):
     for name, values in allowed.items():
         if name in fields and fields[name] not in values:

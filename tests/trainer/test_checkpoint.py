@@ -83,6 +83,7 @@ class Directory(InFolder):
         decoder = model.Decoder(support.tiny(gate=gates.GateConfig(8, 0.25, 3)), gate_bias=0.4)
         checkpoint.save(decoder, self.folder, dtype=torch.float32, gates_inside=False)
         self.assertIsNone(checkpoint.load(self.folder).config.gate)
+        self.assertFalse(checkpoint.has_gates(self.folder))
         for name in ("strong.safetensors", checkpoint.GATES_FILE):
             sidecar = self.path(name)
             checkpoint.save_sidecar(decoder, sidecar, torch.float32)
@@ -90,6 +91,7 @@ class Directory(InFolder):
             again = checkpoint.load(self.folder, given)
             self.assertEqual(again.config, decoder.config)
             torch.testing.assert_close(self.logits(again), self.logits(decoder), rtol=0, atol=0)
+        self.assertTrue(checkpoint.has_gates(self.folder))
         _, metadata = safetensors_io.read(sidecar)
         self.assertEqual(json.loads(metadata["drop_gate"]),
                          {"type": "interaction", "dim": 8, "threshold": 0.25, "recent": 3})

@@ -115,6 +115,8 @@ class Program(unittest.TestCase):
             self.assertEqual(len(compared.splitlines()), 2 + 3 + 1 + 4 + 3)
             self.assertIn("trained: gates", compared)
             self.assertIn("frozen: gates", compared)
+            with self.assertRaisesRegex(SystemExit, "trainer agree: .*expected a model with gates or --gates, found neither"):
+                self.call("agree", "--model", at("base", "model"), "--text", at("data", "heldout.txt"), "--pith", "pith")
             with self.assertRaisesRegex(SystemExit, "trainer evaluate: .*no-such.config.json"):
                 self.call("evaluate", "--model", at("no-such"), "--tokens", at("data", "heldout.bin"))
 
