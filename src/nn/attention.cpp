@@ -157,7 +157,7 @@ void Attention::Impl::plan(const Pass& pass) {
   std::size_t partials = 0;
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
-  const std::size_t together = max_queries / heads;  // tokens
+  const std::size_t tokens_together = max_queries / heads;
   const auto share = [&](Task task, std::size_t pages) {
     const std::size_t each = std::max(pages_per_task / task.kv_heads, std::size_t{1});
     if (task.tokens > 1 || pages <= each) return tasks_.push_back(task);
@@ -175,8 +175,8 @@ void Attention::Impl::plan(const Pass& pass) {
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
-      for (std::size_t t = 0; t < segment.count; t += together) {
-        const std::size_t tokens = std::min(together, segment.count - t);
+      for (std::size_t t = 0; t < segment.count; t += tokens_together) {
+        const std::size_t tokens = std::min(tokens_together, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
         const std::size_t together =
             heads == group && by_rows(lanes[l].layout(), tokens * heads) ? max_queries / (tokens * heads) : 1;

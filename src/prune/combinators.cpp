@@ -119,8 +119,7 @@ namespace {
 AnyPolicy of_heads(AnyPolicy policy, bool everywhere, std::vector<std::vector<std::size_t>> heads) {
   for (auto& list : heads) {
     std::ranges::sort(list);
-    const auto rest = std::ranges::unique(list);
-    list.erase(rest.begin(), rest.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
   }
   while (!heads.empty() && heads.back().empty()) heads.pop_back();
   if (heads.empty()) fail(ErrorCode::argument, "for_heads", "at least one head", "none");

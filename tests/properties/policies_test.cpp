@@ -102,7 +102,7 @@ void run(const Model& model, const Case& one, int chunk) {
 
 TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
   const Model grouped = random_model({.seed = 31, .architecture = Architecture::qwen3, .head_dim = 32, .n_layers = 2});
-  const Model plain = random_model({.seed = 32, .architecture = Architecture::gpt2, .head_dim = 32, .n_layers = 2});
+  const Model plain = random_model({.seed = 33, .architecture = Architecture::gpt2, .head_dim = 32, .n_layers = 2});
   ASSERT_GT(std::max(grouped.config().n_kv_heads, plain.config().n_kv_heads), 1);
   for (const Model& model : {grouped, plain}) {
     SCOPED_TRACE(describe(model));

@@ -178,7 +178,8 @@ TEST(SpecTest, NumbersAreDecimalAndWithinARangeThatIsNamed) {
       {"h2o", "rows", whole + "1" + most},        {"h2o", "recent", whole + "0" + most},
       {"snapkv", "rows", whole + "1" + most},     {"snapkv", "window", whole + "1" + most},
       {"snapkv", "pool", whole + "1" + most},     {"gate", "tau", "a number from -inf to inf"}};
-  for (const auto& [method, option, range] : cases) {
+  for (const Case& one : cases) {
+    const std::string &method = one.method, &option = one.option, &range = one.range;
     const auto spec = [&](const std::string& word) { return method + "(" + option + "=" + word + ")"; };
     std::vector<std::string> refused = {"x",     "nan", "-nan",  "nan(1)", "NAN", "0x1",
                                         "0x1p3", "+1",  "1e999", "1 2",    "1f"};

@@ -43,10 +43,10 @@ std::string_view name(Operator op) {
 
 bool same(const Pairs& a, const Pairs& b, Runtime& runtime) {
   if (a.pairs.size() != b.pairs.size()) return false;
-  for (const auto& [key, value] : a.pairs) {
-    const auto other =
-        std::find_if(b.pairs.begin(), b.pairs.end(), [&](const auto& pair) { return equal(runtime, key, pair.first); });
-    if (other == b.pairs.end() || !equal(runtime, value, other->second)) return false;
+  for (const auto& own : a.pairs) {
+    const auto other = std::find_if(b.pairs.begin(), b.pairs.end(),
+                                    [&](const auto& pair) { return equal(runtime, own.first, pair.first); });
+    if (other == b.pairs.end() || !equal(runtime, own.second, other->second)) return false;
   }
   return true;
 }
@@ -548,14 +548,14 @@ void require_key(Runtime& runtime, const Value& value) {
 
 Value dict_of(Runtime& runtime, std::vector<std::pair<Value, Value>> pairs) {
   std::vector<std::pair<Value, Value>> out;
-  for (auto& [key, value] : pairs) {
-    require_key(runtime, key);
+  for (auto& own : pairs) {
+    require_key(runtime, own.first);
     const auto same_key =
-        std::find_if(out.begin(), out.end(), [&](const auto& pair) { return equal(runtime, pair.first, key); });
+        std::find_if(out.begin(), out.end(), [&](const auto& pair) { return equal(runtime, pair.first, own.first); });
     if (same_key == out.end()) {
-      out.emplace_back(std::move(key), std::move(value));
+      out.push_back(std::move(own));
     } else {
-      same_key->second = std::move(value);
+      same_key->second = std::move(own.second);
     }
   }
   return runtime.dict(std::move(out));
