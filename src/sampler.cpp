@@ -94,7 +94,10 @@ std::span<const float> Sampler::shaped(std::span<const float> logits) {
     logits_.assign(logits.begin(), logits.end());
   } else {
     logits_.assign(logits.size(), never);
-    for (const Token token : o.allowed) logit(token, "allowed") = logits[static_cast<std::size_t>(token)];
+    for (const Token token : o.allowed) {
+      float& allowed = logit(token, "allowed");  // checks the token
+      allowed = logits[static_cast<std::size_t>(token)];
+    }
   }
   for (const TokenBias& b : o.logit_bias) logit(b.token, "logit_bias") += b.bias;
   for (const Token token : o.banned) logit(token, "banned") = never;

@@ -245,11 +245,16 @@ inline I load(const std::int32_t* p) {
 inline void store(std::int32_t* p, I v) {
   for (std::size_t l = 0; l < width; ++l) p[l] = v.lanes[l];
 }
+/// Sums and products beyond 32 bits wrap, as instructions do.
 inline I add(I a, I b) {
-  return each_integer([&](std::size_t l) { return a.lanes[l] + b.lanes[l]; });
+  return each_integer([&](std::size_t l) {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.lanes[l]) + static_cast<std::uint32_t>(b.lanes[l]));
+  });
 }
 inline I multiply(I a, I b) {
-  return each_integer([&](std::size_t l) { return a.lanes[l] * b.lanes[l]; });
+  return each_integer([&](std::size_t l) {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.lanes[l]) * static_cast<std::uint32_t>(b.lanes[l]));
+  });
 }
 /// Byte `index` of each lane, with its sign.
 inline I signed_byte(I v, std::size_t index) {
