@@ -54,10 +54,14 @@ struct Judge {
         if (logits != nullptr)
           for (std::size_t i = 0; i < rows; ++i)
             if (born[i] + gate.recent <= n && until[i] > n) logits[i] = scores[i] - cut;
+        int closes[capacity], some = 0;
         for (std::size_t i = 0; i < rows; ++i) {
-          const int closes = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
-          until[i] = closes != 0 ? n : until[i];
+          closes[i] = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+          some |= closes[i];
         }
+        if (some == 0) continue;
+        for (std::size_t i = 0; i < rows; ++i)
+          if (closes[i] != 0) until[i] = n;
       }
     }
   }
