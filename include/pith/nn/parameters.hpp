@@ -2,6 +2,7 @@
 // Every tensor that a model is made of, one line each: whoever loads, checks, counts, makes or writes them walks here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -34,6 +35,10 @@ enum class Role : std::uint8_t {
   mlp_gate,
   mlp_up,
   mlp_down,
+  router,
+  expert_gate,
+  expert_up,
+  expert_down,
   post_mlp_norm,
 };
 
@@ -44,12 +49,13 @@ inline bool is_drop_gate(Role role) {
 struct Parameter {
   Role role = Role::embedding;
   std::optional<std::size_t> layer = {};
+  std::optional<std::size_t> expert = {};
   std::string_view suffix = ".weight";  // of its name in files: ".weight", ".bias" or nothing
   bool present = true;                  // by the plan
   std::size_t rows = 0;                 // out_features, or the numbers of a vector
   std::size_t cols = 0;                 // in_features; 0: a vector
   bool rotated = false;                 // its rows are those of heads, turned in pairs (Config::rope_pairs)
-  bool exact = false;                   // never quantised: a table of positions, a gate
+  bool exact = false;                   // never quantised: a table of positions, a gate, a router
   bool plus_one = false;                // multiplies as 1 + itself
 
   std::size_t numbers() const { return cols == 0 ? rows : rows * cols; }
@@ -82,6 +88,27 @@ struct Lines {
     f(p, w.bias);
   }
 
+  /// `list` gets as many as there should be; one that is const is taken to have what it lacks empty.
+  template <class E>
+  void experts(Role role, E& list, Linear MlpWeights::*which, std::size_t count, std::size_t rows, std::size_t cols,
+               bool bias, bool present) const {
+    if constexpr (!std::is_const_v<E>) list.resize(count);
+    [[maybe_unused]] static const MlpWeights none;
+    for (std::size_t i = 0; i < std::max(count, list.size()); ++i) {
+      const auto one = [&](Parameter p, auto& kept) {
+        p.expert = i;
+        f(p, kept);
+      };
+      const Lines<decltype(one)> line{layer, one};
+      const bool there = present && i < count;
+      if constexpr (std::is_const_v<E>) {
+        line.linear(role, (i < list.size() ? list[i] : none).*which, rows, cols, bias, Rows::plain, there);
+      } else {
+        line.linear(role, list[i].*which, rows, cols, bias, Rows::plain, there);
+      }
+    }
+  }
+
   template <class N>
   void norm(Role role, N& w, Norm norm, std::size_t n, bool present = true, Rows order = Rows::plain) const {
     Parameter p{.role = role, .layer = layer, .present = present, .rows = n};
@@ -102,10 +129,12 @@ struct Lines {
 template <class Layer, class F>
 void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
-  const std::size_t d = size(config.d_model), ff = size(config.d_ff), head_dim = size(config.head_dim);
+  const std::size_t d = size(config.d_model), head_dim = size(config.head_dim);
   const std::size_t dq = size(config.d_query()), dkv = size(config.d_kv());
   const std::size_t r = config.gate ? size(config.gate->dim) : 0;
   const LayerPlan& plan = config.layers[layer];
+  const std::size_t ff = size(config.d_ff_of(plan)), experts = size(plan.experts.count);
+  const bool gated = plan.mlp == Mlp::gated;
   const bool qk_norm = plan.qk_norm != QkNorm::none, per_head = plan.qk_norm == QkNorm::head;
   const bool drop_gate = config.gate.has_value(), exact = true;
 
@@ -124,9 +153,13 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
     w.drop_gate.bias);
   line.norm(Role::post_attention_norm, w.post_attention_norm, plan.norm, d, plan.post_norms);
   line.norm(Role::mlp_norm, w.mlp_norm, plan.norm, d, plan.pre_norms);
-  line.linear(Role::mlp_gate, w.mlp_gate, ff, d, plan.mlp_bias, plain, plan.mlp == Mlp::gated);
-  line.linear(Role::mlp_up, w.mlp_up, ff, d, plan.mlp_bias);
-  line.linear(Role::mlp_down, w.mlp_down, d, ff, plan.mlp_bias);
+  line.linear(Role::mlp_gate, w.mlp.gate, ff, d, plan.mlp_bias, plain, gated && experts == 0);
+  line.linear(Role::mlp_up, w.mlp.up, ff, d, plan.mlp_bias, plain, experts == 0);
+  line.linear(Role::mlp_down, w.mlp.down, d, ff, plan.mlp_bias, plain, experts == 0);
+  line.matrix(Role::router, w.router, experts, d, experts > 0, exact);
+  line.experts(Role::expert_gate, w.experts, &MlpWeights::gate, experts, ff, d, plan.mlp_bias, gated);
+  line.experts(Role::expert_up, w.experts, &MlpWeights::up, experts, ff, d, plan.mlp_bias, true);
+  line.experts(Role::expert_down, w.experts, &MlpWeights::down, experts, d, ff, plan.mlp_bias, true);
   line.norm(Role::post_mlp_norm, w.post_mlp_norm, plan.norm, d, plan.post_norms);
 }
 

@@ -24,9 +24,14 @@ constexpr TensorName hugging_face[] = {
     {"model.layers.{}.self_attn.k_int", roles<drop_gate_k>},
     {"model.layers.{}.self_attn.int_bias", roles<drop_gate_bias>},
     {"model.layers.{}.post_attention_layernorm", roles<mlp_norm>},
+    {"model.layers.{}.post_feedforward_layernorm", roles<post_mlp_norm>},
     {"model.layers.{}.mlp.gate_proj", roles<mlp_gate>},
     {"model.layers.{}.mlp.up_proj", roles<mlp_up>},
     {"model.layers.{}.mlp.down_proj", roles<mlp_down>},
+    {"model.layers.{}.mlp.gate", roles<router>},
+    {"model.layers.{}.mlp.experts.{}.gate_proj", roles<expert_gate>},
+    {"model.layers.{}.mlp.experts.{}.up_proj", roles<expert_up>},
+    {"model.layers.{}.mlp.experts.{}.down_proj", roles<expert_down>},
 };
 
 constexpr TensorName gguf[] = {
@@ -50,6 +55,10 @@ constexpr TensorName gguf[] = {
     {"blk.{}.ffn_gate", roles<mlp_gate>},
     {"blk.{}.ffn_up", roles<mlp_up>},
     {"blk.{}.ffn_down", roles<mlp_down>},
+    {"blk.{}.ffn_gate_inp", roles<router>},
+    {"blk.{}.ffn_gate_exps", roles<expert_gate>},
+    {"blk.{}.ffn_up_exps", roles<expert_up>},
+    {"blk.{}.ffn_down_exps", roles<expert_down>},
     {"blk.{}.post_ffw_norm", roles<post_mlp_norm>},
 };
 
@@ -66,23 +75,31 @@ constexpr std::string_view harmless[] = {
 const std::span<const TensorName> hugging_face_names = hugging_face;
 const std::span<const TensorName> gguf_names = gguf;
 
-std::string filled(std::string_view pattern, std::optional<std::size_t> layer) {
-  const auto hole = pattern.find("{}");
-  if (hole == std::string_view::npos || !layer) return std::string(pattern);
-  return std::string(pattern.substr(0, hole)) + std::to_string(*layer) + std::string(pattern.substr(hole + 2));
+std::string filled(std::string_view pattern, std::optional<std::size_t> layer, std::optional<std::size_t> expert) {
+  std::string out;
+  for (const auto& number : {layer, expert}) {
+    const auto hole = pattern.find("{}");
+    if (hole == std::string_view::npos || !number) break;
+    out.append(pattern.substr(0, hole)).append(std::to_string(*number));
+    pattern.remove_prefix(hole + 2);
+  }
+  return out.append(pattern);
 }
 
-bool follows(std::string_view name, std::string_view pattern, std::optional<std::size_t>* layer) {
-  const auto hole = pattern.find("{}");
-  if (hole != std::string_view::npos) {
+bool names_expert(std::string_view pattern) { return pattern.find("{}") != pattern.rfind("{}"); }
+
+bool follows(std::string_view name, std::string_view pattern, Numbers* numbers) {
+  Numbers found;
+  for (auto hole = pattern.find("{}"); hole != std::string_view::npos; hole = pattern.find("{}")) {
     if (!name.starts_with(pattern.substr(0, hole))) return false;
     std::size_t number = 0;
     const auto [end, error] = std::from_chars(name.data() + hole, name.data() + name.size(), number);
     if (error != std::errc()) return false;
-    if (layer != nullptr) *layer = number;
+    (found.layer ? found.expert : found.layer) = number;
     name.remove_prefix(static_cast<std::size_t>(end - name.data()));
     pattern.remove_prefix(hole + 2);
   }
+  if (numbers != nullptr) *numbers = found;
   if (!name.starts_with(pattern)) return false;
   name.remove_prefix(pattern.size());
   return name.empty() || name == ".weight" || name == ".bias";
