@@ -127,7 +127,7 @@ void Keys::refuse_unless(std::string_view key, bool supported) const {
 std::string GgufKeys::where(std::string_view key) const { return file_.where + ": key " + in_quotes(full(key)); }
 
 const gguf::Tensor* GgufKeys::tensor(Role role, std::string_view suffix, std::size_t layer) const {
-  for (const TensorName& line : gguf_names) {
+  for (const TensorName& line : gguf_names()) {
     if (!line.holds(role)) continue;
     const auto found =
         std::ranges::find(file_.tensors, filled(line.pattern, layer).append(suffix), &gguf::Tensor::name);

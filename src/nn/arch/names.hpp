@@ -34,10 +34,10 @@ template <Role... Rs>
 inline constexpr Role roles[] = {Rs...};
 
 /// The names that most models have in Hugging Face's files; a Family has its own for the others.
-extern const std::span<const TensorName> hugging_face_names;
+std::span<const TensorName> hugging_face_names();
 
-/// The names that most models have in GGUF files; a Family has its own for the others.
-extern const std::span<const TensorName> gguf_names;
+/// The names that most models have in GGUF files, the likelier of two first; a Family has its own for the others.
+std::span<const TensorName> gguf_names();
 
 /// The pattern with its holes filled.
 std::string filled(std::string_view pattern, std::optional<std::size_t> layer, std::optional<std::size_t> expert = {});
