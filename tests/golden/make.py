@@ -33,7 +33,8 @@ MODELS = {
     "phi3": ("phi3", "phi3", dict(
         num_hidden_layers=2, hidden_size=32, original_max_position_embeddings=24, tie_word_embeddings=True,
         rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75,
-                         "short_factor": [1.0, 1.1, 1.3, 1.6, 1.8, 2.0], "long_factor": [1.2, 2.0, 3.5, 5.0, 8.0, 9.0]})),
+                         "short_factor": [1.0, 1.1, 1.3, 1.6, 1.8, 2.0],
+                         "long_factor": [1.2, 2.0, 3.5, 5.0, 8.0, 9.0]})),
     "qwen3-yarn": ("qwen3", "qwen3", dict(
         num_hidden_layers=2, head_dim=16, rope_parameters={
             "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16,
@@ -164,9 +165,9 @@ def write_gguf(folder, config, arch, weights):
             weight = weight.float() + 1
         if ".experts." in name:
             before, after = name.split(".experts.")
-            expert, part = after.split(".", 1)
-            part = {"w1.weight": "gate_proj.weight", "w2.weight": "down_proj.weight", "w3.weight": "up_proj.weight"}.get(part, part)
-            whole = f"{before.replace('block_sparse_moe', 'mlp')}.experts.{part}"
+            expert, part = after.removesuffix(".weight").split(".")
+            part = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}.get(part, part)
+            whole = f"{before.replace('block_sparse_moe', 'mlp')}.experts.{part}.weight"
             stacked.setdefault(whole, {})[int(expert)] = weight
             continue
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), as_stored(name, weight))
