@@ -60,14 +60,14 @@ TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
 
 TEST_F(InspectTest, DescribesArchitecturesThatItDoesNotKnow) {
   const TempFolder folder;
-  folder.write("config.json", R"({"model_type": "mixtral", "vocab_size": 3})");
+  folder.write("config.json", R"({"model_type": "falcon", "vocab_size": 3})");
   folder.write("model.safetensors", SafetensorsWriter()
                                         .f32("model.embed_tokens.weight", {3, 2})
                                         .add("experts", "BF16", {2, 2}, std::string(8, '\0'))
                                         .add("scale", "F8_E4M3", {4}, "abcd")
                                         .bytes());
-  const Json hf = described(folder.path(), {"config.json", "model_type", "mixtral"});
-  EXPECT_EQ(hf.at("architecture"), "mixtral");
+  const Json hf = described(folder.path(), {"config.json", "model_type", "falcon"});
+  EXPECT_EQ(hf.at("architecture"), "falcon");
   EXPECT_EQ(hf.at("parameters"), 14);
   EXPECT_EQ(hf.at("bytes"), 36);
   EXPECT_EQ(hf.at("formats"), (Json{{"f32", 24}, {"bf16", 8}, {"F8_E4M3", 4}}));
@@ -87,9 +87,9 @@ TEST_F(InspectTest, DescribesModelsOfWhichAPartIsNotSupported) {
   const fs::path golden = testing::golden("llama-gated").path;
   fs::copy(golden / "model.safetensors", folder.path() / "model.safetensors");
   Json config = Json::parse(content(golden / "config.json"));
-  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 2}};
+  config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2}};
   folder.write("config.json", config.dump());
-  EXPECT_EQ(described(folder.path(), {"rope_scaling", "yarn"}).at("architecture"), "llama");
+  EXPECT_EQ(described(folder.path(), {"rope_scaling", "dynamic"}).at("architecture"), "llama");
 
   config.erase("rope_scaling");
   config["num_hidden_layers"] = config["num_hidden_layers"].get<int>() - 1;
