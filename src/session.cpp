@@ -80,8 +80,8 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
 }
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
-  prune::at_least(1, options.chunk, "chunk");
-  prune::at_least(0, options.context, "context");
+  if (options.chunk < 1) fail(ErrorCode::argument, "chunk", "at least 1", std::to_string(options.chunk));
+  if (options.context < 0) fail(ErrorCode::argument, "context", "at least 0", std::to_string(options.context));
   // Learned positions end where the table does; rotary ones go on.
   if (config.learned_positions && options.context > config.context)
     fail(ErrorCode::argument, "context", "at most the model's " + std::to_string(config.context) + " positions",

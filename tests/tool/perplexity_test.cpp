@@ -102,7 +102,7 @@ TEST_F(PerplexityTest, SaysWhereAPolicyActsTooLateToBeMeasured) {
     EXPECT_FALSE(says(measured, "")) << measured.err;
     EXPECT_LT(measured.json().at("kept"), 1);
   }
-  EXPECT_TRUE(says(run({"--policy", "gate,snapkv(rows=4,window=2)"}), "--prompt-tokens"));
+  EXPECT_TRUE(says(run({"--policy", "gate,snapkv(rows=6,window=2)"}), "--prompt-tokens"));
   EXPECT_TRUE(says(run({"--policy", "snapkv(rows=12,window=4)", "-b", "8"}), "--prompt-tokens")) << "in several passes";
   EXPECT_TRUE(says(run({"--policy", "h2o(rows=12,recent=4)", "-b", "8"}), "judges once a pass"));
   EXPECT_FALSE(says(run({"--policy", "h2o(rows=12,recent=4)", "-b", "1"}), "")) << "as decoding does";

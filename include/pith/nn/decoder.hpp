@@ -97,6 +97,8 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .next = segment.next(),
                   .prompt_end = segment.prompt_end,
                   .gate = {},
+                  .group = static_cast<std::size_t>(config.group()),
+                  .wo = &w.wo.weight,
                   .threads = &threads,
                   .scratch = segment.scratch};
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);

@@ -17,6 +17,7 @@
 
 #include "pith/api.hpp"
 #include "pith/cache/kv_cache.hpp"
+#include "pith/tensor/matrix.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/view.hpp"
 
@@ -46,10 +47,18 @@ struct GateQueries {
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
 struct Scratch {
   std::vector<float> values;
-  std::vector<std::vector<float>> scores;  // [lane][row]
-  std::vector<std::size_t> keep;           // [lane]
-  std::vector<std::size_t> order;          // [row]
-  std::vector<Position> until;             // [row]
+  std::vector<std::vector<float>> scores;              // [lane][row]
+  std::vector<std::size_t> keep;                       // [lane]
+  std::vector<std::size_t> order;                      // [row]
+  std::vector<Position> until;                         // [row]
+  std::vector<float> sums;                             // [position]
+  std::vector<float> lane_scores;                      // [row]
+  std::vector<std::pair<float, std::size_t>> contest;  // (score, lane)
+  std::vector<float> numbers;                          // [head_dim] of one row
+  std::vector<float> mean;                             // [head_dim]
+  std::vector<float> squares, weights;                 // [row]
+  std::vector<float> keys, folded;                     // [row][head_dim]
+  std::vector<float> outputs, block;                   // of products with Moment::wo
 };
 
 /// Where a pass stands.
@@ -58,6 +67,8 @@ struct Moment {
   Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
   Position prompt_end = 0;       // one past the last token of the latest prompt
   GateQueries gate;              // where Needs::gate
+  std::size_t group = 1;         // query heads that share a kv-head
+  const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;
 
