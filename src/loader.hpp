@@ -29,10 +29,11 @@ class Loader {
   void operator()(const Parameter& parameter, float& out);
 
  private:
-  /// Where a parameter lies: rows from `first` on of a tensor of `rows` rows.
+  /// Where a parameter lies: rows from `first` on of a tensor of `rows` rows, those of all `experts` where they share
+  /// it.
   struct Place {
     std::string name;
-    std::size_t first, rows;
+    std::size_t first, rows, experts;
     TensorName::Layout layout;
   };
   Place place_of(const Parameter& parameter) const;
@@ -46,6 +47,7 @@ class Loader {
   // The tensor fetched last: several parameters may come out of it.
   std::string matrix_name_, vector_name_;
   Matrix matrix_;
+  Format expert_format_ = Format::f32;  // of the first of the experts that are being fetched
   std::vector<float> vector_;
 };
 

@@ -110,7 +110,7 @@ struct Session::Impl {
         layouts(layouts_of(config, options, needs)),
         pool(options.kv_budget),
         threads(options.threads.value_or(Threads(0))),
-        workspace(config, needs) {}
+        workspace(config, needs, context) {}
 
   Sequence& find(SequenceId id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
   const Sequence& find(SequenceId id) const {

@@ -24,11 +24,18 @@ void for_each_product(const Model& model, F&& f) {
   f({.role = Role::head}, model.weights().head);  // tied or not
 }
 
-/// Bytes of the parameters that every token reads.
+/// How much of a parameter one token is multiplied with: of the experts, those that are chosen.
+double share_of(const Config& config, const Parameter& p) {
+  if (!p.expert) return 1;
+  const Experts& experts = config.layers[*p.layer].experts;
+  return static_cast<double>(experts.chosen) / experts.count;
+}
+
+/// Bytes of the parameters that a token reads.
 double bytes_read(const Model& model, bool with_gate) {
   double bytes = 0;
   for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
-    if (with_gate || !is_drop_gate(p.role)) bytes += static_cast<double>(matrix.bytes());
+    if (with_gate || !is_drop_gate(p.role)) bytes += share_of(model.config(), p) * static_cast<double>(matrix.bytes());
   });
   return bytes;
 }
@@ -38,7 +45,7 @@ double multiply_adds(const Model& model) {
   double products = 0;
   for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
     if (p.layer && !is_drop_gate(p.role))
-      products += static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
+      products += share_of(model.config(), p) * static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
   });
   return products;
 }

@@ -67,6 +67,12 @@ nlohmann::ordered_json json_of(const Tensors& tensors) {
   return json;
 }
 
+/// The first layer with experts; null where there is none.
+const LayerPlan* mixture(const Config& c) {
+  const auto found = std::ranges::find_if(c.layers, [](const LayerPlan& plan) { return plan.experts.count > 0; });
+  return found == c.layers.end() ? nullptr : &*found;
+}
+
 void print_json(const Model& model) {
   const Config& c = model.config();
   nlohmann::ordered_json gate;  // null without
@@ -79,6 +85,9 @@ void print_json(const Model& model) {
   std::vector<int> windows;
   for (const LayerPlan& plan : c.layers) windows.push_back(plan.window);
   const bool slides = std::ranges::any_of(windows, [](int window) { return window > 0; });
+  nlohmann::ordered_json experts;  // null without
+  if (const LayerPlan* plan = mixture(c))
+    experts = {{"count", plan->experts.count}, {"chosen", plan->experts.chosen}, {"d_ff", c.d_ff_of(*plan)}};
   print({{"architecture", name(c.architecture)},
          {"parameters", model.parameters()},
          {"bytes", model.bytes()},
@@ -89,6 +98,7 @@ void print_json(const Model& model) {
          {"kv_heads", c.n_kv_heads},
          {"head_dim", c.head_dim},
          {"d_ff", c.d_ff},
+         {"experts", experts},
          {"vocabulary", c.vocab_size},
          {"context", c.context},
          {"tied_head", c.tied_head},
@@ -138,6 +148,11 @@ void print_table(const Model& model) {
   print_line("architecture", std::string(name(c.architecture)));
   print_line("parameters", parameters_text(model.parameters(), model.tensors()));
   print_line("layers", text(c.n_layers()) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
+  if (const LayerPlan* plan = mixture(c)) {
+    const auto layers = std::ranges::count_if(c.layers, [](const LayerPlan& one) { return one.experts.count > 0; });
+    print_line("experts", text(plan->experts.chosen) + " of " + text(plan->experts.count) + " of width " +
+                              text(c.d_ff_of(*plan)) + " for each token, in " + text(layers) + " layers");
+  }
   print_line("heads",
              text(c.n_heads) + " of width " + text(c.head_dim) + ", " + text(c.n_kv_heads) + " for keys and values");
   print_line("vocabulary", text(c.vocab_size) + (c.tied_head ? ", head tied to the embedding" : ""));

@@ -106,21 +106,25 @@ void norm_heads(Mat& x, const NormWeights& w, const Config& config, const LayerP
       x.row(t).segment(c, width) = norm(plan.norm, x.row(t).segment(c, width), w, static_cast<double>(config.norm_eps));
 }
 
-/// Pair i of a head turns by the angle position * theta^(-2i/dim) / divisors[i].
+/// Pair i of a head's first numbers turns by the angle position * theta^(-2i/dim) / divisors[i], and grows by
+/// magnitude.
 void rotate(Mat& x, const Config& config, const RopeConfig& rope) {
-  const int dim = config.head_dim;
+  const int dim = rope.dim > 0 ? rope.dim : config.head_dim;
+  const bool stretched = !rope.long_divisors.empty() && config.context > rope.original_context;
+  const std::vector<float>& divisors = stretched ? rope.long_divisors : rope.divisors;
+  const auto magnitude = static_cast<double>(rope.magnitude);
   for (Index t = 0; t < x.rows(); ++t) {
-    for (Index head = 0; head < x.cols(); head += dim) {
+    for (Index head = 0; head < x.cols(); head += config.head_dim) {
       for (int i = 0; i < dim / 2; ++i) {
         const bool halves = config.rope_pairs == RopePairs::halves;
         const Index a = head + (halves ? i : 2 * i);
         const Index b = head + (halves ? i + dim / 2 : 2 * i + 1);
         double frequency = std::pow(static_cast<double>(rope.theta), -2.0 * i / dim);
-        if (!rope.divisors.empty()) frequency /= static_cast<double>(rope.divisors[at(i)]);
+        if (!divisors.empty()) frequency /= static_cast<double>(divisors[at(i)]);
         const double angle = static_cast<double>(t) * frequency;
         const double xa = x(t, a), xb = x(t, b);
-        x(t, a) = xa * std::cos(angle) - xb * std::sin(angle);
-        x(t, b) = xb * std::cos(angle) + xa * std::sin(angle);
+        x(t, a) = magnitude * (xa * std::cos(angle) - xb * std::sin(angle));
+        x(t, b) = magnitude * (xb * std::cos(angle) + xa * std::sin(angle));
       }
     }
   }
@@ -138,11 +142,31 @@ double activate(Activation activation, double x) {
   return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
 }
 
-Mat mlp(const Mat& x, const LayerWeights& w, const LayerPlan& plan) {
+Mat mlp(const Mat& x, const MlpWeights& w, const LayerPlan& plan) {
   const auto act = [&](double v) { return activate(plan.activation, v); };
-  const Mat up = linear(x, w.mlp_up);
-  if (plan.mlp == Mlp::plain) return linear(up.unaryExpr(act), w.mlp_down);
-  return linear(linear(x, w.mlp_gate).unaryExpr(act).cwiseProduct(up), w.mlp_down);
+  const Mat up = linear(x, w.up);
+  if (plan.mlp == Mlp::plain) return linear(up.unaryExpr(act), w.down);
+  return linear(linear(x, w.gate).unaryExpr(act).cwiseProduct(up), w.down);
+}
+
+/// Every token through the experts that its router finds most probable. `margin` becomes the smallest difference
+/// between the logits of an expert that was chosen and one that was not, if that is smaller.
+Mat mixture(const Mat& x, const LayerWeights& w, const LayerPlan& plan, double& margin) {
+  Mat out = Mat::Zero(x.rows(), x.cols());
+  const Mat logits = multiply(x, w.router);
+  for (Index t = 0; t < x.rows(); ++t) {
+    const Vec weights = (logits.row(t).array() - logits.row(t).maxCoeff()).exp();
+    std::vector<int> order;
+    for (int e = 0; e < plan.experts.count; ++e) order.push_back(e);
+    std::ranges::stable_sort(order, [&](int a, int b) { return logits(t, a) > logits(t, b); });
+    const auto chosen = at(plan.experts.chosen);
+    if (chosen < order.size()) margin = std::min(margin, logits(t, order[chosen - 1]) - logits(t, order[chosen]));
+    double sum = plan.experts.renormalised ? 0 : weights.sum();
+    for (std::size_t i = 0; i < chosen && plan.experts.renormalised; ++i) sum += weights(order[i]);
+    for (std::size_t i = 0; i < chosen; ++i)
+      out.row(t) += weights(order[i]) / sum * mlp(x.row(t), w.experts[at(order[i])], plan);
+  }
+  return out;
 }
 
 struct Judgement {
@@ -266,11 +290,12 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
 
     Judgement gate;
     if (config.gate && options.tau) gate = judge(h, w.drop_gate, *config.gate, *options.tau);
-    result.min_margin.push_back(gate.min_margin);
 
     const Mat attended = linear(attention(layer, q, k, v, gate.drop), w.wo);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, attended, w.post_attention_norm, eps) : attended);
-    const Mat made = mlp(plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x, w, plan);
+    const Mat read = plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x;
+    const Mat made = plan.experts.count > 0 ? mixture(read, w, plan, gate.min_margin) : mlp(read, w.mlp, plan);
+    result.min_margin.push_back(gate.min_margin);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, made, w.post_mlp_norm, eps) : made);
   }
 

@@ -24,6 +24,13 @@ struct DropGateWeights {
   float bias = 0;
 };
 
+/// act(h gate^T) * (h up^T) or act(h up^T), times down^T.
+struct MlpWeights {
+  Linear gate;  // [d_ff, d_model], gated MLPs only
+  Linear up;    // [d_ff, d_model]
+  Linear down;  // [d_model, d_ff]
+};
+
 /// Which of them a layer has is said by its LayerPlan; the others are empty.
 struct LayerWeights {
   NormWeights attention_norm;       // [d_model]
@@ -34,9 +41,9 @@ struct LayerWeights {
   DropGateWeights drop_gate;        // with a gate only
   NormWeights post_attention_norm;  // [d_model]
   NormWeights mlp_norm;             // [d_model]
-  Linear mlp_gate;                  // [d_ff, d_model], gated MLPs only
-  Linear mlp_up;                    // [d_ff, d_model]
-  Linear mlp_down;                  // [d_model, d_ff]
+  MlpWeights mlp;                   // without experts only
+  Matrix router;                    // [experts, d_model]
+  std::vector<MlpWeights> experts;  // of Experts::count
   NormWeights post_mlp_norm;        // [d_model]
 };
 
