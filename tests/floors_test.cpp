@@ -36,7 +36,7 @@ const std::vector<Floor> house = {
      {"pith/model.hpp", "pith/synthetic.hpp", "model.cpp", "synthetic.cpp", "checkpoint.hpp", "checkpoint.cpp",
       "loader.hpp", "loader.cpp"},
      {"arch"}},
-    {"quantize", {"pith/quantize.hpp", "quantize.cpp"}, {"model", "text"}},
+    {"quantize", {"pith/quantize.hpp", "quantize.cpp", "mixture.hpp", "mixture.cpp"}, {"model", "text"}},
     {"sampler",
      {"pith/sampler.hpp", "pith/logprobs.hpp", "pith/rng.hpp", "sampler.cpp", "logprobs.cpp", "logits.hpp"},
      {"text"}},
