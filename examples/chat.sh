@@ -49,4 +49,5 @@ if [[ ! -e $model ]]; then
 fi
 options=(-m "$model")
 [[ -e $gates ]] && options+=(--gates "$gates")
+[[ " $* " == *" --temp "* ]] || options+=(--temp 0.2 --top-p 0.9)  # what its makers advise
 exec build/release/bin/pith chat "${options[@]}" "$@"

@@ -114,7 +114,7 @@ TEST_F(ChatTest, WhatAUserWritesIsText) {
   EXPECT_EQ(std::ranges::count(fed, special), 1);
 }
 
-// A stand-in that comes from a template's trimming, splitting on a marker and looking at the last message alone.
+// Taking letters away, trimming, and leaving answers out.
 TEST_F(ChatTest, GoesOnWhateverATemplateMakesOfAnswers) {
   const std::string rewriting =
       "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{{ m.content | replace('l', '') | "
@@ -125,7 +125,7 @@ TEST_F(ChatTest, GoesOnWhateverATemplateMakesOfAnswers) {
   std::string expected;
   for (int i = 0; i < 3; ++i) {
     expected += (i == 0 ? "" : "\n") + std::string("user: Go on.\nassistant: ");
-    expected += talk.say("Go on.", how(10, static_cast<std::uint64_t>(i))).generation.text;
+    expected += talk.say("Go on.", how(30, static_cast<std::uint64_t>(i))).generation.text;
   }
   EXPECT_EQ(expected.substr(0, fed_text().size()), fed_text());
   EXPECT_TRUE(talk.rewrites());

@@ -24,6 +24,7 @@
 #include "kept.hpp"
 #include "options.hpp"
 #include "pith/tensor/ops.hpp"
+#include "wrap.hpp"
 
 namespace pith::tool {
 namespace {
@@ -38,8 +39,7 @@ struct ChatCommand {
   std::optional<double> kv_budget;  // MiB
 };
 
-/// ChatML (https://github.com/openai/openai-python/blob/v0.28.1/chatml.md), which many models learned without saying
-/// so.
+/// ChatML, which many models learned without saying so.
 constexpr std::string_view chatml =
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -224,18 +224,20 @@ class Conversation {
     const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
     const auto begin = Clock::now();
     std::optional<Clock::time_point> first;
-    std::string last;  // text shown
+    Wrap wrap(terminal_ ? terminal_columns() : 0);
+    bool begun = false;  // at a terminal, with the first word
+    char last = 0;       // shown
     Request how = how_;
     how.sampler.seed += turns_;  // each answer draws anew, and the same conversation the same way
     how.on_piece = [&](const Piece& piece) {
       progress_.clear();
       if (!first && piece.token) first = Clock::now();
       std::string_view text = piece.text;
-      // At a terminal an answer begins with its first word.
-      if (terminal_ && last.empty()) text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+      if (terminal_ && !begun) text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
       if (text.empty()) return;
-      last = text;
-      if (!tool_.json) std::cout << text << std::flush;
+      begun = true;
+      last = text.back();
+      if (!tool_.json) std::cout << wrap.push(text) << std::flush;
     };
     const std::size_t left_out = chat_->left_out();
     const Answer answer = chat_->say(message, std::move(how), interrupt_.token());
@@ -245,8 +247,8 @@ class Conversation {
     stats_ = answer.stats;
     if (tool_.json)
       print_json(result);
-    else if (!(terminal_ && last.ends_with('\n')))
-      std::cout << '\n';
+    else
+      std::cout << wrap.flush() << (terminal_ && last == '\n' ? "" : "\n");
     std::cout.flush();
     require(std::cout.good(), ErrorCode::file, "standard output: cannot be written");
     if (terminal_) show_status(result, left_out);
@@ -296,7 +298,8 @@ class Conversation {
       aside("(no room for all of it: read again without the first " + std::to_string(chat_->left_out()) + " messages)");
     aside(std::string(why(result.answer.generation.finish)) + with_commas(rows(stats)) + " rows, " +
           size(stats.bytes_used) + " of " + size(budget_ > 0 ? budget_ : stats.bytes_dense) +
-          (budget_ > 0 ? " allowed" : "") + ", " + percent_text(forgotten(stats)) + " forgotten; " +
+          (budget_ > 0 ? " allowed" : "") + ", " +
+          (stats.dropped_rows > 0 ? percent_text(forgotten(stats)) : "nothing") + " forgotten; " +
           number_text(result.decoded_per_second(), 1) + " tokens/s\n");
   }
 
@@ -385,10 +388,10 @@ class Conversation {
     std::string text = "messages   " + std::to_string(chat_->messages().size()) +
                        (chat_->left_out() > 0 ? ", " + std::to_string(chat_->left_out()) + " of them left out" : "") +
                        "\npolicy     " + s.policy + "\nrows       " + with_commas(rows(s)) + " of " +
-                       with_commas(static_cast<std::size_t>(s.seen_rows)) + " seen, " + percent_text(forgotten(s)) +
-                       " forgotten\nbytes      " + size(s.bytes_used) + " (dense " + size(s.bytes_dense) +
-                       (budget_ > 0 ? ", allowed " + size(budget_) : "") + "), " + size(s.bytes_high_water) +
-                       " at most\nby layer  ";
+                       with_commas(std::max(rows(s), static_cast<std::size_t>(s.seen_rows))) + " seen, " +
+                       percent_text(forgotten(s)) + " forgotten\nbytes      " + size(s.bytes_used) + " (dense " +
+                       size(s.bytes_dense) + (budget_ > 0 ? ", allowed " + size(budget_) : "") + "), " +
+                       size(s.bytes_high_water) + " at most\nby layer  ";
     for (const std::size_t live : s.live_rows) text += " " + std::to_string(live);
     text += " (mean " + number_text(static_cast<double>(rows(s)) / lanes, 1) + ")";
     show(text);

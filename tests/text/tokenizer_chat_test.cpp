@@ -192,7 +192,7 @@ TEST(ChatTemplateFiles, InAGguf) {
   EXPECT_EQ(error_of([&] { by.source("none"); }), ErrorCode::argument);
 
   gguf.texts("tokenizer.chat_template.bad", {"a list"});
-  EXPECT_EQ(error_of([&] { ChatTemplate::load(folder.write("bad.gguf", gguf.bytes())); }), ErrorCode::format);
+  EXPECT_EQ(error_of([&] { ChatTemplate::load(folder.write("bad.gguf", gguf.bytes())); }), ErrorCode::model);
 }
 
 TEST(ChatTemplateFiles, AFileStandsInForAModelsOwn) {

@@ -51,6 +51,7 @@ void expect_ids(const Tokenizer& tokenizer, const std::string& ids, const std::s
   ASSERT_EQ(ids.size(), 8 * texts.size());
   int shown = 0, wrong = 0;
   for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (ids[8 * i] == '-') continue;  // left out
     const auto found = tokenizer.encode(texts[i], Specials::parse_only);
     if (fingerprint(found) == ids.substr(8 * i, 8)) continue;
     ++wrong;

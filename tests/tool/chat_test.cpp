@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // pith chat, from a script: what it writes where, its commands, and how it ends.
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <pty.h>
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -26,7 +29,8 @@ class ChatCommandTest : public CommandTest {
   }
 
   static Arguments chat(const Arguments& more = {}) {
-    Arguments arguments = {"chat", "-m", bookworm(), "--template", lines(), "-n", "12", "-s", "3", "-t", "1"};
+    Arguments arguments = {"chat", "-m", bookworm(), "--template", lines(), "-s", "3", "-t", "1"};
+    if (std::ranges::count(more, "-n") == 0) arguments.insert(arguments.end(), {"-n", "12"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -127,17 +131,126 @@ TEST_F(ChatCommandTest, NamesWhatIsWrong) {
   expect_failure(2, {"/tau", "'high'"}, chat(), "/tau high\n");
   expect_failure(4, {"/tau", "learned gate"}, chat({"--policy", "none"}), "/tau 1\n");
   expect_failure(2, {"/save", "a file"}, chat(), "/save\n");
-  expect_failure(3, {"broken.jinja:1:4"}, {"chat", "-m", bookworm(), "--template", file("broken.jinja", "{% if %}")},
+  expect_failure(3, {"broken.jinja:1:7"}, {"chat", "-m", bookworm(), "--template", file("broken.jinja", "{% if %}")},
                  "Hello\n");
   expect_failure(2, {"--kv-budget"}, chat({"--kv-budget", "0"}), "Hello\n");
   const Finished chatml = done({"chat", "-m", bookworm(), "--template", "chatml", "-n", "3"}, "Hello\n");
   EXPECT_NE(chatml.err.find("warning: --template chatml: the model has no tokens"), std::string::npos);
 }
 
+/// The command at a terminal of 40 columns, as a person would see it.
+class Terminal {
+ public:
+  explicit Terminal(Arguments words) {
+    winsize size{};
+    size.ws_row = 24;
+    size.ws_col = 40;
+    process_ = forkpty(&terminal_, nullptr, nullptr, &size);
+    if (process_ != 0) return;
+    words.insert(words.begin(), "pith");
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    setenv("TERM", "xterm", 1);
+    unsetenv("NO_COLOR");
+    execv(PITH_TOOL, argv.data());
+    _exit(99);
+  }
+  ~Terminal() { close(terminal_); }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  void type(const std::string& text) const {
+    EXPECT_EQ(write(terminal_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+
+  /// What is shown from the last wait on, up to and with a text.
+  std::string until(const std::string& text) {
+    for (int i = 0; i < 3000; ++i) {
+      if (const auto at = seen_.find(text, waited_); at != std::string::npos) {
+        const std::string shown = seen_.substr(waited_, at + text.size() - waited_);
+        waited_ = at + text.size();
+        return shown;
+      }
+      pollfd ready{terminal_, POLLIN, 0};
+      char bytes[4096];
+      if (poll(&ready, 1, 20) <= 0) continue;
+      const ssize_t count = read(terminal_, bytes, sizeof bytes);
+      if (count <= 0) break;
+      seen_.append(bytes, static_cast<std::size_t>(count));
+    }
+    ADD_FAILURE() << "expected '" << text << "', found\n" << seen_.substr(waited_);
+    return {};
+  }
+
+  int exit() {
+    int status = 0;
+    char bytes[4096];
+    while (read(terminal_, bytes, sizeof bytes) > 0) {
+    }
+    waitpid(process_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  int terminal_ = -1;
+  pid_t process_ = -1;
+  std::string seen_;
+  std::size_t waited_ = 0;
+};
+
+constexpr const char* control_c = "\x03";
+
+TEST_F(ChatCommandTest, AtATerminal) {
+  Terminal terminal(chat({"--policy", "streaming(sinks=4,recent=60)", "-c", "1000000", "-n", "60"}));
+  EXPECT_NE(terminal.until("> ").find("/help lists commands"), std::string::npos);
+  terminal.type("Tell me of the sea.\n");
+  terminal.until("\x1b[0m");  // what was typed has its own colour
+  std::string answer = terminal.until("\x1b[2m");
+  answer = answer.substr(0, answer.size() - 4);
+  EXPECT_GT(answer.size(), 80u);
+  std::istringstream lines(answer);
+  for (std::string line; std::getline(lines, line, '\r');) EXPECT_LE(line.size(), 41u) << line;
+  EXPECT_NE(terminal.until("tokens/s").find("% forgotten; "), std::string::npos);
+  terminal.until("> ");
+  terminal.type("/nonsense\n");
+  terminal.until("\x1b[31mcommand: expected one that /help lists");
+  terminal.until("> ");
+  terminal.type("/stats\n");
+  terminal.until("by layer");
+  terminal.until("> ");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.exit(), 0);
+}
+
+TEST_F(ChatCommandTest, AnInterruptEndsAnAnswerAndKeepsTheChat) {
+  Terminal terminal(chat({"--policy", "streaming(sinks=4,recent=60)", "-c", "1000000", "-n", "900000"}));
+  for (int i = 0; i < 2; ++i) {
+    terminal.until("> ");
+    terminal.type("Tell me everything.\n");
+    terminal.until("\x1b[0m");
+    terminal.until(" ");
+    terminal.until("\n");
+    terminal.type(control_c);
+    terminal.until("stopped; ");
+  }
+  terminal.until("> ");
+  terminal.type(control_c);
+  terminal.until("Ctrl-C again leaves");
+  terminal.until("> ");
+  terminal.type("/tau\n");
+  terminal.until("expected");
+  terminal.until("> ");
+  terminal.type(control_c);
+  terminal.until("Ctrl-C again leaves");
+  terminal.until("> ");
+  terminal.type(control_c);
+  EXPECT_EQ(terminal.exit(), 130);
+}
+
 TEST_F(ChatCommandTest, AnInterruptEndsAScript) {
-  Arguments arguments = chat({"--policy", "streaming(sinks=4,recent=60)", "-c", "1000000"});
-  *(std::ranges::find(arguments, "-n") + 1) = "900000";
-  const Started started(arguments, "Tell me everything.\nAnd more.\n");
+  const Started started(chat({"--policy", "streaming(sinks=4,recent=60)", "-c", "1000000", "-n", "900000"}),
+                        "Tell me everything.\nAnd more.\n");
   for (int i = 0; i < 1000 && started.out().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   kill(started.process(), SIGINT);
   const Finished finished = started.wait();

@@ -195,9 +195,9 @@ class Parser {
     if (name == "print") return print_statement(out, offset);
     if (name == "generation") {
       const int loops = std::exchange(loops_, 0);
-      Generation out;
-      out.names = within([&] { out.body = body_to("endgeneration", offset); });
-      add(std::move(out));
+      Generation node;
+      node.names = within([&] { node.body = body_to("endgeneration", offset); });
+      add(std::move(node));
       loops_ = loops;
       return;
     }

@@ -8,7 +8,7 @@ shows. Needs the package tokenizers (written with 0.23).
     python3 tests/text/words/make.py MODEL.gguf NAME      # NAME.json: the same texts by SentencePiece itself, from the
                                                           # pieces in a GGUF (needs gguf, sentencepiece, protobuf)
 """
-import json, pathlib, random, sys
+import json, pathlib, random, re, sys
 
 HERE = pathlib.Path(__file__).parent
 
@@ -52,7 +52,7 @@ FAMILIES = {  # name in GGUF: pre-tokenizer, normalizer, ignore_merges
     "deepseek-coder": (sequence(split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), CJK, digits(True),
                                 byte_level(False)), None, False),
     "deepseek-v3": (sequence(split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"),
-                             split(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+                             split(r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
                                    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), byte_level(False)), None, False),
 }
 
@@ -119,7 +119,7 @@ def byte_fallback_json(vocab, merges):
     ids = {token: i for i, token in enumerate(vocab)}
     added = [{"id": ids[t], "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
               "special": True} for t in ("<unk>", "<s>", "</s>")]
-    added += [{"id": len(vocab) + i, "content": t, "single_word": False, "lstrip": False, "rstrip": True,
+    added += [{"id": ids.get(t, len(vocab) + i), "content": t, "single_word": False, "lstrip": False, "rstrip": True,
                "normalized": False, "special": True} for i, t in enumerate(PHI3_SPECIALS)]
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
             "normalizer": {"type": "Sequence", "normalizers": [
@@ -174,7 +174,9 @@ def sentencepiece_of(path):
     for text, score, kind in zip(field("tokenizer.ggml.tokens"), field("tokenizer.ggml.scores"),
                                  field("tokenizer.ggml.token_type")):
         piece = model.pieces.add()
-        piece.piece, piece.score, piece.type = text, score, kind
+        # Where a user defined a piece, converters spell its blanks as a text does.
+        piece.piece = text.replace(" ", "▁") if kind == pb.ModelProto.SentencePiece.USER_DEFINED else text
+        piece.score, piece.type = score, kind
     model.trainer_spec.model_type = pb.TrainerSpec.BPE
     model.trainer_spec.byte_fallback = True
     model.trainer_spec.vocab_size = len(model.pieces)
@@ -192,6 +194,10 @@ def sentencepiece_of(path):
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         processor = sentencepiece_of(sys.argv[1])
-        write(HERE / f"{sys.argv[2]}.json", {"ids": "".join(fingerprint(processor.encode(t)) for t in texts())})
+        # To SentencePiece its mark is a blank, too, and so a run of both is one of its pieces of blanks; a text that holds
+        # a mark beside a blank or another mark is left out.
+        marked = re.compile("[ ▁]▁|▁ ")
+        write(HERE / f"{sys.argv[2]}.json",
+              {"ids": "".join("-" * 8 if marked.search(t) else fingerprint(processor.encode(t)) for t in texts())})
     else:
         main()
