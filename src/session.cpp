@@ -131,10 +131,10 @@ struct Session::Impl {
     return sequence;
   }
 
-  void check_positions(const Sequence& sequence, std::span<const Position> positions, const char* what) const {
+  static void check_positions(std::span<const Position> positions, Position end, const char* what, const char* whose) {
     for (const Position position : positions)
-      if (position < 0 || position >= sequence.length)
-        fail(ErrorCode::argument, what, "a position below the sequence's length of " + std::to_string(sequence.length),
+      if (position < 0 || position >= end)
+        fail(ErrorCode::argument, what, "a position below " + std::string(whose) + " of " + std::to_string(end),
              std::to_string(position));
   }
 
@@ -458,14 +458,17 @@ void Session::set_tau(SequenceId sequence, float tau) {
 
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "keep");
-  impl_->check_positions(s, positions, "keep");
+  Impl::check_positions(positions, static_cast<Position>(impl_->context), "keep", "the context");
+  std::vector<Position> there, ahead;
+  for (const Position position : positions) (position < s.length ? there : ahead).push_back(position);
   for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
-    s.cache.keep(layer, positions, impl_->config.layers[layer].window);
+    s.cache.keep(layer, there, impl_->config.layers[layer].window);
+  s.cache.keep_ahead(ahead);
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "forget");
-  impl_->check_positions(s, positions, "forget");
+  Impl::check_positions(positions, s.length, "forget", "the sequence's length");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
   s.cache.forget(layer, positions, s.length);

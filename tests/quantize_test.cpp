@@ -361,6 +361,26 @@ INSTANTIATE_TEST_SUITE_P(
         Kit{"qwen2", {"qwen2/vocab.json", "qwen2/merges.txt", "qwen2/tokenizer_config.json"}, 151936, "gpt2", "qwen2"}),
     [](const auto& test) { return test.param.name; });
 
+TEST(QuantizeTokenizer, ChatTemplatesComeAlong) {
+  const TempFolder folder;
+  const fs::path model = folder.path() / "model", written = folder.path() / "model.gguf",
+                 again = folder.path() / "again.gguf";
+  fs::copy(fs::path(PITH_MODELS_DIR) / "bookworm-1m", model);
+  quantize(model, written, {.format = Format::f16});
+  EXPECT_FALSE(ChatTemplate::find(written)) << "it has none";
+  const auto text = [](const fs::path& path, const std::string& name) {
+    return ChatTemplate::load(path).render({{"user", "hi"}}, {.name = name}).text;
+  };
+  std::ofstream(model / "chat_template.jinja") << "{{ bos_token }}{{ messages[0].content }}";
+  fs::create_directory(model / "additional_chat_templates");
+  std::ofstream(model / "additional_chat_templates" / "rag.jinja") << "rag";
+  quantize(model, written, {.format = Format::f16});
+  quantize(written, again, {.format = Format::f16});
+  for (const auto& path : {written, again})
+    for (const char* const name : {"default", "rag"}) EXPECT_EQ(text(path, name), text(model, name));
+  EXPECT_EQ(gguf::open(again).array<std::string>("tokenizer.chat_templates"), (std::vector<std::string>{"rag"}));
+}
+
 TEST(QuantizeTokenizer, OfTheShippedModelComesAlong) {
   const fs::path model = fs::path(PITH_MODELS_DIR) / "bookworm-1m";
   const TempFolder folder;

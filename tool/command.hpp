@@ -19,6 +19,7 @@
 namespace pith::tool {
 
 void add_run(CLI::App& app, Tool& tool);
+void add_chat(CLI::App& app, Tool& tool);
 void add_eval(CLI::App& app, Tool& tool);
 void add_perplexity(CLI::App& app, Tool& tool);
 void add_tokenize(CLI::App& app, Tool& tool);

@@ -141,6 +141,9 @@ class PITH_API KvCache {
   /// `window` is the architecture's own limit, which they keep to, 0 = none.
   void keep(std::size_t layer, std::span<const Position> positions, int window);
 
+  /// The same for tokens that are to come, in every layer.
+  void keep_ahead(std::span<const Position> positions);
+
   /// These tokens leave the layer, kept or not: the query at `next` is the first not to see them.
   void forget(std::size_t layer, std::span<const Position> positions, Position next);
 
@@ -157,6 +160,7 @@ class PITH_API KvCache {
   std::size_t per_layer_;
   std::vector<Lane> lanes_;  // [layer][lane]
   std::vector<Lane> gates_;  // [layer], where gate keys have lanes of their own
+  std::vector<Position> kept_ahead_ = {};  // ascending
   KvLedger ledger_;
 };
 
