@@ -123,6 +123,7 @@ def parse(arguments):
     sub.add_argument("--recent", type=int, default=8, help="a token cannot be dropped before this many later ones")
     sub.add_argument("--scope", choices=gates.SCOPES, default="layer", help="one gate a layer, or one for each of its kv-heads")
     sub.add_argument("--bias", type=float, default=5.0, help="the gates' scalar at the start; > 0 starts almost dense")
+    sub.add_argument("--gates", help="sidecar to begin with, of the same --dim; one for each layer begins one for each kv-head")
     sub.add_argument("--objective", choices=local.OBJECTIVES, default="attention")
     sub.add_argument("--price", type=float, default=0.03, help="of a kept pair, in attention or relative squared error")
     sub.add_argument("--sharpness", type=float, nargs=2, default=[1.0, 4.0], metavar=("FIRST", "LAST"))
@@ -232,7 +233,7 @@ def run_gates(args):
 def run_local(args):
     decoder = local.train(
         args.model, args.data, args.out, gate=gates.GateConfig(args.dim, 0.0, args.recent, args.scope), bias=args.bias,
-        objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
+        sidecar=args.gates, objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
         rate=args.rate, sharpness=tuple(args.sharpness), recall_share=args.recall_share, workers=args.workers,
         seed=args.seed, device=args.device, bf16=args.bf16)
     print(checkpoint.save_run_gates(decoder, args.out))

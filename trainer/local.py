@@ -90,11 +90,27 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
     return gradients, losses, kept
 
 
-def train(base, folder, out, *, gate, bias, objective, price, steps, length, batch_size, rate, sharpness, recall_share,
-          workers=1, seed=1, device=None, bf16=None):
-    """New gates for the directory `base`, trained on the prepared `folder`; returns the model. Resumes from out/state.pt.
+def begin_from(own, start, threshold):
+    """Copies gates into others that are as wide; where those are one for each kv-head, each begins as its layer's.
 
-    gate: `gates.GateConfig`; bias: its scalar at the start; objective: one of OBJECTIVES; price: of a kept pair, in what the
+    own, start: `model.Decoder.gates()`; threshold: of `start`, which becomes part of the scalars.
+    """
+    with torch.no_grad():
+        for new, old in zip(own, start):
+            if new.dim != old.dim or new.heads % old.heads:
+                raise ValueError(f"gates to begin with: expected {new.heads} a layer, or one, of dim {new.dim}, "
+                                 f"found {old.heads} of dim {old.dim}")
+            copies = new.heads // old.heads
+            new.wq.weight.copy_(old.wq.weight.repeat(copies, 1))
+            new.wk.weight.copy_(old.wk.weight.repeat(copies, 1))
+            new.b.copy_(old.b.repeat(copies) - threshold)
+
+
+def train(base, folder, out, *, gate, bias, sidecar=None, objective, price, steps, length, batch_size, rate, sharpness, recall_share,
+          workers=1, seed=1, device=None, bf16=None):
+    """Gates for the directory `base`, trained on the prepared `folder`; returns the model. Resumes from out/state.pt.
+
+    gate: `gates.GateConfig`; bias: its scalar at the start; sidecar: gates to begin with instead, as `begin_from` does; objective: one of OBJECTIVES; price: of a kept pair, in what the
     objective counts; sharpness: first and last; workers: windows of a step that are worked on side by side.
     """
     if objective not in OBJECTIVES:
@@ -103,6 +119,9 @@ def train(base, folder, out, *, gate, bias, objective, price, steps, length, bat
     device = trainer.pick_device(device)
     decoder = checkpoint.load(base, gate_config=gate, gate_bias=bias).freeze(trainer.fast_type(device, bf16)).to(device)
     own = decoder.gates()
+    if sidecar:
+        start = checkpoint.load(base, sidecar)
+        begin_from(own, start.gates(), start.config.gate.threshold)
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
     scalars["scale"] = BIAS_SPEED
     run = trainer.Trainer(own, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,

@@ -98,13 +98,13 @@ struct Lines {
 }  // namespace detail
 
 /// Calls f(parameter, kept) for all that layer `layer` of a plan could have, present or not; w is a LayerWeights or a
-/// const one, and `kept` its Matrix, std::vector<float> or float.
+/// const one, and `kept` its Matrix or std::vector<float>.
 template <class Layer, class F>
 void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
   const std::size_t d = size(config.d_model), ff = size(config.d_ff), head_dim = size(config.head_dim);
   const std::size_t dq = size(config.d_query()), dkv = size(config.d_kv());
-  const std::size_t r = config.gate ? size(config.gate->dim) : 0;
+  const std::size_t gates = size(config.gates()), r = config.gate ? size(config.gate->dim) : 0;
   const LayerPlan& plan = config.layers[layer];
   const bool qk_norm = plan.qk_norm != QkNorm::none, per_head = plan.qk_norm == QkNorm::head;
   const bool drop_gate = config.gate.has_value(), exact = true;
@@ -118,9 +118,9 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   line.linear(Role::wo, w.wo, d, dq, plan.o_bias);
   line.norm(Role::q_norm, w.q_norm, plan.norm, per_head ? head_dim : dq, qk_norm, rotated);
   line.norm(Role::k_norm, w.k_norm, plan.norm, per_head ? head_dim : dkv, qk_norm, rotated);
-  line.matrix(Role::drop_gate_q, w.drop_gate.wq, r, d, drop_gate, exact);
-  line.matrix(Role::drop_gate_k, w.drop_gate.wk, r, d, drop_gate, exact);
-  f(Parameter{.role = Role::drop_gate_bias, .layer = layer, .suffix = "", .present = drop_gate, .rows = 1},
+  line.matrix(Role::drop_gate_q, w.drop_gate.wq, gates * r, d, drop_gate, exact);
+  line.matrix(Role::drop_gate_k, w.drop_gate.wk, gates * r, d, drop_gate, exact);
+  f(Parameter{.role = Role::drop_gate_bias, .layer = layer, .suffix = "", .present = drop_gate, .rows = gates},
     w.drop_gate.bias);
   line.norm(Role::post_attention_norm, w.post_attention_norm, plan.norm, d, plan.post_norms);
   line.norm(Role::mlp_norm, w.mlp_norm, plan.norm, d, plan.pre_norms);
