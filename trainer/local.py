@@ -8,6 +8,7 @@ The mask is the step rule, softened: m[n,j] = sigmoid(sharpness * (least s[i,j] 
     output      |(o_masked - o_dense) W_o|^2 / |o_dense W_o|^2 + price * mean m, on QUERIES of the queries
 """
 
+import itertools
 import math
 
 import torch
@@ -19,6 +20,7 @@ import gates
 import trainer
 
 OBJECTIVES = ("attention", "output")
+KEY_BLOCK = 64            # keys whose logits are worked on together
 QUERIES = 256             # of a window, drawn anew for each layer, for the objective `output`
 WARMUP = 10               # steps
 DECAY = 0.6               # part of the steps over which the rates fall
@@ -30,16 +32,49 @@ def sharpness_at(progress, first, last):
     return first + (last - first) * min(1.0, progress)
 
 
-def attention_loss(low, peak, price, sharpness, recent):
-    """low: `gates.running_minimum`, peak: of `frozen.read`, both [B, heads, query, key] -> (loss, mean m of causal pairs)."""
-    length, pairs = low.shape[-1], low.shape[0] * low.shape[1]
-    judged = gates.judged(length, recent, low.device)
-    causal = ~frozen.future(length, low.device)
-    need = frozen.still_to_come(peak) * (judged / (judged.sum().clamp_min(1) * pairs))    # each sums to its mean over pairs
-    cost = causal * (price / (causal.sum() * pairs))
-    mask = torch.sigmoid(sharpness * low)
-    kept = (mask.detach() * causal).sum() / (causal.sum() * pairs)
-    return (mask * (cost - need)).sum() + need.sum(), kept
+class AttentionLoss(torch.autograd.Function):
+    """The objective `attention` of gates with queries q (scaled) and keys k [B, heads, T, dim] and scalars b [heads].
+
+    peak: of `frozen.read`. Returns (loss, mean m of causal pairs). Keys are taken a few at a time, with the queries from
+    them on: their logits, minima and slopes never leave the processor's cache, which is most of the time of a step.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, b, peak, price, sharpness, recent):
+        batch, heads, length, _ = q.shape
+        distance = max(recent, 1)                                            # from which on a pair is judged
+        reach = max(0, length - distance)
+        judged = max(1, reach * (reach + 1) // 2) * batch * heads
+        causal = length * (length + 1) // 2 * batch * heads
+        grad_q, grad_k, grad_b = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(b)
+        total = kept = 0.0
+        for row, head in itertools.product(range(batch), range(heads)):
+            for start, stop in frozen.blocks(length, KEY_BLOCK):
+                queries, keys = q[row, head, start:], k[row, head, start:stop]
+                near = min(length - start, stop - start + distance)          # queries that some key is too young for
+                ages = torch.arange(near, device=q.device) - torch.arange(stop - start, device=q.device)[:, None]  # [key, query]
+                s = torch.addmm(b[head], keys, queries.t())
+                s[:, :near].masked_fill_(ages < distance, math.inf)
+                low, judge = s.cummin(1)
+                need = peak[row, head, start:, start:stop].flip(0).t().cummax(1).values.flip(1).div_(judged)
+                need[:, :near].masked_fill_(ages < distance, 0.0)
+                mask = low.mul_(sharpness).sigmoid_()
+                mask[:, :near].masked_fill_(ages < 0, 0.0)
+                kept += mask.sum().item()
+                total += need.sum().item()
+                worth = need.sub_(price / causal)
+                slope = torch.addcmul(mask, mask, mask, value=-1.0).mul_(worth).mul_(-sharpness)
+                total -= worth.mul_(mask).sum().item()
+                pull = s.zero_().scatter_add_(1, judge, slope)
+                grad_q[row, head, start:].addmm_(pull.t(), keys)
+                grad_k[row, head, start:stop].addmm_(pull, queries)
+                grad_b[head] += pull.sum()
+        ctx.save_for_backward(grad_q, grad_k, grad_b)
+        return q.new_tensor(total), q.new_tensor(kept / causal)
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        return (*(part * grad for part in ctx.saved_tensors), None, None, None, None)
 
 
 def output_loss(attention, low, q, k, v, mixed, price, sharpness, rows):
@@ -75,10 +110,10 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
                 mixed, peak = frozen.read(q, k, v, attention.gate.heads)
             else:
                 mixed = frozen.attend(q, k, v)
-        low = gates.running_minimum(attention.gate(h), recent)
         if objective == "attention":
-            loss, keeps = attention_loss(low, peak, price, sharpness, recent)
+            loss, keeps = AttentionLoss.apply(*attention.gate.project(h), attention.gate.b, peak, price, sharpness, recent)
         else:
+            low = gates.running_minimum(attention.gate(h), recent)
             rows = torch.randperm(tokens.shape[1], generator=generator)[:QUERIES].sort().values
             loss, keeps = output_loss(attention, low, q, k, v, mixed, price, sharpness, rows)
         gradients += torch.autograd.grad(loss, list(attention.gate.parameters()))

@@ -82,19 +82,25 @@ def interrupted(run, at):
 class Objectives(unittest.TestCase):
     def test_attention_wants_what_will_be_read_for_more_than_its_price(self):
         torch.manual_seed(0)
-        s = (0.3 * torch.randn(1, 1, 10, 10)).requires_grad_()
-        peak = torch.rand(1, 1, 10, 10).tril()
-        low = gates.running_minimum(s, 2)
-        future, judged = frozen.still_to_come(peak), gates.judged(10, 2)
-        price = 0.4
-        loss, kept = local.attention_loss(low, peak, price, 1.5, 2)
-        soft = torch.sigmoid(1.5 * low)
-        causal = torch.ones(10, 10).tril().bool()
-        expected = (future * (1 - soft))[0, 0][judged].mean() + price * soft[0, 0][causal].mean()
-        self.assertAlmostEqual(loss.item(), expected.item(), places=6)
-        self.assertAlmostEqual(kept.item(), soft[0, 0][causal].mean().item(), places=6)
-        found, truth = (torch.autograd.grad(value, s, retain_graph=True)[0] for value in (loss, expected))
-        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-7)
+        q, k = (torch.randn(2, 3, 10, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        b = torch.tensor([0.2, -0.1, 0.5], dtype=torch.float64, requires_grad=True)
+        peak = torch.rand(2, 3, 10, 10, dtype=torch.float64).tril()
+        causal, price = torch.ones(10, 10).tril().bool(), 0.4
+        for recent in (1, 4, 12):
+            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent)
+            future, judged = frozen.still_to_come(peak), gates.judged(10, recent)
+            soft = torch.sigmoid(1.5 * low)
+            expected = price * soft[:, :, causal].mean()
+            if judged.any():
+                expected = expected + (future * (1 - soft))[:, :, judged].mean()
+            for block in (1, 3, 64):
+                with mock.patch.object(local, "KEY_BLOCK", block):
+                    loss, kept = local.AttentionLoss.apply(q, k, b, peak, price, 1.5, recent)
+                torch.testing.assert_close(loss, expected)
+                torch.testing.assert_close(kept, soft[:, :, causal].mean())
+                for found, truth in zip(*(torch.autograd.grad(2 * value, (q, k, b), retain_graph=True, allow_unused=True)
+                                          for value in (loss, expected))):
+                    torch.testing.assert_close(found, truth)
 
     def test_output_costs_nothing_where_nothing_is_dropped(self):
         supply = Supply(self)
