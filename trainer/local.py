@@ -8,7 +8,6 @@ The mask is the step rule, softened: m[n,j] = sigmoid(sharpness * (least s[i,j] 
     output      |(o_masked - o_dense) W_o|^2 / |o_dense W_o|^2 + price * mean m, on QUERIES of the queries
 """
 
-import itertools
 import math
 
 import torch
@@ -20,7 +19,6 @@ import gates
 import trainer
 
 OBJECTIVES = ("attention", "output")
-KEY_BLOCK = 64            # keys whose logits are worked on together
 QUERIES = 256             # of a window, drawn anew for each layer, for the objective `output`
 WARMUP = 10               # steps
 DECAY = 0.6               # part of the steps over which the rates fall
@@ -33,43 +31,32 @@ def sharpness_at(progress, first, last):
 
 
 class AttentionLoss(torch.autograd.Function):
-    """The objective `attention` of gates with queries q (scaled) and keys k [B, heads, T, dim] and scalars b [heads].
+    """The objective `attention` of gates, as `frozen.judge` has them: (loss, mean m of causal pairs).
 
-    peak: of `frozen.read`. Returns (loss, mean m of causal pairs). Keys are taken a few at a time, with the queries from
-    them on: their logits, minima and slopes never leave the processor's cache, which is most of the time of a step.
+    peak: of `frozen.read`.
     """
 
     @staticmethod
     def forward(ctx, q, k, b, peak, price, sharpness, recent):
         batch, heads, length, _ = q.shape
-        distance = max(recent, 1)                                            # from which on a pair is judged
-        reach = max(0, length - distance)
+        reach = max(0, length - max(recent, 1))                              # queries that judge the first key
         judged = max(1, reach * (reach + 1) // 2) * batch * heads
         causal = length * (length + 1) // 2 * batch * heads
-        grad_q, grad_k, grad_b = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(b)
+        grads = [torch.zeros_like(part) for part in (q, k, b)]
         total = kept = 0.0
-        for row, head in itertools.product(range(batch), range(heads)):
-            for start, stop in frozen.blocks(length, KEY_BLOCK):
-                queries, keys = q[row, head, start:], k[row, head, start:stop]
-                near = min(length - start, stop - start + distance)          # queries that some key is too young for
-                ages = torch.arange(near, device=q.device) - torch.arange(stop - start, device=q.device)[:, None]  # [key, query]
-                s = torch.addmm(b[head], keys, queries.t())
-                s[:, :near].masked_fill_(ages < distance, math.inf)
-                low, judge = s.cummin(1)
-                need = peak[row, head, start:, start:stop].flip(0).t().cummax(1).values.flip(1).div_(judged)
-                need[:, :near].masked_fill_(ages < distance, 0.0)
-                mask = low.mul_(sharpness).sigmoid_()
-                mask[:, :near].masked_fill_(ages < 0, 0.0)
-                kept += mask.sum().item()
-                total += need.sum().item()
-                worth = need.sub_(price / causal)
-                slope = torch.addcmul(mask, mask, mask, value=-1.0).mul_(worth).mul_(-sharpness)
-                total -= worth.mul_(mask).sum().item()
-                pull = s.zero_().scatter_add_(1, judge, slope)
-                grad_q[row, head, start:].addmm_(pull.t(), keys)
-                grad_k[row, head, start:stop].addmm_(pull, queries)
-                grad_b[head] += pull.sum()
-        ctx.save_for_backward(grad_q, grad_k, grad_b)
+        for part in frozen.judge(q, k, b, recent):
+            need = peak[part.row, part.head, part.start:, part.start:part.stop].t()
+            need = frozen.still_to_come(need).div_(judged)
+            part.near(need).masked_fill_(part.ages < max(recent, 1), 0.0)
+            mask = part.low.mul_(sharpness).sigmoid_()
+            part.near(mask).masked_fill_(part.ages < 0, 0.0)
+            kept += mask.sum().item()
+            total += need.sum().item()
+            worth = need.sub_(price / causal)
+            slope = torch.addcmul(mask, mask, mask, value=-1.0).mul_(worth).mul_(-sharpness)
+            total -= worth.mul_(mask).sum().item()
+            part.teach(slope, q, k, grads)
+        ctx.save_for_backward(*grads)
         return q.new_tensor(total), q.new_tensor(kept / causal)
 
     @staticmethod

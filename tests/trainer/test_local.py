@@ -85,16 +85,17 @@ class Objectives(unittest.TestCase):
         q, k = (torch.randn(2, 3, 10, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
         b = torch.tensor([0.2, -0.1, 0.5], dtype=torch.float64, requires_grad=True)
         peak = torch.rand(2, 3, 10, 10, dtype=torch.float64).tril()
+        future = frozen.still_to_come(peak.transpose(2, 3)).transpose(2, 3)
         causal, price = torch.ones(10, 10).tril().bool(), 0.4
         for recent in (1, 4, 12):
             low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent)
-            future, judged = frozen.still_to_come(peak), gates.judged(10, recent)
+            judged = gates.judged(10, recent)
             soft = torch.sigmoid(1.5 * low)
             expected = price * soft[:, :, causal].mean()
             if judged.any():
                 expected = expected + (future * (1 - soft))[:, :, judged].mean()
             for block in (1, 3, 64):
-                with mock.patch.object(local, "KEY_BLOCK", block):
+                with mock.patch.object(frozen, "KEY_BLOCK", block):
                     loss, kept = local.AttentionLoss.apply(q, k, b, peak, price, 1.5, recent)
                 torch.testing.assert_close(loss, expected)
                 torch.testing.assert_close(kept, soft[:, :, causal].mean())
