@@ -161,6 +161,22 @@ class Local(unittest.TestCase):
         state = torch.load(os.path.join(supply.at("run"), trainer.STATE))
         self.assertEqual(sum(weight.numel() for weight in state["model"].values()), 2 * (2 * 8 * 32 + 1))
 
+    def test_goes_on_from_gates_of_layers_for_their_heads(self):
+        """Where nothing is learned, the gates of all kv-heads of a layer drop what its one gate did."""
+        supply = Supply(self)
+        start = supply.local("layer", steps=20)
+        start.config.gate.threshold = 0.5
+        sidecar = supply.at("layer.safetensors")
+        checkpoint.save_sidecar(start, sidecar, torch.float32)
+        heads = supply.local("heads", steps=0, scope="kv_head", sidecar=sidecar)
+        x = torch.randn(1, LENGTH, start.config.d_model)
+        for layer, own in zip(start.gates(), heads.gates()):
+            self.assertEqual(own.heads, start.config.n_kv_heads)
+            torch.testing.assert_close(own(x), (layer(x) - 0.5).expand(-1, own.heads, -1, -1), rtol=1e-5, atol=1e-5)
+        with self.assertRaisesRegex(ValueError, "expected 1 a layer, or one, of dim 8, found 2 of dim 8"):
+            checkpoint.save_sidecar(heads, sidecar, torch.float32)
+            supply.local("back", steps=0, sidecar=sidecar)
+
     def test_refuses_an_unknown_objective(self):
         with self.assertRaisesRegex(ValueError, "objective: expected one of attention, output, found 'both'"):
             Supply(self).local("run", objective="both")
