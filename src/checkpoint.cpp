@@ -46,7 +46,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 std::string full_name(const Family& family, const std::string& name) {
   if (name.starts_with(family.prefix)) return name;
   const std::string full = std::string(family.prefix) + name;
-  for (const auto& lines : {family.names, hugging_face_names})
+  for (const auto& lines : {family.names, hugging_face_names()})
     for (const TensorName& line : lines)
       if (line.pattern.starts_with(family.prefix) && full.starts_with(line.pattern.substr(0, line.pattern.find("{}"))))
         return full;

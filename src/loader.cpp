@@ -125,7 +125,7 @@ void Loader::refuse_unused() const {
 
 void Loader::refuse_unused(const std::string& name, const StoredTensor& tensor) const {
   std::string found = "a name that " + std::string(family_.model_type) + " models do not have";
-  for (const auto& lines : {family_.names, hugging_face_names, gguf_names}) {
+  for (const auto& lines : {family_.names, hugging_face_names(), gguf_names()}) {
     for (const TensorName& line : lines) {
       const auto names = spellings(family_, checkpoint_.container(), line.roles[0]);
       if (std::ranges::find(names, &line) == names.end()) continue;

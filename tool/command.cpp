@@ -67,6 +67,16 @@ CLI::Option& CommandLine::seed(const std::string& flags, std::optional<std::uint
   });
 }
 
+std::vector<std::string> CommandLine::between_commas(const std::string& word) {
+  std::vector<std::string> pieces(1);
+  for (const char c : word)
+    if (c == ',')
+      pieces.emplace_back();
+    else
+      pieces.back() += c;
+  return pieces;
+}
+
 void CommandLine::refuse(const std::string& flags, const std::string& expected, const std::string& word) {
   throw CLI::ValidationError(flag_text(flags), "expected " + expected + ", found '" + word + "'");
 }

@@ -54,9 +54,10 @@ class CommandLine : public CLI::App {
                        const std::string& what) {
     const auto read_all = [=, &values](const auto& words) {
       values.clear();
-      for (const std::string& word : words) values.push_back(read(flags, word, range));
+      for (const std::string& word : words)
+        for (const std::string& one : between_commas(word)) values.push_back(read(flags, one, range));
     };
-    return *words(flags, what, read_all).expected(1, CLI::detail::expected_max_vector_size)->delimiter(',');
+    return *words(flags, what, read_all).expected(1, CLI::detail::expected_max_vector_size);
   }
 
   /// Options that name a file to be read ("-" is stdin), a model, and a file to be written.
@@ -84,6 +85,8 @@ class CommandLine : public CLI::App {
     Use use;
   };
 
+  /// All pieces, empty ones too.
+  static std::vector<std::string> between_commas(const std::string& word);
   [[noreturn]] static void refuse(const std::string& flags, const std::string& expected, const std::string& word);
   template <class T>
   static T read(const std::string& flags, const std::string& word, const Range<T>& range) {

@@ -134,18 +134,22 @@ std::string TextOptions::read() const {
   return file ? read_file(*file) : "";
 }
 
-void add_options(CommandLine& line, SamplingOptions& options) {
+std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& options) {
   SamplerOptions& o = options.sampler;
-  line.seed("-s,--seed", options.seed, "Seed of the random choices [-1: another one each time]");
-  line.number("--temp", o.temperature, at_least(0.0f), "Temperature; 0 takes the likeliest token [0.8]").type_name("X");
-  line.number("--top-k", o.top_k, at_least(0), "Choose among the K likeliest; 0 = all [40]").type_name("K");
-  line.number("--top-p", o.top_p, {0, 1, true}, "Choose among those that hold this probability [0.95]").type_name("P");
-  line.number("--min-p", o.min_p, {0, 1}, "Choose among those at least P times as likely as the likeliest [0.05]")
-      .type_name("P");
-  line.number("--repeat-penalty", o.repetition_penalty, {.least = 0, .above = true},
-              "Penalty on recent tokens; 1 = none [1]")
-      .type_name("X");
-  line.number("--repeat-last-n", o.repetition_window, at_least(0), "How many tokens are recent [64]");
+  return {
+      &line.seed("-s,--seed", options.seed, "Seed of the random choices [-1: another one each time]"),
+      line.number("--temp", o.temperature, at_least(0.0f), "Temperature; 0 takes the likeliest token [0.8]")
+          .type_name("X"),
+      line.number("--top-k", o.top_k, at_least(0), "Choose among the K likeliest; 0 = all [40]").type_name("K"),
+      line.number("--top-p", o.top_p, {0, 1, true}, "Choose among those that hold this probability [0.95]")
+          .type_name("P"),
+      line.number("--min-p", o.min_p, {0, 1}, "Choose among those at least P times as likely as the likeliest [0.05]")
+          .type_name("P"),
+      line.number("--repeat-penalty", o.repetition_penalty, {.least = 0, .above = true},
+                  "Penalty on recent tokens; 1 = none [1]")
+          .type_name("X"),
+      &line.number("--repeat-last-n", o.repetition_window, at_least(0), "How many tokens are recent [64]"),
+  };
 }
 
 SamplerOptions sampler_options(const SamplingOptions& options) {

@@ -67,7 +67,7 @@ struct SamplingOptions {
   SamplerOptions sampler = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repetition_penalty = 1};
   std::optional<std::uint64_t> seed;  // none = another one each time
 };
-void add_options(CommandLine& line, SamplingOptions& options);
+std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& options);
 SamplerOptions sampler_options(const SamplingOptions& options);
 
 /// The token that the tokenizer puts before a text.

@@ -237,7 +237,7 @@ void add_trace(CLI::App& app, Tool& tool) {
   add_tokenizer(command, options.model);
   add_options(command, options.text, "The prompt, or with --eval the text");
   add_options(command, options.cache);
-  add_options(command, options.sampling);
+  const auto sampling = add_options(command, options.sampling);
   add_count(command, options.tokens);
   command.add_flag("--eval", options.evaluate, "Generate nothing: the trace is of the given text");
   command.add_flag("--show", options.show, "Show the text with what was forgotten marked, and the rows of each layer");
@@ -264,6 +264,7 @@ void add_trace(CLI::App& app, Tool& tool) {
           ->excludes(gif)
           ->excludes(layer)
           ->excludes(compare);
+  for (CLI::Option* const choice : sampling) choice->excludes("--eval")->excludes(aggregate);
   add_options(command, options.feed);
   command.get_option("--prompt-tokens")->needs(aggregate);
   command.writes("--csv", options.csv, "With --aggregate: write it as a table: view,bin,layer,pairs,kept")

@@ -90,6 +90,8 @@ TEST_F(NumbersTest, AreReadAlikeEverywhere) {
 TEST_F(NumbersTest, ListsAreReadOneByOne) {
   const std::string path = model(gated);
   expect_failure(2, {"--depth/-d", "'x'"}, {"bench", "-m", path, "-d", "0,x"});
+  for (const char* list : {"0,,", "0,", ",", ",0"})
+    expect_failure(2, {"--depth/-d", "''"}, {"bench", "-m", path, "-d", list});
   expect_failure(2, {"--keep", "'1.5'"}, {"bench", "-m", path, "--keep", "0.5,1.5"});
   const Json json = json_of({"bench", "-m", path, "-d", "010,08", "-p", "2", "-n", "0", "-r", "1"});
   EXPECT_EQ(json.at("rows").at(0).at("depth"), 10);

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "pith/api.hpp"
 #include "pith/cache/column.hpp"

@@ -2,7 +2,6 @@
 // A model as data: what config.json or a GGUF's metadata says of it, layer by layer.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>

@@ -36,13 +36,21 @@ enum class Role : std::uint8_t {
   mlp_down,
   post_mlp_norm,
 };
+inline constexpr auto role_count = static_cast<std::size_t>(Role::post_mlp_norm) + 1;
 
 inline bool is_drop_gate(Role role) {
   return role == Role::drop_gate_q || role == Role::drop_gate_k || role == Role::drop_gate_bias;
 }
 
+/// What most models' files call a tensor, without its suffix; {} stands for the layer. Empty: it has no usual name
+/// there, or none at all. A family of models that has names of its own gives them in src/nn/arch/.
+struct TensorNames {
+  std::string_view hugging_face, gguf;
+};
+
 struct Parameter {
   Role role = Role::embedding;
+  TensorNames names = {};
   std::optional<std::size_t> layer = {};
   std::string_view suffix = ".weight";  // of its name in files: ".weight", ".bias" or nothing
   bool present = true;                  // by the plan
@@ -66,14 +74,17 @@ struct Lines {
   F& f;
 
   template <class M>
-  void matrix(Role role, M& m, std::size_t rows, std::size_t cols, bool present, bool exact = false) const {
-    f(Parameter{.role = role, .layer = layer, .present = present, .rows = rows, .cols = cols, .exact = exact}, m);
+  void matrix(Role role, const TensorNames& names, M& m, std::size_t rows, std::size_t cols, bool present,
+              bool exact = false) const {
+    Parameter p{.role = role, .names = names, .layer = layer, .present = present, .rows = rows, .cols = cols};
+    p.exact = exact;
+    f(p, m);
   }
 
   template <class L>
-  void linear(Role role, L& w, std::size_t rows, std::size_t cols, bool bias, Rows order = Rows::plain,
-              bool present = true) const {
-    Parameter p{.role = role, .layer = layer, .present = present, .rows = rows, .cols = cols};
+  void linear(Role role, const TensorNames& names, L& w, std::size_t rows, std::size_t cols, bool bias,
+              Rows order = Rows::plain, bool present = true) const {
+    Parameter p{.role = role, .names = names, .layer = layer, .present = present, .rows = rows, .cols = cols};
     p.rotated = order == Rows::rotated;
     f(p, w.weight);
     p.suffix = ".bias";
@@ -83,8 +94,9 @@ struct Lines {
   }
 
   template <class N>
-  void norm(Role role, N& w, Norm norm, std::size_t n, bool present = true, Rows order = Rows::plain) const {
-    Parameter p{.role = role, .layer = layer, .present = present, .rows = n};
+  void norm(Role role, const TensorNames& names, N& w, Norm norm, std::size_t n, bool present = true,
+            Rows order = Rows::plain) const {
+    Parameter p{.role = role, .names = names, .layer = layer, .present = present, .rows = n};
     p.rotated = order == Rows::rotated;
     p.plus_one = norm == Norm::rms_plus_one;
     f(p, w.weight);
@@ -111,23 +123,36 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
 
   const detail::Lines<std::remove_reference_t<F>> line{layer, f};
   using enum detail::Rows;
-  line.norm(Role::attention_norm, w.attention_norm, plan.norm, d, plan.pre_norms);
-  line.linear(Role::wq, w.wq, dq, d, plan.qkv_bias, rotated);
-  line.linear(Role::wk, w.wk, dkv, d, plan.qkv_bias, rotated);
-  line.linear(Role::wv, w.wv, dkv, d, plan.qkv_bias);
-  line.linear(Role::wo, w.wo, d, dq, plan.o_bias);
-  line.norm(Role::q_norm, w.q_norm, plan.norm, per_head ? head_dim : dq, qk_norm, rotated);
-  line.norm(Role::k_norm, w.k_norm, plan.norm, per_head ? head_dim : dkv, qk_norm, rotated);
-  line.matrix(Role::drop_gate_q, w.drop_gate.wq, gates * r, d, drop_gate, exact);
-  line.matrix(Role::drop_gate_k, w.drop_gate.wk, gates * r, d, drop_gate, exact);
-  f(Parameter{.role = Role::drop_gate_bias, .layer = layer, .suffix = "", .present = drop_gate, .rows = gates},
+  line.norm(Role::attention_norm, {"model.layers.{}.input_layernorm", "blk.{}.attn_norm"}, w.attention_norm, plan.norm,
+            d, plan.pre_norms);
+  line.linear(Role::wq, {"model.layers.{}.self_attn.q_proj", "blk.{}.attn_q"}, w.wq, dq, d, plan.qkv_bias, rotated);
+  line.linear(Role::wk, {"model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"}, w.wk, dkv, d, plan.qkv_bias, rotated);
+  line.linear(Role::wv, {"model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"}, w.wv, dkv, d, plan.qkv_bias);
+  line.linear(Role::wo, {"model.layers.{}.self_attn.o_proj", "blk.{}.attn_output"}, w.wo, d, dq, plan.o_bias);
+  line.norm(Role::q_norm, {"model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"}, w.q_norm, plan.norm,
+            per_head ? head_dim : dq, qk_norm, rotated);
+  line.norm(Role::k_norm, {"model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"}, w.k_norm, plan.norm,
+            per_head ? head_dim : dkv, qk_norm, rotated);
+  line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, gates * r, d,
+              drop_gate, exact);
+  line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, gates * r, d,
+              drop_gate, exact);
+  f(Parameter{.role = Role::drop_gate_bias,
+              .names = {"model.layers.{}.self_attn.int_bias", "blk.{}.attn_int_bias"},
+              .layer = layer,
+              .suffix = "",
+              .present = drop_gate,
+              .rows = gates},
     w.drop_gate.bias);
-  line.norm(Role::post_attention_norm, w.post_attention_norm, plan.norm, d, plan.post_norms);
-  line.norm(Role::mlp_norm, w.mlp_norm, plan.norm, d, plan.pre_norms);
-  line.linear(Role::mlp_gate, w.mlp_gate, ff, d, plan.mlp_bias, plain, plan.mlp == Mlp::gated);
-  line.linear(Role::mlp_up, w.mlp_up, ff, d, plan.mlp_bias);
-  line.linear(Role::mlp_down, w.mlp_down, d, ff, plan.mlp_bias);
-  line.norm(Role::post_mlp_norm, w.post_mlp_norm, plan.norm, d, plan.post_norms);
+  line.norm(Role::post_attention_norm, {"", "blk.{}.post_attention_norm"}, w.post_attention_norm, plan.norm, d,
+            plan.post_norms);
+  line.norm(Role::mlp_norm, {"model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"}, w.mlp_norm, plan.norm, d,
+            plan.pre_norms);
+  line.linear(Role::mlp_gate, {"model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"}, w.mlp_gate, ff, d, plan.mlp_bias,
+              plain, plan.mlp == Mlp::gated);
+  line.linear(Role::mlp_up, {"model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"}, w.mlp_up, ff, d, plan.mlp_bias);
+  line.linear(Role::mlp_down, {"model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"}, w.mlp_down, d, ff, plan.mlp_bias);
+  line.norm(Role::post_mlp_norm, {"", "blk.{}.post_ffw_norm"}, w.post_mlp_norm, plan.norm, d, plan.post_norms);
 }
 
 /// The same for what is in no layer; `layers()` is called where those of the layers come in a file.
@@ -138,11 +163,12 @@ void for_each_slot_around(const Config& config, W& w, F&& f, Layers&& layers) {
   const bool exact = true;
 
   const detail::Lines<std::remove_reference_t<F>> line{{}, f};
-  line.matrix(Role::embedding, w.embedding, vocab, d, true);
-  line.matrix(Role::positions, w.positions, size(config.context), d, config.learned_positions, exact);
+  line.matrix(Role::embedding, {"model.embed_tokens", "token_embd"}, w.embedding, vocab, d, true);
+  line.matrix(Role::positions, {"", "position_embd"}, w.positions, size(config.context), d, config.learned_positions,
+              exact);
   layers();
-  line.norm(Role::final_norm, w.final_norm, config.final_norm, d);
-  line.matrix(Role::head, w.head, vocab, d, !config.tied_head);
+  line.norm(Role::final_norm, {"model.norm", "output_norm"}, w.final_norm, config.final_norm, d);
+  line.matrix(Role::head, {"lm_head", "output"}, w.head, vocab, d, !config.tied_head);
 }
 
 /// Those that are present.

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <vector>
 
 #include "pith/cache/page_layout.hpp"
 #include "pith/nn/config.hpp"

@@ -5,12 +5,11 @@
 // Policies hold no state of their own: what they must remember travels with the rows.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>

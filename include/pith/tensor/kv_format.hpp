@@ -3,8 +3,8 @@
 // blocks.
 #pragma once
 
+#include <array>
 #include <bit>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -16,62 +16,44 @@
 
 namespace pith::inline tensor {
 
+/// Every format of the cache, its name and its block type, in the same order.
 enum class KvFormat : std::uint8_t { f32, f16, bf16, q8_0 };
-inline constexpr KvFormat kv_formats[] = {KvFormat::f32, KvFormat::f16, KvFormat::bf16, KvFormat::q8_0};
+using KvFormats = TypeList<float, f16, bf16, q8_0>;
 
-/// What a block type says of itself as a format of the cache. overflow: the least magnitude that becomes infinite.
+inline constexpr auto kv_formats = [] {
+  std::array<KvFormat, KvFormats::size> formats{};
+  for (std::size_t i = 0; i < formats.size(); ++i) formats[i] = static_cast<KvFormat>(i);
+  return formats;
+}();
+
+/// The least magnitude that a block of the cache makes infinite.
 template <class B>
-struct KvTraits;
-
+inline constexpr float overflow_of = std::numeric_limits<float>::infinity();
 template <>
-struct KvTraits<float> {
-  static constexpr KvFormat format = KvFormat::f32;
-  static constexpr float overflow = std::numeric_limits<float>::infinity();
-};
-
+inline constexpr float overflow_of<f16> = 65520;  // halfway from the largest, 65504, to what would be the next
 template <>
-struct KvTraits<f16> {
-  static constexpr KvFormat format = KvFormat::f16;
-  static constexpr float overflow = 65520;  // halfway from the largest, 65504, to what would be the next
-};
-
+inline constexpr float overflow_of<bf16> = std::bit_cast<float>(0x7f7f8000u);  // halfway, too
 template <>
-struct KvTraits<bf16> {
-  static constexpr KvFormat format = KvFormat::bf16;
-  static constexpr float overflow = std::bit_cast<float>(0x7f7f8000u);  // halfway, too
-};
-
-template <>
-struct KvTraits<q8_0> {
-  static constexpr KvFormat format = KvFormat::q8_0;
-  static constexpr float overflow = 127 * KvTraits<f16>::overflow;  // its scale is an f16
-};
-
-template <class B>
-concept KvBlock = Block<B> && requires {
-  { KvTraits<B>::format } -> std::convertible_to<KvFormat>;
-  { KvTraits<B>::overflow } -> std::convertible_to<float>;
-};
-
-/// The one place where a run-time cache format becomes a type: calls `f.template operator()<B>()`.
-template <class F>
-constexpr decltype(auto) visit(KvFormat format, F&& f) {
-  switch (format) {
-    case KvFormat::f16:
-      return std::forward<F>(f).template operator()<f16>();
-    case KvFormat::bf16:
-      return std::forward<F>(f).template operator()<bf16>();
-    case KvFormat::q8_0:
-      return std::forward<F>(f).template operator()<q8_0>();
-    case KvFormat::f32:
-      break;
-  }
-  return std::forward<F>(f).template operator()<float>();
-}
+inline constexpr float overflow_of<q8_0> = 127 * overflow_of<f16>;  // its scale is an f16
 
 /// The format of storage whose blocks a row consists of.
 constexpr Format storage(KvFormat format) {
-  return visit(format, []<KvBlock B>() { return format_of<B>; });
+  return []<class... B>(KvFormat at, TypeList<B...>) {
+    constexpr Format all[] = {format_of<B>...};
+    return all[static_cast<std::size_t>(at)];
+  }(format, KvFormats());
+}
+
+/// The one place where a run-time cache format becomes a type: calls `f.template operator()<B>()`.
+template <class F, Block First, Block... Others>
+constexpr decltype(auto) visit(KvFormat format, F&& f, TypeList<First, Others...>) {
+  if constexpr (sizeof...(Others) > 0)
+    if (storage(format) != format_of<First>) return visit(format, std::forward<F>(f), TypeList<Others...>());
+  return std::forward<F>(f).template operator()<First>();
+}
+template <class F>
+constexpr decltype(auto) visit(KvFormat format, F&& f) {
+  return visit(format, std::forward<F>(f), KvFormats());
 }
 
 constexpr std::string_view name(KvFormat format) { return name(storage(format)); }
@@ -90,7 +72,7 @@ constexpr std::size_t row_bytes(KvFormat format, std::size_t n) { return row_byt
 
 /// The least magnitude that the format makes infinite.
 constexpr float overflow(KvFormat format) {
-  return visit(format, []<KvBlock B>() { return KvTraits<B>::overflow; });
+  return visit(format, []<Block B>() { return overflow_of<B>; });
 }
 
 }  // namespace pith::inline tensor

@@ -43,10 +43,10 @@ std::vector<const TensorName*> that_hold(std::span<const TensorName> names, Role
 
 std::vector<const TensorName*> hugging_face_spellings(const Family& family, Role role) {
   auto own = that_hold(family.names, role);
-  return own.empty() ? that_hold(hugging_face_names, role) : own;
+  return own.empty() ? that_hold(hugging_face_names(), role) : own;
 }
 
-std::vector<const TensorName*> gguf_spellings(Role role) { return that_hold(gguf_names, role); }
+std::vector<const TensorName*> gguf_spellings(Role role) { return that_hold(gguf_names(), role); }
 
 const TensorName& gguf_spelling(const Family& family, Role role) {
   const auto native = hugging_face_spellings(family, role);

@@ -119,7 +119,7 @@ std::string GgufKeys::where(std::string_view key) const {
 }
 
 const gguf::Tensor* GgufKeys::tensor(Role role, std::string_view suffix) const {
-  for (const TensorName& line : gguf_names) {
+  for (const TensorName& line : gguf_names()) {
     if (!line.holds(role)) continue;
     const auto found = std::ranges::find(file_.tensors, filled(line.pattern, 0).append(suffix), &gguf::Tensor::name);
     if (found != file_.tensors.end()) return &*found;

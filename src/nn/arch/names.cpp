@@ -1,57 +1,34 @@
 // SPDX-License-Identifier: MIT
 #include "nn/arch/names.hpp"
 
+#include <array>
 #include <charconv>
+#include <vector>
 
 namespace pith::inline nn {
 
 namespace {
 
-using enum Role;
+constexpr auto each_role = [] {
+  std::array<Role, role_count> all{};
+  for (std::size_t i = 0; i < role_count; ++i) all[i] = static_cast<Role>(i);
+  return all;
+}();
 
-constexpr TensorName hugging_face[] = {
-    {"model.embed_tokens", roles<embedding>},
-    {"model.norm", roles<final_norm>},
-    {"lm_head", roles<head>},
-    {"model.layers.{}.input_layernorm", roles<attention_norm>},
-    {"model.layers.{}.self_attn.q_proj", roles<wq>},
-    {"model.layers.{}.self_attn.k_proj", roles<wk>},
-    {"model.layers.{}.self_attn.v_proj", roles<wv>},
-    {"model.layers.{}.self_attn.o_proj", roles<wo>},
-    {"model.layers.{}.self_attn.q_norm", roles<q_norm>},
-    {"model.layers.{}.self_attn.k_norm", roles<k_norm>},
-    {"model.layers.{}.self_attn.q_int", roles<drop_gate_q>},
-    {"model.layers.{}.self_attn.k_int", roles<drop_gate_k>},
-    {"model.layers.{}.self_attn.int_bias", roles<drop_gate_bias>},
-    {"model.layers.{}.post_attention_layernorm", roles<mlp_norm>},
-    {"model.layers.{}.mlp.gate_proj", roles<mlp_gate>},
-    {"model.layers.{}.mlp.up_proj", roles<mlp_up>},
-    {"model.layers.{}.mlp.down_proj", roles<mlp_down>},
-};
-
-constexpr TensorName gguf[] = {
-    {"token_embd", roles<embedding>},
-    {"position_embd", roles<positions>},
-    {"output_norm", roles<final_norm>},
-    {"output", roles<head>},
-    {"blk.{}.attn_norm", roles<attention_norm>},
-    {"blk.{}.attn_q", roles<wq>},
-    {"blk.{}.attn_k", roles<wk>},
-    {"blk.{}.attn_v", roles<wv>},
-    {"blk.{}.attn_qkv", roles<wq, wk, wv>},
-    {"blk.{}.attn_output", roles<wo>},
-    {"blk.{}.attn_q_norm", roles<q_norm>},
-    {"blk.{}.attn_k_norm", roles<k_norm>},
-    {"blk.{}.attn_q_int", roles<drop_gate_q>},
-    {"blk.{}.attn_k_int", roles<drop_gate_k>},
-    {"blk.{}.attn_int_bias", roles<drop_gate_bias>},
-    {"blk.{}.post_attention_norm", roles<post_attention_norm>},
-    {"blk.{}.ffn_norm", roles<mlp_norm>},
-    {"blk.{}.ffn_gate", roles<mlp_gate>},
-    {"blk.{}.ffn_up", roles<mlp_up>},
-    {"blk.{}.ffn_down", roles<mlp_down>},
-    {"blk.{}.post_ffw_norm", roles<post_mlp_norm>},
-};
+/// What the list of parameters says, as one kind of file spells it.
+std::vector<TensorName> from_list(std::string_view TensorNames::*file) {
+  Config config;
+  config.layers.resize(1);
+  std::vector<TensorName> out;
+  const auto add = [&](const Parameter& p, const auto& /*kept*/) {
+    if (p.suffix == ".bias" || (p.names.*file).empty()) return;
+    out.push_back({p.names.*file, std::span(&each_role[static_cast<std::size_t>(p.role)], 1)});
+  };
+  const Weights none;
+  const LayerWeights empty;
+  for_each_slot_around(config, none, add, [&] { for_each_slot(config, 0, empty, add); });
+  return out;
+}
 
 constexpr std::string_view harmless[] = {
     "model.rotary_emb.inv_freq",  // the frequencies of rotary positions
@@ -63,8 +40,19 @@ constexpr std::string_view harmless[] = {
 
 }  // namespace
 
-const std::span<const TensorName> hugging_face_names = hugging_face;
-const std::span<const TensorName> gguf_names = gguf;
+std::span<const TensorName> hugging_face_names() {
+  static const auto names = from_list(&TensorNames::hugging_face);
+  return names;
+}
+
+std::span<const TensorName> gguf_names() {
+  static const auto names = [] {
+    auto all = from_list(&TensorNames::gguf);
+    all.push_back({"blk.{}.attn_qkv", roles<Role::wq, Role::wk, Role::wv>});
+    return all;
+  }();
+  return names;
+}
 
 std::string filled(std::string_view pattern, std::optional<std::size_t> layer) {
   const auto hole = pattern.find("{}");

@@ -33,10 +33,10 @@ template <Role... Rs>
 inline constexpr Role roles[] = {Rs...};
 
 /// The names that most models have in Hugging Face's files; a Family has its own for the others.
-extern const std::span<const TensorName> hugging_face_names;
+std::span<const TensorName> hugging_face_names();
 
-/// The names of all models in GGUF files.
-extern const std::span<const TensorName> gguf_names;
+/// The names of all models in GGUF files; the likelier of two comes first.
+std::span<const TensorName> gguf_names();
 
 /// The pattern with its hole filled.
 std::string filled(std::string_view pattern, std::optional<std::size_t> layer);
