@@ -101,7 +101,6 @@ class Stacks {
     for (std::size_t place = 0; place < values.size(); ++place)
       stack.values.push_back(values[order(place)] + (p.plus_one ? 1.0f : 0.0f));
   }
-  void operator()(const Parameter& p, float value) { stack_of(p).values.push_back(value); }
 
   std::vector<Stack> take() { return std::exchange(stacks_, {}); }
 
@@ -309,7 +308,8 @@ void add_format(const Config& config, const Choice& choice, gguf::Writer& out) {
   out.add("drop_gate", nlohmann::json{{"type", "interaction"},
                                       {"dim", config.gate->dim},
                                       {"threshold", config.gate->threshold},
-                                      {"recent", config.gate->recent}}
+                                      {"recent", config.gate->recent},
+                                      {"scope", name(config.gate->scope)}}
                            .dump());
 }
 

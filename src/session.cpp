@@ -43,8 +43,10 @@ prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) 
 }
 
 /// What the policy needs, and what a record of its drops wants to know beside it.
-prune::Needs needs_of(const prune::AnyPolicy& policy, const SessionOptions& options) {
+prune::Needs needs_of(const Config& config, const prune::AnyPolicy& policy, const SessionOptions& options) {
   prune::Needs needs = policy.needs();
+  // Heads with gates of their own forget differently.
+  if (needs.gate && config.gate_per_head()) needs.lane_per_head = true;
   if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
 }
@@ -68,7 +70,7 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
                          .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
                          .gate_keys = gate_keys == GateKeys::f32 ? KvFormat::f32 : KvFormat::f16,
                          .evidence = column::holders};
-  const bool apart = needs.gate && needs.lane_per_head;
+  const bool apart = needs.gate && needs.lane_per_head && !config.gate_per_head();
   return {PageLayout({.keys = options.kv,
                       .values = options.kv,
                       .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
@@ -105,7 +107,7 @@ struct Session::Impl {
         options(std::move(o)),
         config(model.config()),
         policy(policy_of(config, options)),
-        needs(needs_of(policy, options)),
+        needs(needs_of(config, policy, options)),
         context(context_of(config, options)),
         layouts(layouts_of(config, options, needs)),
         pool(options.kv_budget),

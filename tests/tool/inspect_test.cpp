@@ -2,6 +2,7 @@
 // pith inspect describes what it can run, and what it cannot: what lies there, and what of it is not supported.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,28 @@ TEST_F(InspectTest, SaysWhatIsThere) {
   const std::string table = done({"inspect", "-m", testing::golden(gated).path}).out;
   EXPECT_NE(table.find("architecture"), std::string::npos);
   EXPECT_EQ(table.find("unsupported"), std::string::npos);
+}
+
+// The weights of the model that the shipped gates were made for are not shipped; its shape is known.
+TEST_F(InspectTest, ShippedGatesLieOverTheirModel) {
+  const fs::path folder = fs::path(PITH_MODELS_DIR) / "smollm2-135m-gates";
+  std::vector<fs::path> models = {scratch("synthetic.gguf")};
+  done({"quantize", "--synthetic", "smollm2-135m", "-o", models[0].string(), "--format", "q4_0"});
+  if (const char* const real = std::getenv("PITH_MODELS"); real != nullptr)
+    models.push_back(fs::path(real) / "smollm2-135m-instruct");
+  const fs::path gates = folder / "gates.safetensors";
+  for (const fs::path& model : models) {
+    SCOPED_TRACE(model);
+    const Json json = json_of({"inspect", "-m", model.string(), "--gates", gates.string()});
+    EXPECT_TRUE(json.at("unsupported").is_null()) << json.at("unsupported");
+    EXPECT_EQ(json.at("gate").at("scope"), "kv_head");
+    EXPECT_EQ(json.at("gate").at("dim"), 64);
+    const std::string ids = file_of_ids(std::vector<Token>(200, 1000));
+    const Json eval = json_of({"eval", "-m", model.string(), "--gates", gates.string(), "--tokens", ids});
+    EXPECT_EQ(eval.at("policy"), "gate(tau=0)");
+    EXPECT_EQ(eval.at("drop_at").at(0).size(), 3u) << "kv-heads";
+    EXPECT_LE(eval.at("kept"), 1.0);
+  }
 }
 
 TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {

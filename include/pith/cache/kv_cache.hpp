@@ -18,7 +18,7 @@ namespace pith::inline cache {
 /// How the rows of a sequence lie.
 struct KvLayouts {
   PageLayout kv;
-  /// Where kv-heads have lanes of their own, the learned gate's keys, which are the layer's, have one beside them.
+  /// Where kv-heads have lanes of their own, the keys of a gate that is the whole layer's have one beside them.
   std::optional<PageLayout> gate = {};
 };
 
@@ -88,9 +88,12 @@ class PITH_API KvLayer {
     return some;
   }
 
-  /// The lane that holds the gate's keys: the layer's only one, or one beside those of the kv-heads.
-  const Lane& gate() const { return gate_ != nullptr ? *gate_ : lanes_[0]; }
+  /// Whether the gate's keys lie in a lane of their own, gate(), rather than in the lanes whose rows they close.
   bool gate_is_apart() const { return gate_ != nullptr; }
+  const Lane& gate() const {
+    assert(gate_is_apart());
+    return *gate_;
+  }
 
   /// Where the gate is apart: [position] = the row of gate() of every token that some lane holds.
   std::span<const std::uint32_t> gate_rows() const;

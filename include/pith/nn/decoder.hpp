@@ -177,7 +177,7 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     });
 
     // Remember, forget, attend, forget.
-    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
+    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
     store(config, pass, pass.layer, ws, threads);
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));

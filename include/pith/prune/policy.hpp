@@ -25,7 +25,7 @@ namespace pith::prune {
 
 /// What a policy wants to be computed and kept for it.
 struct PITH_API Needs {
-  bool gate = false;           // the checkpoint's learned gate: keys in the rows, queries at each pass
+  bool gate = false;           // the checkpoint's learned gates: keys in the rows, queries at each pass
   bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
   Columns evidence = {};       // of the rows
   int window = 0;              // the last tokens of a prompt, whose attention column::window collects
@@ -36,10 +36,13 @@ struct PITH_API Needs {
   Needs operator|(const Needs& other) const;
 };
 
-/// The learned gate's side of a pass: s[n, j] = queries[n - first] . key[j] * scale + bias, to be above threshold.
+/// The learned gates' side of a pass: s[n, j] = queries[n - first] . key[j] * scale + bias, to be above threshold. A
+/// layer has one gate for all its lanes, or one for each.
 struct GateQueries {
-  View<const float> queries;  // [next - first, gate_dim]
-  float scale = 1, bias = 0, threshold = 0;
+  View<const float> queries;  // [next - first, gates * gate_dim]
+  float scale = 1;
+  std::span<const float> bias = {};  // [gates]
+  float threshold = 0;
   int recent = 1;                 // the first token that may drop j is j + recent
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
