@@ -32,7 +32,9 @@ METHODS = {
     "snapkv": (lambda r: SnapKVPress(r, WINDOW, POOL), lambda rows, n: f"snapkv(rows={rows},{OBSERVED})"),
     "adakv": (lambda r: AdaKVPress(SnapKVPress(r, WINDOW, POOL), 0.2),
               lambda rows, n: f"adakv(rows={rows},{OBSERVED},floor=0.2)"),
-    "pyramidkv": (lambda r: PyramidKVPress(r, WINDOW, POOL), lambda rows, n: f"pyramidkv(rows={rows + WINDOW},{OBSERVED})"),
+    # kvpress makes a SnapKV of it where a layer would get less than the window: so a small one, and not too steep.
+    "pyramidkv": (lambda r: PyramidKVPress(r, 8, POOL, 4),
+                  lambda rows, n: f"pyramidkv(rows={rows + 8},window=8,pool={POOL},average=1,steepness=4,sinks=0)"),
     "criticalkv": (lambda r: CriticalKVPress(SnapKVPress(r, WINDOW, POOL)), lambda rows, n: f"criticalkv(rows={rows},{OBSERVED})"),
     "keydiff": (KeyDiffPress, lambda rows, n: f"keydiff(rows={rows},recent=0,sinks=0)"),
     "knorm": (KnormPress, lambda rows, n: f"knorm(rows={rows},recent=0,sinks=0)"),
