@@ -94,9 +94,9 @@ constexpr std::string_view other_prefixes[] = {"vision_tower.", "multi_modal_pro
 StoredTensors of_text(StoredTensors&& all) {
   StoredTensors out;
   for (auto& [name, tensor] : all) {
-    if (std::ranges::any_of(other_prefixes, [&](std::string_view prefix) { return name.starts_with(prefix); }))
-      continue;
     std::string text = name;
+    if (std::ranges::any_of(other_prefixes, [&](std::string_view prefix) { return text.starts_with(prefix); }))
+      continue;
     for (const auto& [prefix, plain] : text_prefixes)
       if (name.starts_with(prefix)) text = std::string(plain) + name.substr(prefix.size());
     add(out, std::move(text), std::move(tensor));

@@ -116,7 +116,13 @@ Loader::Place Loader::place_of(const Parameter& p) const {
 
 void Loader::refuse_unused() const {
   std::set<std::string, std::less<>> used;
-  const auto use = [&](const Parameter& p, const auto&) { used.insert(place_of(p).name); };
+  const auto use = [&](const Parameter& p, const auto&) {
+    const auto name = place_of(p).name;
+    // At once: a config may speak of millions that no file has.
+    if (p.expert && !checkpoint_.has(name))
+      fail(ErrorCode::model, checkpoint_.path().string(), "tensor " + in_quotes(name), "no such tensor");
+    used.insert(name);
+  };
   const Weights none;
   const LayerWeights empty;
   for_each_parameter_around(config_, none, use, [&] {

@@ -19,7 +19,7 @@ namespace pith::inline nn {
 // No model comes near these; below them no product of two of a config's numbers overflows.
 inline constexpr std::int64_t most_layers = 1 << 14;
 inline constexpr std::int64_t most_heads = 1 << 14;
-inline constexpr std::int64_t most_experts = 1 << 14;
+inline constexpr std::int64_t most_experts = 1 << 12;
 inline constexpr std::int64_t most_features = 1 << 24;  // of a row of activations
 inline constexpr std::int64_t most_tokens = 1 << 26;    // in a vocabulary
 inline constexpr std::int64_t most_positions = std::numeric_limits<std::int32_t>::max();
