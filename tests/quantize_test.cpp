@@ -371,7 +371,7 @@ TEST(QuantizeTokenizer, ChatTemplatesComeAlong) {
   const auto text = [](const fs::path& path, const std::string& name) {
     return ChatTemplate::load(path).render({{"user", "hi"}}, {.name = name}).text;
   };
-  std::ofstream(model / "chat_template.jinja") << "{{ bos_token }}{{ messages[0].content }}";
+  std::ofstream(model / "chat_template.jinja") << "{{ messages[0].role }}: {{ messages[0].content }}";
   fs::create_directory(model / "additional_chat_templates");
   std::ofstream(model / "additional_chat_templates" / "rag.jinja") << "rag";
   quantize(model, written, {.format = Format::f16});

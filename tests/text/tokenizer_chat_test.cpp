@@ -219,8 +219,8 @@ TEST(TokenizerChat, GoesOnBehindAnotherText) {
       json[piece] = id++;
     return json;
   }();
-  const Json end = {{"id", 4},         {"content", "<e>"},    {"single_word", false}, {"lstrip", false},
-                    {"rstrip", false}, {"normalized", false}, {"special", true}};
+  const Json ends = {{"id", 4},         {"content", "<e>"},    {"single_word", false}, {"lstrip", false},
+                     {"rstrip", false}, {"normalized", false}, {"special", true}};
   const Json prepend = {{"type", "Sequence"},
                         {"normalizers",
                          {{{"type", "Prepend"}, {"prepend", "\xe2\x96\x81"}},
@@ -233,7 +233,7 @@ TEST(TokenizerChat, GoesOnBehindAnotherText) {
   for (const auto& [normalizer, pre_tokenizer] : kinds) {
     const TempFolder folder;
     folder.write("tokenizer.json", Json{{"version", "1.0"},
-                                        {"added_tokens", {end}},
+                                        {"added_tokens", {ends}},
                                         {"normalizer", normalizer},
                                         {"pre_tokenizer", pre_tokenizer},
                                         {"post_processor", nullptr},

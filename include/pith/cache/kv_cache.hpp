@@ -161,8 +161,8 @@ class PITH_API KvCache {
  private:
   const KvLayouts* layouts_;
   std::size_t per_layer_;
-  std::vector<Lane> lanes_;  // [layer][lane]
-  std::vector<Lane> gates_;  // [layer], where gate keys have lanes of their own
+  std::vector<Lane> lanes_;                // [layer][lane]
+  std::vector<Lane> gates_;                // [layer], where gate keys have lanes of their own
   std::vector<Position> kept_ahead_ = {};  // ascending
   KvLedger ledger_;
 };
