@@ -204,6 +204,7 @@ def parse(arguments):
     sub.add_argument("--gates", help="sidecar whose gates to take")
     sub.add_argument("--out", required=True, help="a directory, or a file that ends in .safetensors for the gates alone")
     sub.add_argument("--tau", type=float, default=0.0, help="strength to add to the gates' threshold")
+    sub.add_argument("--recent", type=int, help="a token cannot be dropped before this many later ones (default: as it was)")
     sub.add_argument("--dtype", choices=DTYPES, default="f16")
     sub.add_argument("--without-gates", action="store_true", help="leave the gates out of the directory")
 
@@ -347,6 +348,7 @@ def run_export(args):
     decoder = checkpoint.load(args.model, args.gates)
     if decoder.config.gate:
         decoder.config.gate.threshold += args.tau
+        decoder.config.gate.recent = args.recent or decoder.config.gate.recent
     if args.out.endswith(".safetensors"):
         checkpoint.save_sidecar(decoder, args.out, DTYPES[args.dtype])
     else:
