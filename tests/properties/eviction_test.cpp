@@ -148,7 +148,7 @@ TEST(EvictionTest, HeavyHitters) {
 
 TEST(EvictionTest, HeavyHittersInEveryArchitecture) {
   for (const Architecture architecture : architectures())
-    check({std::string(name(architecture)), prune::h2o({.rows = 16, .recent = 6}), std::nullopt,
+    check({std::string(name(architecture)), prune::h2o({.rows = 16, .recent = 6}, no_sinks), std::nullopt,
            one_eviction({.rows = 16, .recent = 6}), token_by_token},
           {.architecture = architecture});
 }

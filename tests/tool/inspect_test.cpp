@@ -83,14 +83,14 @@ TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
 
 TEST_F(InspectTest, DescribesArchitecturesThatItDoesNotKnow) {
   const TempFolder folder;
-  folder.write("config.json", R"({"model_type": "mixtral", "vocab_size": 3})");
+  folder.write("config.json", R"({"model_type": "rwkv", "vocab_size": 3})");
   folder.write("model.safetensors", SafetensorsWriter()
                                         .f32("model.embed_tokens.weight", {3, 2})
                                         .add("experts", "BF16", {2, 2}, std::string(8, '\0'))
                                         .add("scale", "F8_E4M3", {4}, "abcd")
                                         .bytes());
-  const Json hf = described(folder.path(), {"config.json", "model_type", "mixtral"});
-  EXPECT_EQ(hf.at("architecture"), "mixtral");
+  const Json hf = described(folder.path(), {"config.json", "model_type", "rwkv"});
+  EXPECT_EQ(hf.at("architecture"), "rwkv");
   EXPECT_EQ(hf.at("parameters"), 14);
   EXPECT_EQ(hf.at("bytes"), 36);
   EXPECT_EQ(hf.at("formats"), (Json{{"f32", 24}, {"bf16", 8}, {"F8_E4M3", 4}}));
@@ -110,9 +110,9 @@ TEST_F(InspectTest, DescribesModelsOfWhichAPartIsNotSupported) {
   const fs::path golden = testing::golden("llama-gated").path;
   fs::copy(golden / "model.safetensors", folder.path() / "model.safetensors");
   Json config = Json::parse(content(golden / "config.json"));
-  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 2}};
+  config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2}};
   folder.write("config.json", config.dump());
-  EXPECT_EQ(described(folder.path(), {"rope_scaling", "yarn"}).at("architecture"), "llama");
+  EXPECT_EQ(described(folder.path(), {"rope_scaling", "dynamic"}).at("architecture"), "llama");
 
   config.erase("rope_scaling");
   config["num_hidden_layers"] = config["num_hidden_layers"].get<int>() - 1;
@@ -128,10 +128,10 @@ TEST_F(InspectTest, FailsForFilesThatAreBroken) {
   const auto whole =
       GgufWriter().text("general.architecture", "falcon").tensor_f32("token_embd.weight", {4, 6}).bytes();
   EXPECT_EQ(inspect(folder.write("cut.gguf", whole.substr(0, whole.size() / 2))).exit, 3);
-  folder.write("config.json", R"({"model_type": "mixtral")");
+  folder.write("config.json", R"({"model_type": "rwkv")");
   folder.write("model.safetensors", SafetensorsWriter().f32("t", {1}).bytes());
   EXPECT_EQ(inspect(folder.path()).exit, 3);
-  folder.write("config.json", R"({"model_type": "mixtral"})");
+  folder.write("config.json", R"({"model_type": "rwkv"})");
   folder.write("model.safetensors", "no tensors");
   const Finished finished = inspect(folder.path());
   EXPECT_EQ(finished.exit, 3);
