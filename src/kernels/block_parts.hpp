@@ -142,7 +142,7 @@ class Parts<q8_0> : public OneScale<q8_0> {
   }
 };
 
-/// The lower bits of what is in a format's nibbles, of which byte i holds those of i and i + 16.
+/// Of 32 quants the lower bits, where byte i of the nibbles holds those of i (low) and i + 16 (high).
 template <Block B>
 [[gnu::always_inline]] inline Sixteen nibbles_of(const Group<B>& group, size_t half) {
   return nibbles(load_sixteen(group.first + offsetof(B, nibbles), group.stride), 4 * half);
@@ -308,7 +308,7 @@ class Parts<q4_k> : public PairedParts<q4_k> {
   }
 };
 
-/// What a bit of each part lies in, one part above the other: of the 32 bytes, each half.
+/// The 32 bytes whose bit p is the highest of part p's quants; in halves.
 template <Block B>
 struct Upper {
   explicit Upper(const Group<B>& group)

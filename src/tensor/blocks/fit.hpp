@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <iterator>
 #include <span>
-#include <type_traits>
 
 #include "pith/tensor/blocks/part_scales.hpp"
 #include "pith/tensor/half.hpp"
@@ -161,14 +160,14 @@ float fit_scale(std::span<const float> x, const Quants& of) {
 }
 
 /// The scale and minimum that leave the least of x, of quants from 0 on.
-template <std::size_t values>
-Affine fit_affine(std::span<const float> x, const Integers& of) {
+template <std::size_t values, class Quants>
+Affine fit_affine(std::span<const float> x, const Quants& of) {
   const Bounds bounds = bounds_of(x);
   const float low = std::fmin(bounds.low, 0.0f);
   return search<values>(
       x, of,
       [&](float c) {
-        return Affine{(bounds.high - low) / (static_cast<float>(of.high) + c), -low};
+        return Affine{(bounds.high - low) / (static_cast<float>(of.extreme()) + c), -low};
       },
       [](const Moments& moments) { return moments.affine(); });
 }
@@ -188,10 +187,7 @@ Fit<parts, part_values> fit_block(const float* in, const Quants& of, Integers sc
   std::array<Affine, parts> wanted;
   Affine largest;
   for (std::size_t p = 0; p < parts; ++p) {
-    if constexpr (std::is_same_v<Quants, Integers>) {
-      if (mins.high > 0) wanted[p] = fit_affine<part_values>(part(p), of);
-    }
-    if (mins.high == 0) wanted[p] = {fit_scale<part_values>(part(p), of), 0};
+    wanted[p] = mins.high > 0 ? fit_affine<part_values>(part(p), of) : Affine{fit_scale<part_values>(part(p), of), 0};
     if (std::fabs(wanted[p].scale) > std::fabs(largest.scale)) largest.scale = wanted[p].scale;
     largest.min = std::fmax(largest.min, wanted[p].min);
   }
