@@ -407,7 +407,8 @@ TEST(Gates, OfEachKvHead) {
   const TempFolder folder;
   write_model(folder, llama_config, llama_tensors());
   const auto sidecar = [&](const char* metadata, std::int64_t rows) {
-    return folder.write("gates.safetensors", gates("layers.0.self_attn.", rows).metadata("drop_gate", metadata).bytes());
+    return folder.write("gates.safetensors",
+                        gates("layers.0.self_attn.", rows).metadata("drop_gate", metadata).bytes());
   };
   const char* const unsized = R"({"type":"interaction","scope":"kv_head"})";
   const auto checkpoint = Checkpoint::open(folder.path(), sidecar(unsized, 6));
