@@ -286,7 +286,8 @@ void lay_over(const fs::path& path, const Family& family, StoredTensors& tensors
     gate = {found->second, path.string() + ": metadata: drop_gate"};
 }
 
-std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Family& family, const StoredTensors& tensors) {
+std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Config& config, const Family& family,
+                                           const StoredTensors& tensors) {
   const auto query = find_gate(family, tensors);
   if (gate.where.empty() && query == tensors.end()) return std::nullopt;
 
@@ -295,10 +296,13 @@ std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Family& f
   if (out.dim > 0) return out;  // tensors of another size are refused where they are asked for
   if (query == tensors.end()) fail(ErrorCode::model, gate.where + ": dim", "a positive integer", "no such key");
   const auto& shape = query->second.shape;
-  if (shape.size() != 2 || shape[0] < 1 || shape[0] > std::numeric_limits<int>::max())
-    fail(ErrorCode::model, tensor_where(query->second.file->path(), query->first), "shape [gate dim, features]",
+  const int gates = out.scope == GateScope::kv_head ? config.n_kv_heads : 1;
+  if (shape.size() != 2 || shape[0] < 1 || shape[0] > std::numeric_limits<int>::max() || shape[0] % gates != 0)
+    fail(ErrorCode::model, tensor_where(query->second.file->path(), query->first),
+         "shape [" + (gates > 1 ? std::to_string(gates) + " times the gate's dim" : std::string("gate dim")) +
+             ", features]",
          shape_text(shape));
-  out.dim = static_cast<int>(shape[0]);
+  out.dim = static_cast<int>(shape[0]) / gates;
   return out;
 }
 
@@ -356,7 +360,7 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
   }
   const Family& family = family_of(out.config_.architecture);
   if (sidecar) lay_over(*sidecar, family, out.tensors_, gate);
-  out.config_.gate = resolve_gate(gate, family, out.tensors_);
+  out.config_.gate = resolve_gate(gate, out.config_, family, out.tensors_);
   return out;
 }
 

@@ -83,8 +83,6 @@ void Loader::operator()(const Parameter& p, std::vector<float>& out) {
   out.assign(first, first + static_cast<std::ptrdiff_t>(p.rows));
 }
 
-void Loader::operator()(const Parameter& p, float& out) { out = checkpoint_.vector(place_of(p).name, 1)[0]; }
-
 const TensorName& Loader::spelling_of(const Parameter& p) const {
   const auto names = spellings(family_, checkpoint_.container(), p.role);
   const auto found = std::ranges::find_if(names, [&](const TensorName* name) {

@@ -26,7 +26,6 @@ class Loader {
   // To be walked with.
   void operator()(const Parameter& parameter, Matrix& out);
   void operator()(const Parameter& parameter, std::vector<float>& out);
-  void operator()(const Parameter& parameter, float& out);
 
  private:
   /// Where a parameter lies: rows from `first` on of a tensor of `rows` rows, those of all `experts` where they share

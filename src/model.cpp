@@ -27,11 +27,9 @@ using Sides = std::pair<std::size_t, std::size_t>;
 
 Sides sides(const Matrix& m) { return {m.rows(), m.cols()}; }
 Sides sides(const std::vector<float>& v) { return {v.size(), 0}; }
-Sides sides(float /*x*/) { return {1, 0}; }
 
 std::size_t bytes_of(const Matrix& m) { return m.bytes(); }
 std::size_t bytes_of(const std::vector<float>& v) { return v.size() * sizeof(float); }
-std::size_t bytes_of(float /*x*/) { return sizeof(float); }
 
 std::string text(const Sides& sides) {
   const auto& [rows, cols] = sides;
@@ -49,8 +47,7 @@ void check(const Config& config, const Weights& weights) {
   };
   const auto check_one = [&](const Parameter& p, const auto& kept) {
     const Sides expected = p.present ? Sides(p.rows, p.cols) : Sides(), found = sides(kept);
-    const bool number = found == Sides(1, 0) && !p.present;  // always there
-    if (found != expected && !number) fail(ErrorCode::model, where(p), text(expected), text(found));
+    if (found != expected) fail(ErrorCode::model, where(p), text(expected), text(found));
   };
   for_each_slot_around(config, weights, check_one, [&] {
     for (std::size_t i = 0; i < config.layers.size(); ++i) for_each_slot(config, i, weights.layers[i], check_one);

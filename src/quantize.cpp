@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 #include "checkpoint.hpp"
@@ -15,6 +16,7 @@
 #include "files/gguf_writer.hpp"
 #include "files/model_files.hpp"
 #include "loader.hpp"
+#include "mixture.hpp"
 #include "nn/arch/common.hpp"
 #include "nn/arch/config.hpp"
 #include "pith/error.hpp"
@@ -72,7 +74,7 @@ struct Stack {
   std::vector<Part> parts;
   std::vector<float> values;  // where there are no parts
   std::size_t experts = 0;    // so many share it, in a dimension of its own; 0: none do
-  bool exact = false;
+  Parameter what;             // of its parts, the one that formats are chosen by: the values, else the first
 
   std::size_t rows() const {
     std::size_t sum = 0;
@@ -89,8 +91,8 @@ class Stacks {
 
   void operator()(const Parameter& p, const Matrix& matrix) {
     Stack& stack = stack_of(p);
-    stack.exact = p.exact;
     if (p.expert) stack.experts = *p.expert + 1;
+    if (stack.parts.empty() || p.role == Role::wv) stack.what = p;
     stack.parts.push_back({&matrix, RowOrder(config_, p)});
   }
   void operator()(const Parameter& p, const std::vector<float>& values) {
@@ -99,7 +101,6 @@ class Stacks {
     for (std::size_t place = 0; place < values.size(); ++place)
       stack.values.push_back(values[order(place)] + (p.plus_one ? 1.0f : 0.0f));
   }
-  void operator()(const Parameter& p, float value) { stack_of(p).values.push_back(value); }
 
   std::vector<Stack> take() { return std::exchange(stacks_, {}); }
 
@@ -136,16 +137,26 @@ void walk(const Source& source, Out& out) {
   flush();
 }
 
-/// `wanted`, or what rows of this length can be stored in.
-Format fitting(Format wanted, std::size_t cols) {
-  for (const Format format : {wanted, Format::q8_0})
-    if (cols % static_cast<std::size_t>(block_values(format)) == 0) return format;
-  return Format::f16;
-}
+/// What tensors are to be, and what their rows let them be.
+class Choice {
+ public:
+  Choice(const Config& config, const QuantizeOptions& options)
+      : config_(config),
+        format_(options.format),
+        mixture_(options.like.empty() ? nullptr : &mixture_named(options.like)) {}
 
-Format format_of(const Stack& stack, Format wanted) {
-  return stack.exact ? Format::f32 : fitting(wanted, stack.cols());
-}
+  Format wanted(const Stack& stack) const {
+    if (stack.what.exact) return Format::f32;
+    return mixture_ != nullptr ? mixture_->format_of(stack.what, config_) : format_;
+  }
+  Format operator()(const Stack& stack) const { return fitting(wanted(stack), stack.cols()); }
+  bool of_blocks() const { return mixture_ != nullptr || block_values(format_) > 1; }
+
+ private:
+  const Config& config_;
+  Format format_;
+  const Mixture* mixture_;
+};
 
 std::vector<std::int64_t> shape_of(const Stack& stack) {
   std::vector<std::int64_t> shape = {static_cast<std::int64_t>(stack.rows()), static_cast<std::int64_t>(stack.cols())};
@@ -159,27 +170,29 @@ std::vector<std::int64_t> shape_of(const Stack& stack) {
 /// The first walk.
 class Declaration {
  public:
-  Declaration(Format format, gguf::Writer& writer, Quantized& result)
-      : format_(format), writer_(writer), result_(result) {}
+  Declaration(const Choice& choice, gguf::Writer& writer, Quantized& result)
+      : choice_(choice), writer_(writer), result_(result) {}
 
   void operator()(const Stack& stack) {
     if (stack.parts.empty()) {
       const std::size_t n = stack.values.size();
       return declare(stack.name, {static_cast<std::int64_t>(n)}, Format::f32, n * sizeof(float));
     }
-    const Format format = format_of(stack, format_);
-    if (format != format_ && !stack.exact) ++misfits_[{stack.cols(), format}];
+    const Format format = choice_(stack), wanted = choice_.wanted(stack);
+    if (format != wanted) ++misfits_[{stack.cols(), wanted, format}];
     for (const Stack::Part& part : stack.parts)
       again_ = again_ || (block_values(part.matrix->format()) > 1 && part.matrix->format() != format);
     declare(stack.name, shape_of(stack), format, stack.rows() * row_bytes(format, stack.cols()));
   }
 
   void add_notes() const {
-    for (const auto& [what, count] : misfits_)
+    for (const auto& [what, count] : misfits_) {
+      const auto& [cols, wanted, format] = what;
       result_.notes.push_back(std::to_string(count) + (count == 1 ? " matrix has" : " matrices have") + " rows of " +
-                              std::to_string(what.first) + " numbers, no multiple of the " +
-                              std::to_string(block_values(format_)) + " of " + std::string(name(format_)) + ": " +
-                              std::string(name(what.second)) + " instead");
+                              std::to_string(cols) + " numbers, no multiple of the " +
+                              std::to_string(block_values(wanted)) + " of " + std::string(name(wanted)) + ": " +
+                              std::string(name(format)) + " instead");
+    }
     if (again_) result_.notes.emplace_back("weights that were quantised already are quantised again, and lose twice");
   }
 
@@ -189,26 +202,25 @@ class Declaration {
     result_.tensors.push_back({name, std::string(pith::name(format)), shape, bytes});
   }
 
-  Format format_;
+  const Choice& choice_;
   gguf::Writer& writer_;
   Quantized& result_;
-  std::map<std::pair<std::size_t, Format>, int> misfits_;  // cols and what they became
+  std::map<std::tuple<std::size_t, Format, Format>, int> misfits_;  // cols, what was wanted, what they became
   bool again_ = false;
 };
 
 /// The second walk.
 class Conversion {
  public:
-  Conversion(const QuantizeOptions& options, gguf::Writer& writer, const Quantized& plan)
-      : options_(options), writer_(writer), plan_(plan), threads_(options.threads) {
+  Conversion(const QuantizeOptions& options, const Choice& choice, gguf::Writer& writer, const Quantized& plan)
+      : options_(options), choice_(choice), writer_(writer), plan_(plan), threads_(options.threads) {
     for (const TensorInfo& tensor : plan.tensors) total_ += static_cast<double>(tensor.bytes);
   }
 
   void operator()(const Stack& stack) {
     begin(stack.name);
     if (!stack.parts.empty()) {
-      for (const Stack::Part& part : stack.parts)
-        convert(stack.name, *part.matrix, part.order, format_of(stack, options_.format));
+      for (const Stack::Part& part : stack.parts) convert(stack.name, *part.matrix, part.order, choice_(stack));
       return;
     }
     const bool finite = std::ranges::all_of(stack.values, [](float x) { return std::isfinite(x); });
@@ -271,6 +283,7 @@ class Conversion {
   }
 
   const QuantizeOptions& options_;
+  const Choice& choice_;
   gguf::Writer& writer_;
   const Quantized& plan_;
   Threads threads_;
@@ -288,14 +301,15 @@ void copy_metadata(const gguf::File& from, gguf::Writer& to) {
   }
 }
 
-void add_format(const Config& config, Format format, gguf::Writer& out) {
+void add_format(const Config& config, const Choice& choice, gguf::Writer& out) {
   constexpr std::uint32_t quantization_version = 2;  // of ggml's block types
-  if (block_values(format) > 1) out.add("general.quantization_version", quantization_version);
+  if (choice.of_blocks()) out.add("general.quantization_version", quantization_version);
   if (!config.gate) return;
   out.add("drop_gate", nlohmann::json{{"type", "interaction"},
                                       {"dim", config.gate->dim},
                                       {"threshold", config.gate->threshold},
-                                      {"recent", config.gate->recent}}
+                                      {"recent", config.gate->recent},
+                                      {"scope", name(config.gate->scope)}}
                            .dump());
 }
 
@@ -303,11 +317,12 @@ Quantized write(const Source& source, const QuantizeOptions& options, gguf::Writ
                 std::vector<std::string> notes) {
   Quantized result;
   result.notes = std::move(notes);
-  add_format(source.config, options.format, writer);
-  Declaration declaration(options.format, writer, result);
+  const Choice choice(source.config, options);
+  add_format(source.config, choice, writer);
+  Declaration declaration(choice, writer, result);
   walk(source, declaration);
   declaration.add_notes();
-  Conversion conversion(options, writer, result);
+  Conversion conversion(options, choice, writer, result);
   walk(source, conversion);
   writer.finish();
   result.bytes = writer.bytes();

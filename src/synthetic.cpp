@@ -59,17 +59,16 @@ class Maker {
     }
   }
   void operator()(const Parameter& p, std::vector<float>& out) const {
-    out.assign(p.rows, p.suffix == ".bias" ? 0.01f : p.plus_one ? 0.0f : 1.0f);
+    const bool zero = p.plus_one || is_drop_gate(p.role);
+    out.assign(p.rows, p.suffix == ".bias" ? 0.01f : zero ? 0.0f : 1.0f);
   }
-  void operator()(const Parameter& /*p*/, float& out) const { out = 0; }
 
  private:
   // Keeps the residual stream from growing out of range over the layers.
   static double gain(std::size_t inputs) { return 0.7 / std::sqrt(static_cast<double>(inputs)); }
 
-  Matrix matrix(std::size_t rows, std::size_t cols, double deviation, Format format) {
-    for (const Format less : {Format::q8_0, Format::f32})
-      if (cols % static_cast<std::size_t>(block_values(format)) != 0) format = less;
+  Matrix matrix(std::size_t rows, std::size_t cols, double deviation, Format wanted) {
+    const Format format = fitting(wanted, cols);
     constexpr std::size_t different = 64;  // rows
     const auto storage = std::make_shared<Tensor<std::byte>>();
     storage->resize(rows, row_bytes(format, cols));

@@ -403,6 +403,22 @@ TEST(Gates, OfASidecar) {
   EXPECT_NO_THROW(given.matrix("model.layers.0.self_attn.q_int.weight", 5, 4));
 }
 
+TEST(Gates, OfEachKvHead) {
+  const TempFolder folder;
+  write_model(folder, llama_config, llama_tensors());
+  const auto sidecar = [&](const char* metadata, std::int64_t rows) {
+    return folder.write("gates.safetensors",
+                        gates("layers.0.self_attn.", rows).metadata("drop_gate", metadata).bytes());
+  };
+  const char* const unsized = R"({"type":"interaction","scope":"kv_head"})";
+  const auto checkpoint = Checkpoint::open(folder.path(), sidecar(unsized, 6));
+  EXPECT_EQ(checkpoint.config().gate->dim, 3);
+  EXPECT_EQ(checkpoint.config().gates(), 2);
+  const auto odd = sidecar(unsized, 5);
+  expect_error(ErrorCode::model, {odd.string(), "q_int", "2 times the gate's dim", "[5, 4]"},
+               [&] { Checkpoint::open(folder.path(), odd); });
+}
+
 TEST(Gates, OfASidecarReplaceTheModelsAndNothingElse) {
   const TempFolder folder;
   write_model(folder, llama_config, llama_tensors().f32("model.layers.1.self_attn.int_bias", {1}));

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "files/gguf.hpp"
@@ -86,9 +87,7 @@ TEST(Quantize, KeepsRandomModelsOfEveryKind) {
 Model in_format(const Model& model, Format wanted) {
   const auto encoded = [&](const Matrix& matrix) {
     if (!matrix) return matrix;
-    Format format = Format::f16;
-    for (const Format candidate : {Format::q8_0, wanted})
-      if (matrix.cols() % static_cast<std::size_t>(block_values(candidate)) == 0) format = candidate;
+    const Format format = fitting(wanted, matrix.cols());
     std::vector<float> values(matrix.rows() * matrix.cols());
     for (std::size_t r = 0; r < matrix.rows(); ++r)
       matrix.row(r, std::span(values).subspan(r * matrix.cols(), matrix.cols()));
@@ -130,6 +129,108 @@ TEST(Quantize, SaysWhereRowsDoNotFitTheBlocks) {
     const bool exact = tensor.shape.size() == 1 || tensor.name.find("_int") != std::string::npos;
     EXPECT_EQ(tensor.format, exact ? "f32" : wo ? "f16" : "q8_0") << tensor.name;
   }
+}
+
+/// A Llama whose wo and mlp_down have rows of 256 numbers, all others of 32.
+Model narrow_llama(int layers, bool tied) {
+  Config config = random_model({.architecture = Architecture::llama, .n_layers = layers, .window = 0}).config();
+  config.d_model = 32;
+  config.n_heads = 4;
+  config.n_kv_heads = 2;
+  config.head_dim = 64;
+  config.d_ff = 256;
+  config.tied_head = tied;
+  Weights weights;
+  weights.layers.resize(config.layers.size());
+  for_each_parameter(config, weights, [](const Parameter& p, auto& kept) {
+    if constexpr (std::is_same_v<decltype(kept), Matrix&>)
+      kept = Matrix::encode(Format::f32, Tensor<float>(p.rows, p.cols).view());
+    else if constexpr (std::is_same_v<decltype(kept), std::vector<float>&>)
+      kept.assign(p.rows, 1.0f);
+  });
+  return Model::create(config, std::move(weights));
+}
+
+struct Mixed {
+  std::map<std::string, std::string> formats;
+  std::vector<std::string> notes;
+
+  const std::string& of(std::size_t layer, const std::string& name) const {
+    return formats.at("blk." + std::to_string(layer) + "." + name + ".weight");
+  }
+};
+
+Mixed mixed(const Model& model, const std::string& mixture) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  Quantized result = quantize(model, file, {.like = mixture});
+  Mixed out{.formats = {}, .notes = std::move(result.notes)};
+  for (const TensorInfo& tensor : result.tensors) out.formats[tensor.name] = tensor.format;
+  const Model written = Model::load(file);
+  EXPECT_EQ(written.tensors().size(), out.formats.size());
+  return out;
+}
+
+TEST(Quantize, MixesFormatsAsLlamaCppDoes) {
+  // What llama-quantize made of Gemma 3 270M, 18 layers: rows of 640 numbers fall back, so "8" and "5" are q8_0 and
+  // q5_0 of attn_v; "6" and "4" are q6_k and q4_k of ffn_down, which has rows of 2048.
+  const std::string values = "885585585585585888", downs = "664464464464464666";
+  const Mixed like = mixed(narrow_llama(18, true), "q4_k_m");
+  for (std::size_t i = 0; i < 18; ++i) {
+    EXPECT_EQ(like.of(i, "attn_v"), values[i] == '8' ? "q8_0" : "q5_0") << i;
+    EXPECT_EQ(like.of(i, "ffn_down"), downs[i] == '6' ? "q6_k" : "q4_k") << i;
+    for (const char* name : {"attn_q", "attn_k", "ffn_up", "ffn_gate"}) EXPECT_EQ(like.of(i, name), "q5_0") << name;
+    EXPECT_EQ(like.of(i, "attn_output"), "q4_k");
+    EXPECT_EQ(like.of(i, "attn_norm"), "f32");
+  }
+  EXPECT_EQ(like.formats.at("token_embd.weight"), "q8_0");
+  ASSERT_EQ(like.notes.size(), 2u);
+  EXPECT_EQ(like.notes[0], "10 matrices have rows of 32 numbers, no multiple of the 256 of q6_k: q8_0 instead");
+  EXPECT_EQ(like.notes[1], "81 matrices have rows of 32 numbers, no multiple of the 256 of q4_k: q5_0 instead");
+}
+
+TEST(Quantize, EveryMixtureGivesMoreBitsWhereItsNameSays) {
+  struct Expected {
+    std::string name;
+    Format most;
+    std::string values, downs;  // bits of the format, layer by layer
+    Format out;
+  };
+  const Expected all[] = {{"q3_k_m", Format::q3_k, "5544444444444444", "5444444444444444", Format::q4_k},
+                          {"q4_k_s", Format::q4_k, "5555444444444444", "5544444444444444", Format::q4_k},
+                          {"q4_k_m", Format::q4_k, "6644644644644666", "6644644644644666", Format::q4_k},
+                          {"q5_k_s", Format::q5_k, "5555555555555555", "5555555555555555", Format::q5_k},
+                          {"q5_k_m", Format::q5_k, "6655655655655666", "6655655655655666", Format::q5_k}};
+  EXPECT_EQ(mixtures().size(), std::size(all));
+  const Model model = narrow_llama(16, false);
+  const auto in_rows_of_32 = [](Format format) { return name(fitting(format, 32)); };
+  const auto of_bits = [](char bits) { return *format_named(std::string("q") + bits + "_k"); };
+  for (const Expected& expected : all) {
+    SCOPED_TRACE(expected.name);
+    const Mixed like = mixed(model, expected.name);
+    for (std::size_t i = 0; i < 16; ++i) {
+      EXPECT_EQ(like.of(i, "attn_v"), in_rows_of_32(of_bits(expected.values[i]))) << i;
+      EXPECT_EQ(like.of(i, "ffn_down"), name(of_bits(expected.downs[i]))) << i;
+      EXPECT_EQ(like.of(i, "attn_output"), name(expected.out));
+      for (const char* matrix : {"attn_q", "attn_k", "ffn_up", "ffn_gate"})
+        EXPECT_EQ(like.of(i, matrix), in_rows_of_32(expected.most)) << matrix;
+    }
+    EXPECT_EQ(like.formats.at("output.weight"), in_rows_of_32(Format::q6_k));
+    EXPECT_EQ(like.formats.at("token_embd.weight"), in_rows_of_32(expected.most));
+  }
+  const TempFolder folder;
+  expect_error(ErrorCode::unsupported, {"q3_k_m", "q5_k_m", "q9_k_m"},
+               [&] { quantize(model, folder.path() / "m.gguf", {.like = "q9_k_m"}); });
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Quantize, MixesWhatIsStoredTogetherByItsValues) {
+  const Model model = random_model({.architecture = Architecture::gpt2, .format = Format::q4_k, .n_layers = 8});
+  const Mixed like = mixed(model, "q4_k_m");
+  std::string bits;
+  for (std::size_t i = 0; i < 8; ++i) bits += like.of(i, "attn_qkv")[1];
+  EXPECT_EQ(bits, "64464466");
+  EXPECT_EQ(like.formats.at("position_embd.weight"), "f32");
 }
 
 TEST(Quantize, TakesAGgufApartAndPutsItTogether) {
@@ -259,6 +360,26 @@ INSTANTIATE_TEST_SUITE_P(
         Kit{"llama2_model", {"llama2/tokenizer.model"}, 32000, "llama", ""},
         Kit{"qwen2", {"qwen2/vocab.json", "qwen2/merges.txt", "qwen2/tokenizer_config.json"}, 151936, "gpt2", "qwen2"}),
     [](const auto& test) { return test.param.name; });
+
+TEST(QuantizeTokenizer, ChatTemplatesComeAlong) {
+  const TempFolder folder;
+  const fs::path model = folder.path() / "model", written = folder.path() / "model.gguf",
+                 again = folder.path() / "again.gguf";
+  fs::copy(fs::path(PITH_MODELS_DIR) / "bookworm-1m", model);
+  quantize(model, written, {.format = Format::f16});
+  EXPECT_FALSE(ChatTemplate::find(written)) << "it has none";
+  const auto text = [](const fs::path& path, const std::string& name) {
+    return ChatTemplate::load(path).render({{"user", "hi"}}, {.name = name}).text;
+  };
+  std::ofstream(model / "chat_template.jinja") << "{{ messages[0].role }}: {{ messages[0].content }}";
+  fs::create_directory(model / "additional_chat_templates");
+  std::ofstream(model / "additional_chat_templates" / "rag.jinja") << "rag";
+  quantize(model, written, {.format = Format::f16});
+  quantize(written, again, {.format = Format::f16});
+  for (const auto& path : {written, again})
+    for (const char* const name : {"default", "rag"}) EXPECT_EQ(text(path, name), text(model, name));
+  EXPECT_EQ(gguf::open(again).array<std::string>("tokenizer.chat_templates"), (std::vector<std::string>{"rag"}));
+}
 
 TEST(QuantizeTokenizer, OfTheShippedModelComesAlong) {
   const fs::path model = fs::path(PITH_MODELS_DIR) / "bookworm-1m";

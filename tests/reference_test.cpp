@@ -82,6 +82,10 @@ class ArchitectureTest : public ::testing::TestWithParam<Architecture> {};
 
 TEST_P(ArchitectureTest, EvictingEqualsMasking) { check_random(6, 100, {.architecture = GetParam()}, 1e-5); }
 
+TEST_P(ArchitectureTest, EvictingByHeadsEqualsMasking) {
+  check_random(6, 150, {.architecture = GetParam(), .gate_scope = GateScope::kv_head}, 1e-5);
+}
+
 TEST_P(ArchitectureTest, DenseEqualsDense) {
   check_random(4, 200, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 1e-5);
 }
@@ -115,6 +119,7 @@ INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest, ::testing::ValuesIn(architectur
 TEST(ReferenceTest, EveryPlanEqualsTheMaskedForward) {
   check_random(60, 2000, {.plans = ModelSpec::Plans::any}, 1e-5);
   check_random(10, 3000, {.window = 7, .plans = ModelSpec::Plans::any}, 1e-5);
+  check_random(10, 4000, {.gate_scope = GateScope::kv_head, .plans = ModelSpec::Plans::any}, 1e-5);
 }
 
 // Longer than what one task of the attention takes on at a time, in pages and in queries.
@@ -149,7 +154,7 @@ TEST(ReferenceTest, AJudgementOfExactlyTheThresholdDrops) {
   for (LayerWeights& w : weights.layers) {
     const std::vector<float> zeros(w.drop_gate.wq.rows() * w.drop_gate.wq.cols());
     w.drop_gate.wq = Matrix::encode(Format::f32, {zeros.data(), w.drop_gate.wq.rows(), w.drop_gate.wq.cols()});
-    w.drop_gate.bias = 0.75f;
+    w.drop_gate.bias = {0.75f};
   }
   const Model model = Model::create(config, weights);
   const auto tokens = random_tokens(18, config, 40);

@@ -27,13 +27,14 @@ struct InspectOptions {
 /// fit the heads.
 std::optional<double> kv_bytes_per_token(const Config& config, KvFormat format) {
   if (config.head_dim % block_values(format) != 0) return std::nullopt;
+  const int lanes = config.gate_per_head() ? config.n_kv_heads : 1;  // of a layer
   const PageLayout layout({.keys = format,
                            .values = format,
-                           .heads = static_cast<std::size_t>(config.n_kv_heads),
+                           .heads = static_cast<std::size_t>(config.n_kv_heads / lanes),
                            .head_dim = static_cast<std::size_t>(config.head_dim),
                            .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
                            .gate_keys = format == KvFormat::f32 ? KvFormat::f32 : KvFormat::f16});
-  return static_cast<double>(layout.bytes()) * config.n_layers() / static_cast<double>(PageLayout::capacity);
+  return static_cast<double>(layout.bytes()) * config.n_layers() * lanes / static_cast<double>(PageLayout::capacity);
 }
 
 using Tensors = std::vector<TensorInfo>;
@@ -76,7 +77,11 @@ const LayerPlan* mixture(const Config& c) {
 void print_json(const Model& model) {
   const Config& c = model.config();
   nlohmann::ordered_json gate;  // null without
-  if (c.gate) gate = {{"dim", c.gate->dim}, {"threshold", c.gate->threshold}, {"recent", c.gate->recent}};
+  if (c.gate)
+    gate = {{"dim", c.gate->dim},
+            {"threshold", c.gate->threshold},
+            {"recent", c.gate->recent},
+            {"scope", name(c.gate->scope)}};
   nlohmann::ordered_json kv;
   for (const KvFormat format : kv_formats) {
     const auto bytes = kv_bytes_per_token(c, format);
@@ -160,10 +165,10 @@ void print_table(const Model& model) {
   const int widest_window = std::ranges::max(c.layers, {}, &LayerPlan::window).window;
   const auto sliding = std::ranges::count_if(c.layers, [](const LayerPlan& plan) { return plan.window > 0; });
   if (sliding > 0) print_line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
-  print_line("gate", c.gate
-                         ? "learned, width " + text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
-                               (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
-                         : "none");
+  print_line("gate", c.gate ? "learned" + std::string(c.gate_per_head() ? " for each kv-head" : "") + ", width " +
+                                  text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
+                                  (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
+                            : "none");
   std::string kv;
   for (const KvFormat format : kv_formats)
     if (const auto bytes = kv_bytes_per_token(c, format))

@@ -14,7 +14,7 @@ namespace pith::tool {
 namespace {
 
 struct Options {
-  std::string model, gates, synthetic, out;
+  std::string model, gates, synthetic, out, like;
   std::string format = "q8_0";
   int gate_dim = 0, threads = 0;
 };
@@ -33,6 +33,7 @@ Exit quantize(const Options& options, const Tool& tool) {
   const Interrupt interrupt;
   Progress progress(tool);
   QuantizeOptions how{.format = *format_named(options.format),
+                      .like = options.like,
                       .gates = {},
                       .threads = options.threads,
                       .stop = interrupt.token(),
@@ -41,10 +42,11 @@ Exit quantize(const Options& options, const Tool& tool) {
                       }};
   if (!options.gates.empty()) how.gates = options.gates;
   const Quantized result =
-      options.model.empty()
-          ? pith::quantize(synthetic_model(options.synthetic, {.format = how.format, .gate_dim = options.gate_dim}),
-                           options.out, how)
-          : pith::quantize(options.model, options.out, how);
+      options.model.empty() ? pith::quantize(synthetic_model(options.synthetic,
+                                                             {.format = options.like.empty() ? how.format : Format::f16,
+                                                              .gate_dim = options.gate_dim}),
+                                             options.out, how)
+                            : pith::quantize(options.model, options.out, how);
   progress.clear();
 
   for (const std::string& note : result.notes) tool.note(note);
@@ -53,7 +55,7 @@ Exit quantize(const Options& options, const Tool& tool) {
     for (const TensorInfo& t : result.tensors)
       tensors.push_back({{"name", t.name}, {"format", t.format}, {"shape", t.shape}, {"bytes", t.bytes}});
     print({{"file", options.out},
-           {"format", options.format},
+           {"format", options.like.empty() ? options.format : options.like},
            {"bytes", result.bytes},
            {"notes", result.notes},
            {"tensors", tensors}});
@@ -69,20 +71,28 @@ Exit quantize(const Options& options, const Tool& tool) {
 void add_quantize(CLI::App& app, Tool& tool) {
   auto [command, options] =
       add_command<Options>(app, tool, "quantize", "A model as one GGUF file, in any format of weights", quantize);
-  std::vector<std::string> names;
-  std::string formats, shapes;
+  std::vector<std::string> names, like;
+  std::string formats, shapes, likes;
   for (int i = 0; i < format_count; ++i) names.emplace_back(name(static_cast<Format>(i)));
   for (const std::string& one : names) formats.append(formats.empty() ? "" : ", ").append(one);
   for (const std::string_view shape : synthetic_shapes()) shapes.append(shapes.empty() ? "" : ", ").append(shape);
+  for (const std::string_view mixture : mixtures()) {
+    like.emplace_back(mixture);
+    likes.append(likes.empty() ? "" : ", ").append(mixture);
+  }
   command.reads_model("-m,--model", options.model, "Hugging Face directory, or .gguf file");
   command.reads("--gates", options.gates, "Sidecar safetensors with gates, in place of the model's own");
   command.add_option("--synthetic", options.synthetic, "A shape with random weights instead: " + shapes)
       ->type_name("SHAPE");
   command.number("--gate-dim", options.gate_dim, at_least(0), "Width of its gates [0 = none]").type_name("R");
   command.writes("-o,--output", options.out, "The file to write").required();
-  command.add_option("--format", options.format, "Weights: " + formats + " [q8_0]")
-      ->check(CLI::IsMember(names).description(""))
-      ->type_name("FORMAT");
+  auto* format = command.add_option("--format", options.format, "Weights: " + formats + " [q8_0]")
+                     ->check(CLI::IsMember(names).description(""))
+                     ->type_name("FORMAT");
+  command.add_option("--like", options.like, "Each matrix in a format of its own, as llama.cpp mixes them: " + likes)
+      ->check(CLI::IsMember(like).description(""))
+      ->type_name("MIXTURE")
+      ->excludes(format);
   add_threads(command, options.threads);
 }
 

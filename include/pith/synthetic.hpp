@@ -11,7 +11,7 @@
 namespace pith {
 
 struct SyntheticOptions {
-  Format format = Format::f32;  // of the matrices; where rows are no multiple of its blocks, q8_0 or f32
+  Format format = Format::f32;  // of the matrices; where rows are no multiple of its blocks, see fitting()
   int gate_dim = 0;             // 0 = no gates; their matrices are f16
   int context = 0;              // 0 = the shape's own
 };

@@ -97,8 +97,6 @@ inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
 inline float largest(F v) { return largest_of_8(v); }
 inline void store_largest(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, largest_of_8(a, b, c, d)); }
 
-/// Lane r = the f16 at p + r * stride.
-inline F load_halves(const std::byte* p, std::size_t stride) { return load_8_halves(p, stride); }
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) {
   const I halves = _mm256_and_si256(v, splat(0xffff));
@@ -150,6 +148,14 @@ inline Bytes splat_lanes(const std::int8_t* p) { return _mm256_broadcastsi128_si
   return _mm256_and_si256(moved(v, right), _mm256_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes joined(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+/// `value` is added to each byte whose bit is set, of the 16 from byte `at` of its 128 bits on.
+[[gnu::always_inline]] inline Bytes with_bits(Bytes low, Bytes v, std::size_t at, int value) {
+  const Bytes places = _mm256_set1_epi64x(bit_of_each_byte);
+  const Bytes bytes = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(two_bytes_eightfold(at)));
+  const Bytes set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, places), places);
+  return _mm256_or_si256(low, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
+}
+inline Bytes looked_up(Bytes table, Bytes places) { return _mm256_shuffle_epi8(table, places); }
 
 /// Sums of two products. Of signed bytes: |w| times x with w's sign.
 template <Range range>

@@ -97,10 +97,6 @@ inline void store_largest(float* p, F a, F b, F c, F d) {
 }
 inline float largest(F v) { return largest_of_8(folded_largest(v)); }
 
-/// Lane r = the f16 at p + r * stride.
-inline F load_halves(const std::byte* p, std::size_t stride) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(load_8_halves(p, stride)), load_8_halves(p + 8 * stride, stride), 1);
-}
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
@@ -152,6 +148,13 @@ inline Bytes splat_lanes(const std::int8_t* p) { return _mm512_broadcast_i32x4(l
   return _mm512_and_si512(moved(v, right), _mm512_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+/// `value` is added to each byte whose bit is set, of the 16 from byte `at` of its 128 bits on.
+[[gnu::always_inline]] inline Bytes with_bits(Bytes low, Bytes v, std::size_t at, int value) {
+  const Bytes bytes = _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(two_bytes_eightfold(at)));
+  const __mmask64 set = _mm512_test_epi8_mask(bytes, _mm512_set1_epi64(bit_of_each_byte));
+  return _mm512_mask_add_epi8(low, set, low, _mm512_set1_epi8(static_cast<char>(value)));
+}
+inline Bytes looked_up(Bytes table, Bytes places) { return _mm512_shuffle_epi8(table, places); }
 
 template <Range range>
 inline I dots_of_4(Bytes w, Bytes x) {

@@ -82,12 +82,6 @@ inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
 inline float largest(F v) { return vmaxvq_f32(v); }
 inline void store_largest(float* p, F a, F b, F c, F d) { store(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
 
-/// Lane r = the f16 at p + r * stride.
-inline F load_halves(const std::byte* p, std::size_t stride) {
-  f16 halves[4];
-  for (std::size_t r = 0; r < 4; ++r) std::memcpy(&halves[r], p + r * stride, sizeof(f16));
-  return load(halves);
-}
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(v))); }
 
@@ -109,6 +103,15 @@ inline Bytes moved_bits(Bytes v, int right, int mask) {
   return vreinterpretq_s8_u8(vandq_u8(moved, vdupq_n_u8(static_cast<std::uint8_t>(mask))));
 }
 inline Bytes joined(Bytes a, Bytes b) { return vorrq_s8(a, b); }
+/// `value` is added to each byte whose bit is set, of the 16 from byte `at` on.
+inline Bytes with_bits(Bytes low, Bytes v, std::size_t at, int value) {
+  const auto byte = static_cast<std::uint8_t>(at);
+  const uint8x16_t which = vcombine_u8(vdup_n_u8(byte), vdup_n_u8(static_cast<std::uint8_t>(byte + 1)));
+  const uint8x16_t places = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
+  const uint8x16_t set = vtstq_u8(vqtbl1q_u8(vreinterpretq_u8_s8(v), which), places);
+  return vorrq_s8(low, vreinterpretq_s8_u8(vandq_u8(set, vdupq_n_u8(static_cast<std::uint8_t>(value)))));
+}
+inline Bytes looked_up(Bytes table, Bytes places) { return vqtbl1q_s8(table, vreinterpretq_u8_s8(places)); }
 
 /// Two products of signed bytes fit 16 bits.
 template <Range range>

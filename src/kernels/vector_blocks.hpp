@@ -68,7 +68,7 @@ F dots_of_group(Group<B> group, const q8_activation* x, size_t blocks) {
     const Parts<B> block(group);
 #pragma GCC unroll 1
     for (size_t first = 0; first < parts<B>; first += Parts<B>::together) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (size_t i = 0; i < Parts<B>::together; ++i) {
         const size_t part = b * parts<B> + first + i;
         prefetch_after(start, group.stride, width, part * sizeof(B) / parts<B>, (part + 1) * sizeof(B) / parts<B>);
@@ -116,7 +116,7 @@ void pack(const Group<B>& group, PackedPart<B>* out) {
   const Parts<B> block(group);
 #pragma GCC unroll 1
   for (size_t first = 0; first < parts<B>; first += Parts<B>::together) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (size_t i = 0; i < Parts<B>::together; ++i) {
       PackedPart<B>& part = out[first + i];
       store(part.scales, block.scale(first + i));

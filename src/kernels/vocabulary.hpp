@@ -170,10 +170,6 @@ inline void store_largest(float* p, F a, F b, F c, F d) {
 
 // Weights in blocks (block_parts.hpp): `width` rows at once.
 
-/// Lane r = the f16 at p + r * stride.
-inline F load_halves(const std::byte* p, std::size_t stride) {
-  return each_float([&](std::size_t r) { return to_float(block_at<f16>(p + r * stride, 0)); });
-}
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) {
   return each_float([&](std::size_t l) { return to_float(f16{static_cast<std::uint16_t>(v.lanes[l])}); });
@@ -192,6 +188,18 @@ inline Bytes moved_bits(Bytes v, int right, int mask) {
 }
 inline Bytes joined(Bytes a, Bytes b) {
   return each_byte([&](std::size_t i) { return a.bytes[i] | b.bytes[i]; });
+}
+/// Byte i of each lane of 128 bits, and `value` besides where bit i of the 16 from byte `at` of v's lane on is set; no
+/// byte of `low` has bits of the value.
+inline Bytes with_bits(Bytes low, Bytes v, std::size_t at, int value) {
+  return each_byte([&](std::size_t i) {
+    const std::size_t lane = i / 16 * 16, bit = i % 16;
+    return low.bytes[i] | ((v.bytes[lane + at + bit / 8] >> bit % 8 & 1) != 0 ? value : 0);
+  });
+}
+/// Byte i = that of the lane of 128 bits of `table` whose place, 0 to 15, `places` has there.
+inline Bytes looked_up(Bytes table, Bytes places) {
+  return each_byte([&](std::size_t i) { return table.bytes[i / 16 * 16 + places.bytes[i]]; });
 }
 /// words[k] = of each lane of 128 bits, words {a[k], b[k], c[k], d[k]}.
 inline void transpose_4(Bytes a, Bytes b, Bytes c, Bytes d, I (&words)[4]) {

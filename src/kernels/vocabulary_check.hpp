@@ -54,10 +54,11 @@ concept HasBlocks = requires(typename W::F v, typename W::I i, typename W::Bytes
                              late<const std::int8_t*, W> x, late<std::int8_t*, W> quads,
                              late<std::int32_t*, W> integers, late<std::size_t, W> n, late<int, W> right,
                              late<std::int32_t, W> word, typename W::Four& words) {
-  v = load_halves(rows, n);
   v = lower_halves(i);
   b = joined(load_lanes(rows, n), splat_lanes(x));
   b = moved_bits(b, right, right);
+  b = with_bits(b, b, n, right);
+  b = looked_up(b, b);
   transpose_4(b, b, b, b, words);
   i = sums_of_4(i, i, i, i);
   store(integers, add(load(integers), multiply(i, splat(word))));

@@ -46,15 +46,14 @@ inline __m256i load_2_lanes(const std::byte* p, std::size_t stride) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(load_16(p)), load_16(p + stride), 1);
 }
 
-/// Lane r = the f16 at p + r * stride.
-inline __m256 load_8_halves(const std::byte* p, std::size_t stride) {
-  const auto bits = [&](std::size_t r) {
-    short half;
-    std::memcpy(&half, p + r * stride, sizeof half);
-    return half;
-  };
-  return _mm256_cvtph_ps(_mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+/// What spreads 16 bits over 16 bytes: the two bytes that hold them, at byte `at` of 16, eight times each, and of each
+/// eight the bit that is theirs.
+inline __m128i two_bytes_eightfold(std::size_t at) {
+  const auto first = static_cast<char>(at), second = static_cast<char>(at + 1);
+  return _mm_setr_epi8(first, first, first, first, first, first, first, first,  //
+                       second, second, second, second, second, second, second, second);
 }
+constexpr long long bit_of_each_byte = static_cast<long long>(0x8040201008040201ull);
 
 }  // namespace
 }  // namespace pith::kernels

@@ -105,6 +105,7 @@ Bytes any_blocks(std::size_t count, Random& random) {
   for (std::size_t i = 0; i < count; ++i) {
     B block = block_at<B>(bytes.data(), i);
     if constexpr (requires { block.scale; }) block.scale = to_f16(random.floats(1, 0.1f)[0]);
+    if constexpr (requires { block.exponent; }) block.exponent = static_cast<std::uint8_t>(110 + random.below(30));
     if constexpr (requires { block.min; }) block.min = to_f16(random.floats(1, 0.1f)[0]);
     std::memcpy(&bytes[i * sizeof(B)], &block, sizeof(B));
   }

@@ -77,8 +77,8 @@ Found compare(const Model& model, const std::vector<Text>& texts) {
     found.error = std::max(found.error, relative_error(known, text.logits));
     for (std::size_t i = 0; i < known.size(); ++i, ++rows) found.mean_kl += kl(text.logits[i], known[i]);
     for (std::size_t i = 0; i < text.greedy.size(); ++i, ++found.of) {
-      const auto& logits = fed.logits[text.tokens.size() + i - 1];
-      found.greedy += std::ranges::max_element(logits) - logits.begin() == text.greedy[i] ? 1 : 0;
+      const auto& logits = fed.logits[text.tokens.size() - 1 + i];
+      found.greedy += std::ranges::max_element(logits) - logits.begin() == text.greedy[i] ? 1u : 0u;
     }
   }
   found.mean_kl /= static_cast<double>(rows);

@@ -485,14 +485,17 @@ TEST(Config, CollectsEndTokens) {
 
 TEST(Config, ReadsDropGates) {
   const auto read_gate = [](const json& gate) { return read_drop_gate(gate, "config.json: drop_gate"); };
-  const json whole = {{"type", "interaction"}, {"dim", 16}, {"threshold", 0.25}, {"recent", 8}};
+  const json whole = {{"type", "interaction"}, {"dim", 16}, {"threshold", 0.25}, {"recent", 8}, {"scope", "kv_head"}};
   EXPECT_EQ(read_gate(whole).dim, 16);
   EXPECT_EQ(read_gate(whole).threshold, 0.25f);
   EXPECT_EQ(read_gate(whole).recent, 8);
+  EXPECT_EQ(read_gate(whole).scope, GateScope::kv_head);
+  EXPECT_EQ(read_gate(changed(whole, "scope", "layer")).scope, GateScope::layer);
   const DropGateConfig bare = read_gate({{"type", "interaction"}, {"propagate_in_depth", false}});
   EXPECT_EQ(bare.dim, 0);
   EXPECT_EQ(bare.threshold, 0.0f);
   EXPECT_EQ(bare.recent, 1);
+  EXPECT_EQ(bare.scope, GateScope::layer);
 
   const auto refused = [&](const json& gate, ErrorCode code, const char* part) {
     expect_error(code, {"config.json: drop_gate", part}, [&] { read_gate(gate); });
@@ -500,6 +503,8 @@ TEST(Config, ReadsDropGates) {
   refused(changed(whole, "type", "linear"), ErrorCode::unsupported, "linear");
   refused(changed(whole, "propagate_in_depth", true), ErrorCode::unsupported, "propagate_in_depth");
   refused(without(whole, "type"), ErrorCode::model, "type");
+  refused(changed(whole, "scope", "head"), ErrorCode::unsupported, "kv_head");
+  refused(changed(whole, "scope", 3), ErrorCode::model, "scope");
   for (const json& bad : std::vector<json>{0, -1, 1.5, "x", 4294967297}) {
     refused(changed(whole, "dim", bad), ErrorCode::model, "dim");
     refused(changed(whole, "recent", bad), ErrorCode::model, "recent");

@@ -174,9 +174,12 @@ struct Judgement {
   double min_margin = std::numeric_limits<double>::infinity();
 };
 
-Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& gate, double tau) {
-  const Mat s = (multiply(x, w.wq) * multiply(x, w.wk).transpose() / std::sqrt(static_cast<double>(gate.dim))).array() +
-                static_cast<double>(w.bias);
+/// By gate `number` of the layer's.
+Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& gate, int number, double tau) {
+  const Mat q = multiply(x, w.wq).middleCols(number * gate.dim, gate.dim);
+  const Mat k = multiply(x, w.wk).middleCols(number * gate.dim, gate.dim);
+  const Mat s =
+      (q * k.transpose() / std::sqrt(static_cast<double>(gate.dim))).array() + static_cast<double>(w.bias[at(number)]);
   const double cut = static_cast<double>(gate.threshold) + tau;
   const int tokens = static_cast<int>(x.rows());
   Judgement out{std::vector<int>(at(tokens), never_dropped)};
@@ -195,8 +198,8 @@ class Attention {
   Attention(const Config& config, const Options& options, Result& result)
       : config_(config), options_(options), result_(result) {}
 
-  /// q, k, v: [tokens, heads * head_dim], rotated; gate_drop[token] or empty.
-  Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<int>& gate_drop) {
+  /// q, k, v: [tokens, heads * head_dim], rotated; judged: of each gate of the layer.
+  Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<Judgement>& judged) {
     const int tokens = static_cast<int>(q.rows());
     const int dim = config_.head_dim, group = config_.group(), window = config_.layers[at(layer)].window;
     const auto given = static_cast<double>(config_.layers[at(layer)].query_scale);
@@ -219,7 +222,7 @@ class Attention {
         std::vector<int> seen;
         for (int j = 0; j <= n; ++j) {
           bool sees = window == 0 || n < j + window;
-          if (!gate_drop.empty()) sees = sees && n < gate_drop[at(j)];
+          if (!judged.empty()) sees = sees && n < judged[at(judged.size() == 1 ? 0 : kv_head)].drop[at(j)];
           if (options_.visibility != nullptr) sees = sees && options_.visibility->sees(layer, kv_head, n, j);
           if (sees) seen.push_back(j);
           int& drop = drop_at[at(kv_head)][at(j)];
@@ -288,14 +291,17 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     norm_heads(k, w.k_norm, config, plan);
     if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]), rotate(k, config, config.ropes[at(plan.rope)]);
 
-    Judgement gate;
-    if (config.gate && options.tau) gate = judge(h, w.drop_gate, *config.gate, *options.tau);
+    std::vector<Judgement> judged;
+    double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
+    for (int number = 0; number < config.gates() && options.tau; ++number) {
+      judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));
+      min_margin = std::min(min_margin, judged.back().min_margin);
+    }
 
-    const Mat attended = linear(attention(layer, q, k, v, gate.drop), w.wo);
+    const Mat attended = linear(attention(layer, q, k, v, judged), w.wo);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, attended, w.post_attention_norm, eps) : attended);
     const Mat read = plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x;
-    const Mat made = plan.experts.count > 0 ? mixture(read, w, plan, gate.min_margin) : mlp(read, w.mlp, plan);
-    result.min_margin.push_back(gate.min_margin);
+    const Mat made = plan.experts.count > 0 ? mixture(read, w, plan, min_margin) : mlp(read, w.mlp, plan);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, made, w.post_mlp_norm, eps) : made);
   }
 

@@ -58,7 +58,8 @@ struct ModelSpec {
   std::optional<int> n_layers = {};
   std::optional<float> gate_bias = {};  // higher keeps more; default: about a tenth to a half is kept
   int gate_recent = 0;                  // 0: the seed chooses
-  int window = -1;                      // sliding window, 0: none; default: Mistral's
+  GateScope gate_scope = GateScope::layer;
+  int window = -1;  // sliding window, 0: none; default: Mistral's
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
   enum class Plans { of_architectures, any } plans = Plans::of_architectures;
@@ -90,17 +91,22 @@ class ModelMaker {
     out = Matrix::encode(p.role == Role::router ? Format::f32 : format(), {values.data(), p.rows, p.cols});
   }
   void operator()(const Parameter& p, std::vector<float>& out) {
+    if (p.role == Role::drop_gate_bias) return gate_biases(p, out);
     const float factor = p.role == Role::q_norm || p.role == Role::k_norm ? 1.2f : 1.0f;
     const float mean = p.suffix == ".bias" ? 0.0f : p.plus_one ? factor - 1 : factor;
     out.resize(p.rows);
     for (float& value : out) value = mean + 0.2f * random_.normal();
   }
-  void operator()(const Parameter& /*p*/, float& out) {
-    const float about = 1.2f + static_cast<float>(random_.uniform());
-    out = spec_.gate_bias ? *spec_.gate_bias : about + config_.gate->threshold;
-  }
 
  private:
+  void gate_biases(const Parameter& p, std::vector<float>& out) {
+    out.resize(p.rows);
+    for (float& bias : out) {
+      const float about = 1.2f + static_cast<float>(random_.uniform());
+      bias = spec_.gate_bias ? *spec_.gate_bias : about + config_.gate->threshold;
+    }
+  }
+
   bool gpt2() const { return config_.architecture == Architecture::gpt2; }
   bool gemma() const { return is(Architecture::gemma2) || is(Architecture::gemma3); }
   bool is(Architecture architecture) const { return config_.architecture == architecture; }
@@ -177,7 +183,8 @@ class ModelMaker {
       const int recent = random_.integer(0, 1) == 0 ? 1 : random_.integer(2, 12);
       c.gate = DropGateConfig{.dim = random_.integer(3, 17),
                               .threshold = random_.one_of({0.0f, 0.25f, -0.5f}),
-                              .recent = spec_.gate_recent > 0 ? spec_.gate_recent : recent};
+                              .recent = spec_.gate_recent > 0 ? spec_.gate_recent : recent,
+                              .scope = spec_.gate_scope};
     }
     if (spec_.plans == ModelSpec::Plans::any) plan_freely();
   }
@@ -284,7 +291,9 @@ inline std::string describe(const Model& model) {
             (plan.experts.count == 0 ? ""
                                      : ", " + std::to_string(plan.experts.chosen) + " of " +
                                            std::to_string(plan.experts.count) + " experts");
-  if (c.gate) text += ", gate dim " + std::to_string(c.gate->dim) + " recent " + std::to_string(c.gate->recent);
+  if (c.gate)
+    text += ", gate of a " + std::string(name(c.gate->scope)) + ", dim " + std::to_string(c.gate->dim) + " recent " +
+            std::to_string(c.gate->recent);
   return text;
 }
 

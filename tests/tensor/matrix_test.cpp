@@ -45,7 +45,8 @@ class OfFormat : public testing::TestWithParam<Format> {};
 
 /// A bound on the rounding of a number, relative to the largest of its row.
 float step(Format format) {
-  return format == Format::q4_0 || format == Format::q4_k ? 0.13f : format == Format::q6_k ? 0.04f : 0.005f;
+  const std::size_t bits = row_bytes(format, 256) / 32;  // a number's, whole ones
+  return bits == 2 ? 0.4f : bits == 3 ? 0.25f : bits == 4 ? 0.2f : bits == 5 ? 0.07f : bits == 6 ? 0.04f : 0.005f;
 }
 
 TEST_P(OfFormat, RowsAreWhatWasEncoded) {

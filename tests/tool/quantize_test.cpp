@@ -53,12 +53,25 @@ TEST_F(QuantizeTest, SaysWhereTheTokenizerDoesNotSayHowItCutsWords) {
   EXPECT_EQ(json_of({"quantize", "-m", named, "-o", out, "--format", "f32"}).at("notes"), Json::array());
 }
 
+TEST_F(QuantizeTest, MixesFormatsAndSaysWhatDoesNotFit) {
+  const std::string out = scratch("mixed.gguf").string();
+  const Finished finished = done({"quantize", "-m", model(gated), "-o", out, "--like", "q4_k_m", "--json"});
+  EXPECT_EQ(finished.json().at("format"), "q4_k_m");
+  EXPECT_NE(finished.err.find("no multiple of the 256 of q4_k: "), std::string::npos) << finished.err;
+  EXPECT_EQ(json_of({"inspect", "-m", out}).at("tensors").size(), finished.json().at("tensors").size());
+  const std::string help = done({"quantize", "--help"}).out;
+  for (const char* name : {"q4_k_m", "q5_k_m", "iq4_xs", "mxfp4"}) EXPECT_NE(help.find(name), std::string::npos);
+}
+
 TEST_F(QuantizeTest, RefusesWhatMakesNoSense) {
   const std::string out = scratch("never.gguf").string();
   expect_failure(2, {"--output"}, {"quantize", "-m", model(gated)});
   expect_failure(2, {"--model", "--synthetic"}, {"quantize", "-o", out});
   expect_failure(2, {"--model", "--synthetic"}, {"quantize", "-m", "x", "--synthetic", "gpt2-124m", "-o", out});
-  expect_failure(2, {"--format", "q3_k"}, {"quantize", "-m", model(gated), "-o", out, "--format", "q3_k"});
+  expect_failure(2, {"--format", "q9_k"}, {"quantize", "-m", model(gated), "-o", out, "--format", "q9_k"});
+  expect_failure(2, {"--like", "q4_k"}, {"quantize", "-m", model(gated), "-o", out, "--like", "q4_k"});
+  expect_failure(2, {"--format", "--like"},
+                 {"quantize", "-m", model(gated), "-o", out, "--format", "q4_k", "--like", "q4_k_m"});
   expect_failure(2, {"--gates"}, {"quantize", "--synthetic", "gpt2-124m", "--gates", "x", "-o", out});
   expect_failure(2, {"--gate-dim"}, {"quantize", "-m", model(gated), "--gate-dim", "4", "-o", out});
   expect_failure(3, {"nowhere"}, {"quantize", "-m", scratch("nowhere").string(), "-o", out});

@@ -111,11 +111,18 @@ enum class RopePairs : std::uint8_t {
   adjacent,  // (2i, 2i + 1): GGUF's Llama weights
 };
 
-/// The learned gate of a checkpoint (Anagnostidis et al., arXiv 2305.15805, section 3).
+/// Whose gate it is: all heads of a layer forget alike, or each kv-head has a gate of its own.
+enum class GateScope : std::uint8_t { layer, kv_head };
+
+/// As files spell it.
+constexpr std::string_view name(GateScope scope) { return scope == GateScope::kv_head ? "kv_head" : "layer"; }
+
+/// The learned gates of a checkpoint (Anagnostidis et al., arXiv 2305.15805, section 3).
 struct DropGateConfig {
-  int dim = 0;             // r, the width of the gate's queries and keys
+  int dim = 0;             // r, the width of a gate's queries and keys
   float threshold = 0.0f;  // keep iff s - threshold - tau > 0
   int recent = 1;          // a token cannot be dropped by the next recent - 1 tokens
+  GateScope scope = GateScope::layer;
 };
 
 struct Config {
@@ -138,7 +145,7 @@ struct Config {
   std::vector<LayerPlan> layers;
   std::vector<RopeConfig> ropes;
   RopePairs rope_pairs = RopePairs::halves;
-  std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar
+  std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar; the same in all layers
   std::optional<std::int32_t> bos;
   std::vector<std::int32_t> end_tokens;
 
@@ -148,6 +155,8 @@ struct Config {
   int group() const { return n_heads / n_kv_heads; }  // query heads that share one kv-head
   int d_ff_of(const LayerPlan& plan) const { return plan.d_ff > 0 ? plan.d_ff : d_ff; }
   int dim_of(const RopeConfig& rope) const { return rope.dim > 0 ? rope.dim : head_dim; }
+  bool gate_per_head() const { return gate && gate->scope == GateScope::kv_head; }
+  int gates() const { return gate_per_head() ? n_kv_heads : gate ? 1 : 0; }  // of a layer
 };
 
 /// "llama": Hugging Face's model_type.

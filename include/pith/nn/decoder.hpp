@@ -102,6 +102,8 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .next = segment.next(),
                   .prompt_end = segment.prompt_end,
                   .gate = {},
+                  .group = static_cast<std::size_t>(config.group()),
+                  .wo = &w.wo.weight,
                   .threads = &threads,
                   .scratch = segment.scratch};
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
@@ -175,7 +177,7 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     });
 
     // Remember, forget, attend, forget.
-    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
+    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
     store(config, pass, pass.layer, ws, threads);
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));

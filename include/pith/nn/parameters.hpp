@@ -138,13 +138,13 @@ struct Lines {
 }  // namespace detail
 
 /// Calls f(parameter, kept) for all that layer `layer` of a plan could have, present or not; w is a LayerWeights or a
-/// const one, and `kept` its Matrix, std::vector<float> or float.
+/// const one, and `kept` its Matrix or std::vector<float>.
 template <class Layer, class F>
 void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
   const std::size_t d = size(config.d_model), head_dim = size(config.head_dim);
   const std::size_t dq = size(config.d_query()), dkv = size(config.d_kv());
-  const std::size_t r = config.gate ? size(config.gate->dim) : 0;
+  const std::size_t gates = size(config.gates()), r = config.gate ? size(config.gate->dim) : 0;
   const LayerPlan& plan = config.layers[layer];
   const std::size_t ff = size(config.d_ff_of(plan)), experts = size(plan.experts.count);
   const bool gated = plan.mlp == Mlp::gated;
@@ -163,16 +163,16 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
             per_head ? head_dim : dq, qk_norm, rotated);
   line.norm(Role::k_norm, {"model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"}, w.k_norm, plan.norm,
             per_head ? head_dim : dkv, qk_norm, rotated);
-  line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, r, d,
+  line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, gates * r, d,
               drop_gate, exact);
-  line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, r, d,
+  line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, gates * r, d,
               drop_gate, exact);
   f(Parameter{.role = Role::drop_gate_bias,
               .names = {"model.layers.{}.self_attn.int_bias", "blk.{}.attn_int_bias"},
               .layer = layer,
               .suffix = "",
               .present = drop_gate,
-              .rows = 1},
+              .rows = gates},
     w.drop_gate.bias);
   line.norm(Role::post_attention_norm, {"", "blk.{}.post_attention_norm"}, w.post_attention_norm, plan.norm, d,
             plan.post_norms);

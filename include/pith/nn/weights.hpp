@@ -18,10 +18,10 @@ struct NormWeights {
   std::vector<float> bias;    // [n], Norm::layer only
 };
 
-/// s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4).
+/// Of each gate s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4); Config::gates() of them.
 struct DropGateWeights {
-  Matrix wq, wk;  // [r, d_model]
-  float bias = 0;
+  Matrix wq, wk;            // [gates * r, d_model]
+  std::vector<float> bias;  // [gates]
 };
 
 /// act(h gate^T) * (h up^T) or act(h up^T), times down^T.

@@ -12,9 +12,18 @@
 #include <utility>
 
 #include "pith/tensor/blocks/block.hpp"
+#include "pith/tensor/blocks/iq4_nl.hpp"
+#include "pith/tensor/blocks/iq4_xs.hpp"
+#include "pith/tensor/blocks/mxfp4.hpp"
 #include "pith/tensor/blocks/numbers.hpp"
+#include "pith/tensor/blocks/q2_k.hpp"
+#include "pith/tensor/blocks/q3_k.hpp"
 #include "pith/tensor/blocks/q4_0.hpp"
+#include "pith/tensor/blocks/q4_1.hpp"
 #include "pith/tensor/blocks/q4_k.hpp"
+#include "pith/tensor/blocks/q5_0.hpp"
+#include "pith/tensor/blocks/q5_1.hpp"
+#include "pith/tensor/blocks/q5_k.hpp"
 #include "pith/tensor/blocks/q6_k.hpp"
 #include "pith/tensor/blocks/q8_0.hpp"
 
@@ -28,8 +37,26 @@ struct TypeList {
 };
 
 /// Every format, its name and its block type, in the same order.
-enum class Format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
-using Formats = TypeList<float, f16, bf16, q8_0, q4_0, q4_k, q6_k>;
+enum class Format : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q5_1,
+  q5_0,
+  q4_1,
+  q4_0,
+  q6_k,
+  q5_k,
+  q4_k,
+  q3_k,
+  q2_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4
+};
+using Formats =
+    TypeList<float, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k, q5_k, q4_k, q3_k, q2_k, iq4_nl, iq4_xs, mxfp4>;
 
 inline constexpr int format_count = static_cast<int>(Formats::size);
 
@@ -101,6 +128,17 @@ constexpr std::size_t row_bytes(Format format, std::size_t n) {
 template <Block B>
 constexpr std::size_t row_bytes(std::size_t n) {
   return n / BlockTraits<B>::values * sizeof(B);
+}
+
+/// `wanted`, or what rows of n numbers that are no multiple of its blocks are stored in.
+constexpr Format fitting(Format wanted, std::size_t n) {
+  if (n % static_cast<std::size_t>(block_values(wanted)) == 0) return wanted;
+  return visit(wanted, [&]<Block B>() {
+    if constexpr (requires { typename BlockTraits<B>::Fallback; })
+      return fitting(format_of<typename BlockTraits<B>::Fallback>, n);
+    else
+      return Format::f16;
+  });
 }
 
 /// Are weights of the format multiplied with activations in blocks of bytes, not with floats?

@@ -14,6 +14,7 @@ namespace pith::inline tensor {
 ///   ggml_type: its number in a GGUF; dtype: its name in safetensors, where those have it;
 ///   values: numbers per block;
 ///   Activation: what it is multiplied with, float or q8_activation;
+///   Fallback: the blocks of rows that are no multiple of `values`, as llama.cpp has it; where there is none, f16;
 ///   decode(block, out[values]); encode(in[values], block).
 template <class B>
 struct BlockTraits;

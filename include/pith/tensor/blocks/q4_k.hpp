@@ -5,6 +5,8 @@
 #include <cstdint>
 
 #include "pith/api.hpp"
+#include "pith/tensor/blocks/part_scales.hpp"
+#include "pith/tensor/blocks/q5_0.hpp"
 #include "pith/tensor/blocks/q8_activation.hpp"
 #include "pith/tensor/half.hpp"
 
@@ -12,7 +14,7 @@ namespace pith::inline tensor {
 
 /// 256 values in 8 parts of 32, each with a scale and a minimum of its own, of six bits (ggml's Q4_K):
 /// value[i] = scale * part_scale * nibble[i] - min * part_min. Of 64 values, byte i holds nibbles i (low) and i + 32
-/// (high). How `parts` holds the twelve-bit pairs: part_of().
+/// (high). How `parts` holds the pairs of integers: part_of().
 struct q4_k {
   f16 scale, min;
   std::uint8_t parts[12];
@@ -20,26 +22,16 @@ struct q4_k {
 };
 static_assert(sizeof(q4_k) == 144);
 
-/// The integers that scale one of a q4_k's parts, 0 to 63.
-struct PartScales {
-  int scale, min;
-};
-
-constexpr PartScales part_of(const q4_k& block, int part) {
-  const std::uint8_t* p = block.parts;
-  if (part < 4) return {p[part] & 63, p[part + 4] & 63};
-  return {(p[part + 4] & 15) | (p[part - 4] >> 6 << 4), (p[part + 4] >> 4) | (p[part] >> 6 << 4)};
-}
-
 template <>
 struct PITH_API BlockTraits<q4_k> {
   static constexpr std::string_view name = "q4_k";
   static constexpr std::uint32_t ggml_type = 12;
   static constexpr int values = 256;
   using Activation = q8_activation;
+  using Fallback = q5_0;
   static void decode(const q4_k& block, float* out) {
     for (int part = 0; part < 8; ++part) {
-      const PartScales integers = part_of(block, part);
+      const PartScales integers = part_of(block.parts, part);
       const float scale = to_float(block.scale) * static_cast<float>(integers.scale);
       const float min = to_float(block.min) * static_cast<float>(integers.min);
       for (int i = 0; i < 32; ++i) {

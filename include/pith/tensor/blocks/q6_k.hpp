@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "pith/api.hpp"
+#include "pith/tensor/blocks/q8_0.hpp"
 #include "pith/tensor/blocks/q8_activation.hpp"
 #include "pith/tensor/half.hpp"
 
@@ -27,6 +28,7 @@ struct PITH_API BlockTraits<q6_k> {
   static constexpr std::uint32_t ggml_type = 14;
   static constexpr int values = 256;
   using Activation = q8_activation;
+  using Fallback = q8_0;
   static void decode(const q6_k& block, float* out) {
     for (int i = 0; i < values; ++i) {
       const int half = i / 128, k = i % 128;
