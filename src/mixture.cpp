@@ -62,7 +62,7 @@ Format Mixture::format_of(const Parameter& parameter, const Config& config) cons
   const Role role = parameter.role;
   if (role == Role::head || (role == Role::embedding && config.tied_head)) return Format::q6_k;
   if (role == Role::wv) return value(parameter.layer.value(), config.layers.size());
-  if (role == Role::mlp_down) return down(parameter.layer.value(), config.layers.size());
+  if (role == Role::mlp_down || role == Role::expert_down) return down(parameter.layer.value(), config.layers.size());
   return role == Role::wo ? out : most;
 }
 
