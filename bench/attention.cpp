@@ -3,6 +3,7 @@
 // machine holds them. Bytes are keys and values (or gate keys), once; beside them a plain read of memory.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <limits>
 #include <memory>
 #include <random>
@@ -65,7 +66,7 @@ class Context {
   }
 
   View<const float> queries() const { return queries_.view(); }
-  prune::GateQueries gate_queries() const { return {gate_queries_.view(), 0.125f, 0, 0, 1}; }
+  prune::GateQueries gate_queries() const { return {gate_queries_.view(), 0.125f, gate_bias_, 0, 1}; }
   KvLayer layer(std::size_t i) { return cache_.layer(i); }
   std::size_t row_bytes() const {
     const auto& shape = layouts_.kv.shape();
@@ -80,6 +81,7 @@ class Context {
   PagePool pool_{0};
   KvCache cache_;
   Tensor<float> queries_, gate_queries_;
+  std::array<float, 1> gate_bias_ = {};
 };
 
 void read_memory(benchmark::State& state, int threads) {

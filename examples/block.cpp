@@ -40,7 +40,7 @@ int main() {
     if (p.cols > 0) std::ranges::generate(values, std::ref(random));
     if constexpr (std::is_same_v<decltype(kept), Matrix&>)
       kept = Matrix::encode(Format::f32, {values.data(), p.rows, p.cols});
-    else if constexpr (std::is_same_v<decltype(kept), std::vector<float>&>)
+    else
       kept = values;
   });
   const prune::AnyPolicy policy = prune::learned_gate();

@@ -19,7 +19,8 @@ using namespace pith::prune;
 /// Attention received per query that could have given some: H2O's sum favours what has been there for long.
 struct MeanAttention {
   Needs needs() const { return {.evidence = pith::column::mass}; }
-  void score(const pith::Lane& lane, const Moment& moment, std::span<float> out) const {
+  void score(const pith::KvLayer& layer, std::size_t l, const Moment& moment, std::span<float> out) const {
+    const pith::Lane& lane = layer.lanes()[l];
     const pith::Slot mass = lane.slot(pith::column::mass);
     for (std::size_t row = 0; row < lane.rows(); ++row)
       out[row] = lane.evidence(mass, row) / static_cast<float>(moment.next - lane.born(row));

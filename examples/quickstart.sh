@@ -15,5 +15,6 @@ cmake/setup.sh tool
 echo "building build/release/bin/pith"
 cmake --preset release --log-level=WARNING -DPITH_BUILD_TESTS=OFF -DPITH_BUILD_BENCH=OFF >/dev/null
 cmake --build --preset release --target pith_tool -- --quiet
-exec build/release/bin/pith run -m "${models[0]%/config.json}" -p "The old house stood at the end of the lane, and" \
+build/release/bin/pith run -m "${models[0]%/config.json}" -p "The old house stood at the end of the lane, and" \
   -n 120 --show "$@"
+echo "to talk with a real model (98 MB to fetch): examples/chat.sh" >&2

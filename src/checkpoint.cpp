@@ -60,13 +60,14 @@ bool is_gate(const Family& family, std::string_view name) {
   const auto spells = [&](const TensorName* line) { return follows(name, line->pattern); };
   return std::ranges::any_of(gate_roles, [&](Role role) {
     return std::ranges::any_of(hugging_face_spellings(family, role), spells) ||
-           std::ranges::any_of(gguf_spellings(role), spells);
+           std::ranges::any_of(gguf_spellings(family, role), spells);
   });
 }
 
 /// The first layer's gate queries, whose shape tells the gate's dim.
 StoredTensors::const_iterator find_gate(const Family& family, const StoredTensors& tensors) {
-  for (const auto& lines : {hugging_face_spellings(family, Role::drop_gate_q), gguf_spellings(Role::drop_gate_q)})
+  for (const auto& lines :
+       {hugging_face_spellings(family, Role::drop_gate_q), gguf_spellings(family, Role::drop_gate_q)})
     for (const TensorName* line : lines)
       if (const auto found = tensors.find(filled(line->pattern, 0) + ".weight"); found != tensors.end()) return found;
   return tensors.end();
@@ -76,6 +77,31 @@ void add(StoredTensors& tensors, std::string name, StoredTensor tensor) {
   const auto where = tensor.file->path().string();
   const auto [slot, added] = tensors.emplace(std::move(name), std::move(tensor));
   if (!added) fail(ErrorCode::model, where, "tensor " + in_quotes(slot->first) + " once", "it twice");
+}
+
+/// What a model of text and more calls the tensors of its text, and what that is called in a model of text.
+constexpr std::pair<std::string_view, std::string_view> text_prefixes[] = {
+    {"language_model.model.", "model."},
+    {"model.language_model.", "model."},
+    {"language_model.lm_head.", "lm_head."},
+};
+
+/// The tensors of what else it reads.
+constexpr std::string_view other_prefixes[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                                               "model.multi_modal_projector."};
+
+/// The text's tensors alone, named as in a model of text.
+StoredTensors of_text(StoredTensors&& all) {
+  StoredTensors out;
+  for (auto& [name, tensor] : all) {
+    std::string text = name;
+    if (std::ranges::any_of(other_prefixes, [&](std::string_view prefix) { return text.starts_with(prefix); }))
+      continue;
+    for (const auto& [prefix, plain] : text_prefixes)
+      if (name.starts_with(prefix)) text = std::string(plain) + name.substr(prefix.size());
+    add(out, std::move(text), std::move(tensor));
+  }
+  return out;
 }
 
 StoredTensor stored(const safetensors::File& file, const safetensors::Tensor& tensor) {
@@ -144,11 +170,11 @@ void read_hugging_face(const fs::path& directory, StoredTensors& tensors) {
        pickled ? "only pytorch_model.bin; save the model as safetensors" : "neither");
 }
 
-StoredTensor stored(const gguf::File& file, const gguf::Tensor& tensor) {
+StoredTensor stored(const gguf::Tensor& tensor) {
   const auto bytes =
-      file.file->bytes().subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.bytes));
+      tensor.file->bytes().subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.bytes));
   const auto format = gguf::format_of(tensor.type);
-  return {format.value_or(Format::f32), tensor.shape,      bytes, file.file,
+  return {format.value_or(Format::f32), tensor.shape,      bytes, tensor.file,
           gguf::type_name(tensor.type), format.has_value()};
 }
 
@@ -163,14 +189,7 @@ std::string known_types() {
 }
 
 void read_gguf(const gguf::File& file, StoredTensors& tensors) {
-  for (const auto& tensor : file.tensors) add(tensors, tensor.name, stored(file, tensor));
-}
-
-void refuse_split(const gguf::File& file) {
-  const auto parts = file.get_or<std::int64_t>("split.count", 1);
-  if (parts > 1)
-    fail(ErrorCode::unsupported, file.file->path().string(), "a model in one file",
-         "split.count " + std::to_string(parts) + "; merge the parts first");
+  for (const auto& tensor : file.tensors) add(tensors, tensor.name, stored(tensor));
 }
 
 std::size_t alignment_of(Format format) {
@@ -232,11 +251,14 @@ struct GateText {
   std::string where;  // empty where nothing is said
 };
 
-GateText read_configs(const fs::path& directory, Config& config) {
+enum class Reads { text, more };
+
+GateText read_configs(const fs::path& directory, Config& config, Reads& reads) {
   const auto path = directory / "config.json", generation = directory / "generation_config.json";
   const auto json = read_json(path);
   config = read_config(json, path.string());
   if (present(generation)) read_generation_config(read_json(generation), generation.string(), config);
+  reads = json.contains(text_config) ? Reads::more : Reads::text;
   const auto gate = json.find("drop_gate");
   if (gate == json.end() || gate->is_null()) return {};
   return {gate->dump(), path.string() + ": drop_gate"};
@@ -264,7 +286,8 @@ void lay_over(const fs::path& path, const Family& family, StoredTensors& tensors
     gate = {found->second, path.string() + ": metadata: drop_gate"};
 }
 
-std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Family& family, const StoredTensors& tensors) {
+std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Config& config, const Family& family,
+                                           const StoredTensors& tensors) {
   const auto query = find_gate(family, tensors);
   if (gate.where.empty() && query == tensors.end()) return std::nullopt;
 
@@ -273,22 +296,33 @@ std::optional<DropGateConfig> resolve_gate(const GateText& gate, const Family& f
   if (out.dim > 0) return out;  // tensors of another size are refused where they are asked for
   if (query == tensors.end()) fail(ErrorCode::model, gate.where + ": dim", "a positive integer", "no such key");
   const auto& shape = query->second.shape;
-  if (shape.size() != 2 || shape[0] < 1 || shape[0] > std::numeric_limits<int>::max())
-    fail(ErrorCode::model, tensor_where(query->second.file->path(), query->first), "shape [gate dim, features]",
+  const int gates = out.scope == GateScope::kv_head ? config.n_kv_heads : 1;
+  if (shape.size() != 2 || shape[0] < 1 || shape[0] > std::numeric_limits<int>::max() || shape[0] % gates != 0)
+    fail(ErrorCode::model, tensor_where(query->second.file->path(), query->first),
+         "shape [" + (gates > 1 ? std::to_string(gates) + " times the gate's dim" : std::string("gate dim")) +
+             ", features]",
          shape_text(shape));
-  out.dim = static_cast<int>(shape[0]);
+  out.dim = static_cast<int>(shape[0]) / gates;
   return out;
 }
 
-/// ggml's rope_freqs.weight, which divides the frequencies beside what the metadata says.
-void multiply_divisors(const std::vector<float>& freqs, std::string_view where, Config& config) {
-  auto& divisors = config.ropes.front().divisors;
-  divisors.resize(freqs.size(), 1.0f);
-  for (std::size_t i = 0; i < freqs.size(); ++i) {
-    if (!std::isfinite(freqs[i]) || !(freqs[i] > 0.0f))
-      fail(ErrorCode::model, where, "positive numbers", std::to_string(freqs[i]));
-    divisors[i] *= freqs[i];
-  }
+/// ggml's tensors that divide the first RoPE's frequencies, beside what the metadata says.
+void read_rope_tensors(const Checkpoint& checkpoint, Config& config) {
+  if (config.ropes.empty()) return;
+  RopeConfig& rope = config.ropes.front();
+  const auto all = std::exchange(rope.divisors, {});
+  const auto divide = [&](std::string_view name, std::vector<float>& divisors) {
+    if (!checkpoint.has(name)) return;
+    divisors = checkpoint.vector(name, static_cast<std::size_t>(config.dim_of(rope) / 2));
+    for (const float divisor : divisors)
+      if (!std::isfinite(divisor) || !(divisor > 0.0f))
+        fail(ErrorCode::model, tensor_where(checkpoint.path(), name), "positive numbers", std::to_string(divisor));
+    for (std::size_t i = 0; i < all.size(); ++i) divisors[i] *= all[i];
+  };
+  rope.divisors = all;
+  divide(rope_freqs, rope.divisors);
+  divide(rope_short, rope.divisors);
+  divide(rope_long, rope.long_divisors);
 }
 
 }  // namespace
@@ -307,28 +341,26 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
   std::optional<fs::path> sidecar = gates;
   if (fs::is_directory(status)) {
     out.container_ = Container::hugging_face;
-    gate = read_configs(path, out.config_);
+    Reads reads{};
+    gate = read_configs(path, out.config_, reads);
     StoredTensors named;
     read_hugging_face(path, named);
+    if (reads == Reads::more) named = of_text(std::move(named));
     for (auto& [name, tensor] : named)
       add(out.tensors_, full_name(family_of(out.config_.architecture), name), std::move(tensor));
     if (!sidecar && present(path / gates_name)) sidecar = path / gates_name;
   } else {
     const auto file = gguf::open(path);
-    refuse_split(file);
     out.container_ = Container::gguf;
     if (file.find("drop_gate") != nullptr)
       gate = {file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\""};
     out.config_ = read_config(file);
     read_gguf(file, out.tensors_);
-    if (out.has(rope_freqs) && !out.config_.ropes.empty()) {
-      const auto freqs = out.vector(rope_freqs, static_cast<std::size_t>(out.config_.head_dim / 2));
-      multiply_divisors(freqs, tensor_where(path, rope_freqs), out.config_);
-    }
+    read_rope_tensors(out, out.config_);
   }
   const Family& family = family_of(out.config_.architecture);
   if (sidecar) lay_over(*sidecar, family, out.tensors_, gate);
-  out.config_.gate = resolve_gate(gate, family, out.tensors_);
+  out.config_.gate = resolve_gate(gate, out.config_, family, out.tensors_);
   return out;
 }
 
@@ -357,11 +389,16 @@ const StoredTensor& Checkpoint::find(std::string_view name) const {
   return tensor;
 }
 
-Matrix Checkpoint::matrix(std::string_view name, std::size_t rows, std::size_t cols, TensorName::Layout layout) const {
+Matrix Checkpoint::matrix(std::string_view name, std::size_t rows, std::size_t cols, TensorName::Layout layout,
+                          std::size_t experts) const {
   const StoredTensor& tensor = find(name);
   const bool turned = layout == TensorName::Layout::in_out;
-  const std::vector<std::int64_t> expected = {static_cast<std::int64_t>(turned ? cols : rows),
-                                              static_cast<std::int64_t>(turned ? rows : cols)};
+  std::vector<std::int64_t> expected = {static_cast<std::int64_t>(turned ? cols : rows),
+                                        static_cast<std::int64_t>(turned ? rows : cols)};
+  if (experts > 0) {
+    expected.front() /= static_cast<std::int64_t>(experts);
+    expected.insert(expected.begin(), static_cast<std::int64_t>(experts));
+  }
   if (tensor.shape != expected || rows == 0 || cols == 0)
     fail(ErrorCode::model, tensor_where(tensor.file->path(), name), "shape " + shape_text(expected),
          shape_text(tensor.shape));

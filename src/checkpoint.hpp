@@ -46,10 +46,11 @@ class Checkpoint {
 
   bool has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
 
-  /// A weight of out_features x in_features; of one that is stored the other way round, a transposed copy.
+  /// A weight of out_features x in_features; of one that is stored the other way round, a transposed copy. Of several
+  /// below each other, in a tensor of three dimensions, `experts` is how many: the rows are those of all.
   /// Throws Error (model) naming file, tensor, shapes.
   Matrix matrix(std::string_view name, std::size_t rows, std::size_t cols,
-                TensorName::Layout layout = TensorName::Layout::out_in) const;
+                TensorName::Layout layout = TensorName::Layout::out_in, std::size_t experts = 0) const;
 
   /// A vector of n numbers, decoded.
   std::vector<float> vector(std::string_view name, std::size_t n) const;

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
+#include <numeric>
 #include <set>
 #include <thread>
 #include <utility>
@@ -35,26 +37,50 @@ std::string_view name(Finish finish) {
 
 namespace {
 
+/// What one request gives to a sequence.
+struct Exchange {
+  std::vector<Token> prompt;
+  std::vector<Token> tokens = {};  // chosen
+  std::size_t pinned = 0;          // of the prompt
+  std::optional<float> tau = {};
+
+  std::size_t length() const { return prompt.size() + tokens.size(); }
+};
+
+/// Exchanges that follow each other in one sequence, and how far it has come: it can be lost, and be fed again.
+struct History {
+  std::vector<Exchange> past = {};  // of requests that have ended
+  std::size_t length = 0;           // of these, in tokens
+
+  std::optional<SequenceId> sequence = {};
+  std::size_t given = 0;  // tokens that the sequence was given,
+  std::size_t next = 0;   // the exchange that comes next,
+  std::size_t calls = 0;  // and what was given of it: its prompt, then token by token
+
+  std::optional<RequestId> last = {};  // a conversation's latest request
+};
+
 /// A request on its way.
 struct Job {
   RequestId id{};
   Request request;
-  std::vector<Token> prompt;
+  Exchange own;
   std::vector<Token> ends;  // ascending
   Sampler sample;
   StopSequences stops;
   std::optional<TextStream> stream;
   std::vector<TokenLogprob> top;
+  std::shared_ptr<History> history = {};
 
-  std::vector<Token> tokens = {};  // chosen
-  std::size_t rows_told = 0;       // of the prompt's logits
+  std::size_t rows_told = 0;  // of the prompt's logits
+  std::size_t row = 0;        // of the prompt that the sequence's next logits follow
 
-  // Of the sequence that it has now.
-  std::optional<SequenceId> sequence = {};
-  std::size_t row = 0;  // of the prompt that the next logits follow
-  std::size_t fed = 0;  // of `tokens`
+  const std::optional<SequenceId>& sequence() const { return history->sequence; }
+  std::size_t length() const { return history->length + own.length(); }
+  bool tells_prompt() const { return request.on_prompt && rows_told < own.prompt.size(); }
 
-  std::size_t length() const { return prompt.size() + tokens.size(); }
+  /// After which tokens of its prompt it wants logits.
+  Logits of_prompt() const { return tells_prompt() ? Logits::all : own.tokens.empty() ? Logits::last : Logits::none; }
 };
 
 using Jobs = std::deque<std::unique_ptr<Job>>;
@@ -107,15 +133,16 @@ struct Generator::Impl {
     return {*bos};
   }
 
+  /// All of a job but its history.
   std::unique_ptr<Job> make(Request&& request) const {
     const auto* const text = std::get_if<std::string>(&request.prompt);
     std::vector<Token> prompt =
         text != nullptr ? encode(*text, Specials::add_only) : std::get<std::vector<Token>>(std::move(request.prompt));
     if (prompt.empty()) fail(ErrorCode::argument, "prompt", "at least one token", "none");
-    if (prompt.size() > session.context())
-      fail(ErrorCode::argument, "prompt", "at most the context's " + std::to_string(session.context()) + " tokens",
-           std::to_string(prompt.size()));
     check_ids(prompt, "prompt");
+    if (request.pinned > prompt.size())
+      fail(ErrorCode::argument, "pinned", "at most the prompt's " + std::to_string(prompt.size()) + " tokens",
+           std::to_string(request.pinned));
     for (const TokenBias& bias : request.sampler.logit_bias) check_ids(std::span(&bias.token, 1), "logit_bias");
     check_ids(request.sampler.banned, "banned");
     check_ids(request.sampler.allowed, "allowed");
@@ -128,7 +155,6 @@ struct Generator::Impl {
     std::vector<Token> job_ends = request.ends.value_or(ends);
     std::ranges::sort(job_ends);
     Sampler sample(request.sampler);
-    sample.accept(prompt);
     StopSequences stops(request.stops);
     std::optional<TextStream> stream;
     if (tokenizer) {
@@ -136,13 +162,40 @@ struct Generator::Impl {
       for (const Token token : prompt) stream->push(token);  // the text goes on from there
     }
     const std::size_t top = std::min(request.logprobs.value_or(0), static_cast<std::size_t>(config().vocab_size));
+    Exchange own{.prompt = std::move(prompt), .pinned = request.pinned, .tau = request.tau};
     return std::make_unique<Job>(Job{.request = std::move(request),
-                                     .prompt = std::move(prompt),
+                                     .own = std::move(own),
                                      .ends = std::move(job_ends),
                                      .sample = std::move(sample),
                                      .stops = std::move(stops),
                                      .stream = std::move(stream),
                                      .top = std::vector<TokenLogprob>(top)});
+  }
+
+  /// Under the mutex: a conversation whose requests have all ended.
+  std::shared_ptr<History> resting(ConversationId id) const {
+    const auto found = conversations.find(id);
+    const auto number = static_cast<std::uint64_t>(id);
+    if (found == conversations.end())
+      fail(number < next_conversation ? ErrorCode::state : ErrorCode::argument, "conversation", "one that is open",
+           std::to_string(number) + (number < next_conversation ? ", which is closed" : ", which never was"));
+    if (const auto last = found->second->last; last && unfinished.contains(*last))
+      fail(ErrorCode::state, "conversation", "no other request of it on its way", "one");
+    return found->second;
+  }
+
+  /// Under the mutex: what the job goes on behind.
+  void attach(Job& job) const {
+    const auto& conversation = job.request.conversation;
+    job.history = conversation ? resting(*conversation) : std::make_shared<History>();
+    if (job.length() > session.context())
+      fail(ErrorCode::argument, "prompt", "at most the context's " + std::to_string(session.context()) + " tokens",
+           std::to_string(job.length()));
+    for (const Exchange& exchange : job.history->past) {
+      job.sample.accept(exchange.prompt);
+      job.sample.accept(exchange.tokens);
+    }
+    job.sample.accept(job.own.prompt);
   }
 
   void refuse_callbacks() const {
@@ -177,8 +230,8 @@ struct Generator::Impl {
     const Turn turn(*this);
     take();
     if (!stop.stop_requested()) {
-      start();
-      if (!active.empty()) advance(stop);
+      if (!halfway) start();
+      if (!active.empty() || (halfway && !waiting.empty())) advance(stop);
     }
     const std::lock_guard lock(mutex);
     return !unfinished.empty();
@@ -187,13 +240,16 @@ struct Generator::Impl {
   /// What other threads have asked for since the last step.
   void take() {
     std::vector<RequestId> ids;
+    std::vector<std::shared_ptr<History>> histories;
     {
       const std::lock_guard lock(mutex);
       std::ranges::move(arrived, std::back_inserter(waiting));
       arrived.clear();
       ids.swap(cancelled);
+      histories.swap(closed);
       if (interrupt.stop_requested()) interrupt = std::stop_source();
     }
+    for (const auto& history : histories) lose(*history);
     for (const RequestId id : ids)
       for (Jobs* const jobs : {&waiting, &active})
         if (const auto found = find(*jobs, id); found != jobs->end()) end(**found, {.finish = Finish::cancelled});
@@ -209,12 +265,9 @@ struct Generator::Impl {
   }
 
   void begin(Job& job) {
-    const bool tells = job.request.on_prompt && job.rows_told < job.prompt.size();
-    const Logits logits = tells ? Logits::all : job.tokens.empty() ? Logits::last : Logits::none;
-    job.row = tells ? 0 : job.tokens.empty() ? job.prompt.size() - 1 : job.prompt.size();
-    job.fed = 0;
-    job.sequence = session.add(job.prompt, logits);
-    if (job.request.tau) session.set_tau(*job.sequence, *job.request.tau);
+    const std::size_t prompt = job.own.prompt.size();
+    job.row = job.tells_prompt() ? 0 : job.own.tokens.empty() ? prompt - 1 : prompt;
+    feed(job);
   }
 
   void advance(const std::stop_token& stop) {
@@ -226,52 +279,111 @@ struct Generator::Impl {
     std::span<const Output> outputs;
     try {
       const std::stop_callback relay(stop, [&] { source.request_stop(); });
+      halfway = true;
       outputs = session.pass(source.get_token());
+      halfway = false;
     } catch (const SequenceError& error) {
-      const auto owner =
-          std::ranges::find_if(active, [&](const auto& job) { return job->sequence == error.sequence(); });
-      if (owner == active.end()) throw;
-      return end(**owner, {.finish = Finish::error, .error = std::current_exception()});
+      return fail_sequence(error.sequence(), std::current_exception());
     } catch (const Error& error) {
       if (error.code() == ErrorCode::cancelled) return;  // the next step sees to who was cancelled, and goes on
+      halfway = false;
       if (error.code() != ErrorCode::budget) throw;
       return give_way(std::current_exception());
+    } catch (...) {  // of the session's callbacks, after a pass
+      halfway = false;
+      throw;
     }
     for (const Output& output : outputs) {
-      const auto owner =
-          std::ranges::find_if(active, [&](const auto& job) { return job->sequence == output.sequence; });
+      const auto owner = owner_of(output.sequence);
       if (owner == active.end()) continue;  // it has ended with an earlier one of these
       Job& job = **owner;
+      if (session.length(output.sequence) <= job.history->length) continue;  // what a cancelled request had asked for
       guarded(job, [&] { receive(job, output.logits); });
     }
     for (const auto& job : active) feed(*job);
+    if (session.waiting() > 0) release();
+  }
+
+  Jobs::iterator owner_of(SequenceId sequence) {
+    return std::ranges::find_if(active, [&](const auto& job) { return job->sequence() == sequence; });
+  }
+
+  void fail_sequence(SequenceId sequence, const std::exception_ptr& error) {
+    if (const auto owner = owner_of(sequence); owner != active.end())
+      return end(**owner, {.finish = Finish::error, .error = error});
+    const std::lock_guard lock(mutex);
+    for (const auto& [id, history] : conversations)
+      if (history->sequence == sequence) return lose(*history);
+    std::rethrow_exception(error);
   }
 
   /// The latest makes room for those before it, which thus come to their end.
   void give_way(const std::exception_ptr& budget) {
+    if (release()) return;
     Job& latest = *active.back();
     if (active.size() == 1) return end(latest, {.finish = Finish::error, .error = budget});
-    session.finish(*std::exchange(latest.sequence, {}));
+    lose(*latest.history);
     waiting.push_front(std::move(active.back()));
     active.pop_back();
     crowded = true;
   }
 
-  /// The next token that was chosen, once those before it are fed; the latest one's logits choose another.
+  /// The conversation that has rested longest loses its sequence. False: none has one.
+  bool release() {
+    const std::lock_guard lock(mutex);
+    History* longest = nullptr;
+    for (const auto& [id, history] : conversations)
+      if (history->sequence && owner_of(*history->sequence) == active.end() &&
+          (longest == nullptr || *history->last < *longest->last))
+        longest = history.get();
+    if (longest != nullptr) lose(*longest);
+    return longest != nullptr;
+  }
+
+  void lose(History& history) {
+    if (history.sequence) session.finish(*std::exchange(history.sequence, {}));
+    history.given = history.next = history.calls = 0;
+  }
+
+  /// The prompt or the chosen token that comes next, once the sequence has all before it; the latest token's logits
+  /// choose another.
   void feed(Job& job) {
-    if (job.fed == job.tokens.size() || session.length(*job.sequence) < job.prompt.size() + job.fed) return;
-    const Token token = job.tokens[job.fed++];
-    session.push(*job.sequence, token, job.fed == job.tokens.size() ? Logits::last : Logits::none);
+    History& history = *job.history;
+    if (history.sequence && session.length(*history.sequence) < history.given) return;
+    while (history.next < history.past.size() && history.calls > history.past[history.next].tokens.size()) {
+      ++history.next;
+      history.calls = 0;
+    }
+    const bool own = history.next == history.past.size();
+    const Exchange& next = own ? job.own : history.past[history.next];
+    if (history.calls == 0) return feed_prompt(history, next, own ? job.of_prompt() : Logits::none);
+    if (history.calls > next.tokens.size()) return;
+    const Token token = next.tokens[history.calls++ - 1];
+    session.push(*history.sequence, token, own && history.calls > next.tokens.size() ? Logits::last : Logits::none);
+    ++history.given;
+  }
+
+  void feed_prompt(History& history, const Exchange& next, Logits logits) {
+    if (history.sequence)
+      session.prompt(*history.sequence, next.prompt, logits);
+    else
+      history.sequence = session.add(next.prompt, logits);
+    if (next.tau) session.set_tau(*history.sequence, *next.tau);
+    std::vector<Position> pinned(next.pinned);
+    std::iota(pinned.begin(), pinned.end(), static_cast<Position>(history.given));
+    session.keep(*history.sequence, pinned);
+    history.given += next.prompt.size();
+    history.calls = 1;
   }
 
   void receive(Job& job, std::span<const float> logits) {
-    if (job.row < job.prompt.size()) {
+    if (const std::size_t prompt = job.own.prompt.size(); job.row < prompt) {
       const std::size_t row = job.row++;
       if (job.request.on_prompt && row == job.rows_told) {
         ++job.rows_told;
-        job.request.on_prompt(*job.sequence, row, logits);
+        job.request.on_prompt(*job.sequence(), job.history->length + row, logits);
       }
-      if (job.row < job.prompt.size()) return;
+      if (job.row < prompt) return;
     }
     choose(job, logits);
   }
@@ -283,7 +395,7 @@ struct Generator::Impl {
     if (most > 0) {
       const Token token = job.sample(logits);
       job.sample.accept(token);
-      job.tokens.push_back(token);
+      job.own.tokens.push_back(token);
       piece.token = token;
       if (job.request.logprobs) {
         const Logprobs logprobs(logits);
@@ -297,7 +409,7 @@ struct Generator::Impl {
     }
     if (job.stops.stopped())
       piece.finish = Finish::stop;
-    else if (!piece.finish && job.tokens.size() >= most)
+    else if (!piece.finish && job.own.tokens.size() >= most)
       piece.finish = Finish::length;
     else if (!piece.finish && job.length() >= session.context())
       piece.finish = Finish::context;
@@ -308,7 +420,7 @@ struct Generator::Impl {
 
   void hand_over(const Job& job, Piece& piece) {
     piece.request = job.id;
-    piece.sequence = job.sequence;
+    piece.sequence = job.sequence();
     if (job.request.on_piece) job.request.on_piece(piece);
   }
 
@@ -336,12 +448,24 @@ struct Generator::Impl {
       }
     }
     const RequestId id = job.id;
-    if (job.sequence) session.finish(*job.sequence);
+    if (job.request.conversation && piece.finish != Finish::error)
+      remember(job, *piece.finish);
+    else
+      lose(*job.history);
     for (Jobs* const jobs : {&waiting, &active})
       if (const auto found = find(*jobs, id); found != jobs->end()) jobs->erase(found);
     crowded = false;
     const std::lock_guard lock(mutex);
     unfinished.erase(id);
+  }
+
+  /// What came of the job becomes a part of its conversation.
+  void remember(Job& job, Finish finish) {
+    History& history = *job.history;
+    if (finish == Finish::end) job.own.tokens.pop_back();
+    const std::lock_guard lock(mutex);
+    history.length += job.own.length();
+    history.past.push_back(std::move(job.own));
   }
 
   const std::optional<Tokenizer> tokenizer;
@@ -353,14 +477,17 @@ struct Generator::Impl {
   Session session;
   Jobs waiting, active;
   bool crowded = false;  // one had to give way: none starts before another has ended
+  bool halfway = false;  // the session is in the middle of a pass that was stopped
 
   // Of all threads, under the mutex.
   mutable std::mutex mutex;
   std::condition_variable_any changed;
   Jobs arrived;
   std::vector<RequestId> cancelled;
+  std::vector<std::shared_ptr<History>> closed;
   std::set<RequestId> unfinished;
-  std::uint64_t next_id = 0;
+  std::map<ConversationId, std::shared_ptr<History>> conversations;
+  std::uint64_t next_id = 0, next_conversation = 0;
   std::optional<std::thread::id> driver;  // whose turn it is
   std::stop_source interrupt;             // of the pass in work
 };
@@ -374,12 +501,32 @@ Generator& Generator::operator=(Generator&&) noexcept = default;
 RequestId Generator::submit(Request request) {
   std::unique_ptr<Job> job = impl_->make(std::move(request));
   const std::lock_guard lock(impl_->mutex);
+  impl_->attach(*job);
   const RequestId id{impl_->next_id++};
   job->id = id;
+  job->history->last = id;
   impl_->arrived.push_back(std::move(job));
   impl_->unfinished.insert(id);
   impl_->changed.notify_all();
   return id;
+}
+
+ConversationId Generator::open() {
+  const std::lock_guard lock(impl_->mutex);
+  const ConversationId id{impl_->next_conversation++};
+  impl_->conversations.emplace(id, std::make_shared<History>());
+  return id;
+}
+
+void Generator::close(ConversationId conversation) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->closed.push_back(impl_->resting(conversation));
+  impl_->conversations.erase(conversation);
+}
+
+std::size_t Generator::length(ConversationId conversation) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->resting(conversation)->length;
 }
 
 void Generator::cancel(RequestId request) {

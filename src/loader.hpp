@@ -26,13 +26,13 @@ class Loader {
   // To be walked with.
   void operator()(const Parameter& parameter, Matrix& out);
   void operator()(const Parameter& parameter, std::vector<float>& out);
-  void operator()(const Parameter& parameter, float& out);
 
  private:
-  /// Where a parameter lies: rows from `first` on of a tensor of `rows` rows.
+  /// Where a parameter lies: rows from `first` on of a tensor of `rows` rows, those of all `experts` where they share
+  /// it.
   struct Place {
     std::string name;
-    std::size_t first, rows;
+    std::size_t first, rows, experts;
     TensorName::Layout layout;
   };
   Place place_of(const Parameter& parameter) const;
@@ -46,6 +46,7 @@ class Loader {
   // The tensor fetched last: several parameters may come out of it.
   std::string matrix_name_, vector_name_;
   Matrix matrix_;
+  Format expert_format_ = Format::f32;  // of the first of the experts that are being fetched
   std::vector<float> vector_;
 };
 

@@ -27,11 +27,9 @@ using Sides = std::pair<std::size_t, std::size_t>;
 
 Sides sides(const Matrix& m) { return {m.rows(), m.cols()}; }
 Sides sides(const std::vector<float>& v) { return {v.size(), 0}; }
-Sides sides(float /*x*/) { return {1, 0}; }
 
 std::size_t bytes_of(const Matrix& m) { return m.bytes(); }
 std::size_t bytes_of(const std::vector<float>& v) { return v.size() * sizeof(float); }
-std::size_t bytes_of(float /*x*/) { return sizeof(float); }
 
 std::string text(const Sides& sides) {
   const auto& [rows, cols] = sides;
@@ -43,12 +41,13 @@ std::string text(const Sides& sides) {
 void check(const Config& config, const Weights& weights) {
   if (weights.layers.size() != config.layers.size())
     fail(ErrorCode::model, "layers", std::to_string(config.layers.size()), std::to_string(weights.layers.size()));
-  const auto check_one = [](const Parameter& p, const auto& kept) {
+  const auto where = [&](const Parameter& p) {
+    const auto name = filled(gguf_spellings(family_of(config.architecture), p.role).front()->pattern, p);
+    return p.expert ? name + " of expert " + std::to_string(*p.expert) : name;
+  };
+  const auto check_one = [&](const Parameter& p, const auto& kept) {
     const Sides expected = p.present ? Sides(p.rows, p.cols) : Sides(), found = sides(kept);
-    const bool number = found == Sides(1, 0) && !p.present;  // always there
-    if (found != expected && !number)
-      fail(ErrorCode::model, filled(gguf_spellings(p.role).front()->pattern, p.layer).append(p.suffix), text(expected),
-           text(found));
+    if (found != expected) fail(ErrorCode::model, where(p), text(expected), text(found));
   };
   for_each_slot_around(config, weights, check_one, [&] {
     for (std::size_t i = 0; i < config.layers.size(); ++i) for_each_slot(config, i, weights.layers[i], check_one);
@@ -88,14 +87,25 @@ void check_config(const Config& config) {
   if (!config.ropes.empty() && config.head_dim % 2 != 0)
     fail(ErrorCode::model, "head_dim", "an even number, for rotary position embedding",
          std::to_string(config.head_dim));
-  for (const RopeConfig& rope : config.ropes)
-    if (!rope.divisors.empty() && rope.divisors.size() != static_cast<std::size_t>(config.head_dim / 2))
-      fail(ErrorCode::model, "rope divisors", "none or " + std::to_string(config.head_dim / 2),
-           std::to_string(rope.divisors.size()));
+  for (const RopeConfig& rope : config.ropes) {
+    if (rope.dim < 0 || rope.dim > config.head_dim || rope.dim % 2 != 0)
+      fail(ErrorCode::model, "rope dim", "an even number up to " + std::to_string(config.head_dim),
+           std::to_string(rope.dim));
+    finite("rope magnitude", rope.magnitude);
+    const auto pairs = static_cast<std::size_t>(config.dim_of(rope) / 2);
+    for (const std::vector<float>& divisors : {rope.divisors, rope.long_divisors})
+      if (!divisors.empty() && divisors.size() != pairs)
+        fail(ErrorCode::model, "rope divisors", "none or " + std::to_string(pairs), std::to_string(divisors.size()));
+  }
   for (const LayerPlan& plan : config.layers) {
     finite("query_scale", plan.query_scale);
     finite("score_cap", plan.score_cap);
     if (plan.score_cap < 0) fail(ErrorCode::model, "score_cap", "0 or more", std::to_string(plan.score_cap));
+    if (plan.d_ff < 0) fail(ErrorCode::model, "d_ff", "0 or more", std::to_string(plan.d_ff));
+    const Experts& experts = plan.experts;
+    if (experts.count < 0 || experts.chosen > experts.count || (experts.count > 0 && experts.chosen < 1))
+      fail(ErrorCode::model, "experts chosen", "from 1 to the " + std::to_string(experts.count) + " there are",
+           std::to_string(experts.chosen));
     if (plan.window < 0) fail(ErrorCode::model, "window", "0 or more", std::to_string(plan.window));
     if (plan.rope < -1 || plan.rope >= static_cast<int>(config.ropes.size()))
       fail(ErrorCode::model, "rope", "-1 or one of the " + std::to_string(config.ropes.size()) + " ropes",

@@ -38,7 +38,7 @@ struct Source {
   const Config& config;
   Weights all_but_layers;
   std::function<LayerWeights(std::size_t)> layer;
-  std::vector<float> rope_freqs;  // [head_dim / 2] or empty: a tensor of its own in a GGUF
+  std::vector<RopeTensor> rope_tensors;
 };
 
 /// Which row of a parameter comes at each place, for the pairs of a head's rows that GGUF expects.
@@ -46,18 +46,19 @@ class RowOrder {
  public:
   RowOrder(const Config& config, const Parameter& parameter)
       : head_dim_(static_cast<std::size_t>(config.head_dim)),
+        turned_(config.ropes.empty() ? 0 : static_cast<std::size_t>(config.dim_of(config.ropes.front()))),
         pairs_(family_of(config.architecture).gguf_pairs),
         moved_(parameter.rotated && !config.ropes.empty() && config.rope_pairs != pairs_) {}
 
   std::size_t operator()(std::size_t place) const {
-    if (!moved_) return place;
-    const std::size_t half = head_dim_ / 2, i = place % head_dim_, head = place - i;
+    const std::size_t half = turned_ / 2, i = place % head_dim_, head = place - i;
+    if (!moved_ || i >= turned_) return place;
     if (pairs_ == RopePairs::adjacent) return head + i / 2 + i % 2 * half;
     return head + i % half * 2 + i / half;
   }
 
  private:
-  std::size_t head_dim_;
+  std::size_t head_dim_, turned_;  // of a head's numbers, those that any RoPE turns
   RopePairs pairs_;
   bool moved_;
 };
@@ -72,6 +73,7 @@ struct Stack {
   std::string name;
   std::vector<Part> parts;
   std::vector<float> values;  // where there are no parts
+  std::size_t experts = 0;    // so many share it, in a dimension of its own; 0: none do
   Parameter what;             // of its parts, the one that formats are chosen by: the values, else the first
 
   std::size_t rows() const {
@@ -89,6 +91,7 @@ class Stacks {
 
   void operator()(const Parameter& p, const Matrix& matrix) {
     Stack& stack = stack_of(p);
+    if (p.expert) stack.experts = *p.expert + 1;
     if (stack.parts.empty() || p.role == Role::wv) stack.what = p;
     stack.parts.push_back({&matrix, RowOrder(config_, p)});
   }
@@ -98,13 +101,12 @@ class Stacks {
     for (std::size_t place = 0; place < values.size(); ++place)
       stack.values.push_back(values[order(place)] + (p.plus_one ? 1.0f : 0.0f));
   }
-  void operator()(const Parameter& p, float value) { stack_of(p).values.push_back(value); }
 
   std::vector<Stack> take() { return std::exchange(stacks_, {}); }
 
  private:
   Stack& stack_of(const Parameter& p) {
-    const std::string name = filled(gguf_spelling(family_, p.role).pattern, p.layer).append(p.suffix);
+    const std::string name = filled(gguf_spelling(family_, p.role).pattern, p);
     const auto found = std::ranges::find(stacks_, name, &Stack::name);
     return found != stacks_.end() ? *found : stacks_.emplace_back(Stack{.name = name});
   }
@@ -124,8 +126,8 @@ void walk(const Source& source, Out& out) {
   };
   for_each_parameter_around(config, source.all_but_layers, stacks, [&] {
     flush();
-    if (!source.rope_freqs.empty())
-      out(Stack{.name = std::string(rope_freqs), .parts = {}, .values = source.rope_freqs});
+    for (const RopeTensor& tensor : source.rope_tensors)
+      out(Stack{.name = std::string(tensor.name), .parts = {}, .values = tensor.divisors});
     for (std::size_t i = 0; i < config.layers.size(); ++i) {
       const LayerWeights layer = source.layer(i);
       for_each_parameter(config, i, layer, stacks);
@@ -156,8 +158,13 @@ class Choice {
   const Mixture* mixture_;
 };
 
-std::vector<std::int64_t> shape_of(std::size_t rows, std::size_t cols) {
-  return {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols)};
+std::vector<std::int64_t> shape_of(const Stack& stack) {
+  std::vector<std::int64_t> shape = {static_cast<std::int64_t>(stack.rows()), static_cast<std::int64_t>(stack.cols())};
+  if (stack.experts == 0) return shape;
+  const auto experts = static_cast<std::int64_t>(stack.experts);
+  shape.front() /= experts;
+  shape.insert(shape.begin(), experts);
+  return shape;
 }
 
 /// The first walk.
@@ -175,7 +182,7 @@ class Declaration {
     if (format != wanted) ++misfits_[{stack.cols(), wanted, format}];
     for (const Stack::Part& part : stack.parts)
       again_ = again_ || (block_values(part.matrix->format()) > 1 && part.matrix->format() != format);
-    declare(stack.name, shape_of(stack.rows(), stack.cols()), format, stack.rows() * row_bytes(format, stack.cols()));
+    declare(stack.name, shape_of(stack), format, stack.rows() * row_bytes(format, stack.cols()));
   }
 
   void add_notes() const {
@@ -301,7 +308,8 @@ void add_format(const Config& config, const Choice& choice, gguf::Writer& out) {
   out.add("drop_gate", nlohmann::json{{"type", "interaction"},
                                       {"dim", config.gate->dim},
                                       {"threshold", config.gate->threshold},
-                                      {"recent", config.gate->recent}}
+                                      {"recent", config.gate->recent},
+                                      {"scope", name(config.gate->scope)}}
                            .dump());
 }
 
@@ -343,11 +351,13 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
     const gguf::File file = gguf::open(in);
     copy_metadata(file, writer);
     if (const auto note = text::note_on_pre(file)) notes.push_back(*note);
-    if (checkpoint.has(rope_freqs))
-      source.rope_freqs = checkpoint.vector(rope_freqs, static_cast<std::size_t>(config.head_dim / 2));
+    for (const std::string_view name : rope_tensors)
+      if (checkpoint.has(name) && !config.ropes.empty())
+        source.rope_tensors.push_back(
+            {name, checkpoint.vector(name, static_cast<std::size_t>(config.dim_of(config.ropes.front()) / 2))});
   } else {
     write_config(config, writer, in.string());
-    source.rope_freqs = gguf_divisors(config);
+    source.rope_tensors = gguf_rope_tensors(config);
     writer.add("general.name", (in.has_filename() ? in.filename() : in.parent_path().filename()).string());
     text::save_gguf(in, tokens_of(config), writer, notes);
   }
@@ -357,7 +367,7 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
 Quantized quantize(const Model& model, const fs::path& out, const QuantizeOptions& options) {
   const Config& config = model.config();
   Source source{config, model.weights(), [&](std::size_t i) { return model.weights().layers[i]; },
-                gguf_divisors(config)};
+                gguf_rope_tensors(config)};
   std::vector<std::string> notes;
   gguf::Writer writer(out);
   write_config(config, writer, "model");

@@ -43,8 +43,10 @@ prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) 
 }
 
 /// What the policy needs, and what a record of its drops wants to know beside it.
-prune::Needs needs_of(const prune::AnyPolicy& policy, const SessionOptions& options) {
+prune::Needs needs_of(const Config& config, const prune::AnyPolicy& policy, const SessionOptions& options) {
   prune::Needs needs = policy.needs();
+  // Heads with gates of their own forget differently.
+  if (needs.gate && config.gate_per_head()) needs.lane_per_head = true;
   if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
 }
@@ -68,7 +70,7 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
                          .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
                          .gate_keys = gate_keys == GateKeys::f32 ? KvFormat::f32 : KvFormat::f16,
                          .evidence = column::holders};
-  const bool apart = needs.gate && needs.lane_per_head;
+  const bool apart = needs.gate && needs.lane_per_head && !config.gate_per_head();
   return {PageLayout({.keys = options.kv,
                       .values = options.kv,
                       .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
@@ -80,8 +82,8 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
 }
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
-  prune::at_least(1, options.chunk, "chunk");
-  prune::at_least(0, options.context, "context");
+  if (options.chunk < 1) fail(ErrorCode::argument, "chunk", "at least 1", std::to_string(options.chunk));
+  if (options.context < 0) fail(ErrorCode::argument, "context", "at least 0", std::to_string(options.context));
   // Learned positions end where the table does; rotary ones go on.
   if (config.learned_positions && options.context > config.context)
     fail(ErrorCode::argument, "context", "at most the model's " + std::to_string(config.context) + " positions",
@@ -105,12 +107,12 @@ struct Session::Impl {
         options(std::move(o)),
         config(model.config()),
         policy(policy_of(config, options)),
-        needs(needs_of(policy, options)),
+        needs(needs_of(config, policy, options)),
         context(context_of(config, options)),
         layouts(layouts_of(config, options, needs)),
         pool(options.kv_budget),
         threads(options.threads.value_or(Threads(0))),
-        workspace(config, needs) {}
+        workspace(config, needs, context) {}
 
   Sequence& find(SequenceId id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
   const Sequence& find(SequenceId id) const {
@@ -131,10 +133,10 @@ struct Session::Impl {
     return sequence;
   }
 
-  void check_positions(const Sequence& sequence, std::span<const Position> positions, const char* what) const {
+  static void check_positions(std::span<const Position> positions, Position end, const char* what, const char* whose) {
     for (const Position position : positions)
-      if (position < 0 || position >= sequence.length)
-        fail(ErrorCode::argument, what, "a position below the sequence's length of " + std::to_string(sequence.length),
+      if (position < 0 || position >= end)
+        fail(ErrorCode::argument, what, "a position below " + std::string(whose) + " of " + std::to_string(end),
              std::to_string(position));
   }
 
@@ -458,14 +460,17 @@ void Session::set_tau(SequenceId sequence, float tau) {
 
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "keep");
-  impl_->check_positions(s, positions, "keep");
+  Impl::check_positions(positions, static_cast<Position>(impl_->context), "keep", "the context");
+  std::vector<Position> there, ahead;
+  for (const Position position : positions) (position < s.length ? there : ahead).push_back(position);
   for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
-    s.cache.keep(layer, positions, impl_->config.layers[layer].window);
+    s.cache.keep(layer, there, impl_->config.layers[layer].window);
+  s.cache.keep_ahead(ahead);
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
   Sequence& s = impl_->between_steps(sequence, "forget");
-  impl_->check_positions(s, positions, "forget");
+  Impl::check_positions(positions, s.length, "forget", "the sequence's length");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
   s.cache.forget(layer, positions, s.length);

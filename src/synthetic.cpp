@@ -59,9 +59,9 @@ class Maker {
     }
   }
   void operator()(const Parameter& p, std::vector<float>& out) const {
-    out.assign(p.rows, p.suffix == ".bias" ? 0.01f : p.plus_one ? 0.0f : 1.0f);
+    const bool zero = p.plus_one || is_drop_gate(p.role);
+    out.assign(p.rows, p.suffix == ".bias" ? 0.01f : zero ? 0.0f : 1.0f);
   }
-  void operator()(const Parameter& /*p*/, float& out) const { out = 0; }
 
  private:
   // Keeps the residual stream from growing out of range over the layers.

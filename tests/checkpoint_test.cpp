@@ -403,6 +403,22 @@ TEST(Gates, OfASidecar) {
   EXPECT_NO_THROW(given.matrix("model.layers.0.self_attn.q_int.weight", 5, 4));
 }
 
+TEST(Gates, OfEachKvHead) {
+  const TempFolder folder;
+  write_model(folder, llama_config, llama_tensors());
+  const auto sidecar = [&](const char* metadata, std::int64_t rows) {
+    return folder.write("gates.safetensors",
+                        gates("layers.0.self_attn.", rows).metadata("drop_gate", metadata).bytes());
+  };
+  const char* const unsized = R"({"type":"interaction","scope":"kv_head"})";
+  const auto checkpoint = Checkpoint::open(folder.path(), sidecar(unsized, 6));
+  EXPECT_EQ(checkpoint.config().gate->dim, 3);
+  EXPECT_EQ(checkpoint.config().gates(), 2);
+  const auto odd = sidecar(unsized, 5);
+  expect_error(ErrorCode::model, {odd.string(), "q_int", "2 times the gate's dim", "[5, 4]"},
+               [&] { Checkpoint::open(folder.path(), odd); });
+}
+
 TEST(Gates, OfASidecarReplaceTheModelsAndNothingElse) {
   const TempFolder folder;
   write_model(folder, llama_config, llama_tensors().f32("model.layers.1.self_attn.int_bias", {1}));
@@ -461,8 +477,51 @@ TEST(Checkpoint, OpensGguf) {
   const auto checkpoint = Checkpoint::open(folder.write("m.gguf", llama_gguf().bytes()));
   EXPECT_EQ(checkpoint.container(), Checkpoint::Container::gguf);
   EXPECT_EQ(values(checkpoint.matrix("token_embd.weight", 6, 4))[5], 5.0f);
-  expect_error(ErrorCode::unsupported, {"m.gguf", "split.count 3"},
-               [&] { Checkpoint::open(folder.write("m.gguf", llama_gguf().u32("split.count", 3).bytes())); });
+}
+
+/// Part `number` of three, counted from 0: the metadata and no tensor, the embedding, a norm.
+GgufWriter part(int number, std::uint16_t said_parts = 3, int said_number = -1) {
+  GgufWriter out;
+  if (number == 0) {
+    out.text("general.architecture", "llama").u32("llama.block_count", 1).u32("llama.embedding_length", 4);
+    out.u32("llama.feed_forward_length", 8).u32("llama.attention.head_count", 2).u32("llama.context_length", 16);
+    out.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  }
+  out.put("split.no", 2, test::raw(static_cast<std::uint16_t>(said_number < 0 ? number : said_number)));
+  out.put("split.count", 2, test::raw(said_parts)).put("split.tensors.count", 5, test::raw(std::int32_t{2}));
+  if (number == 1) out.tensor_f32("token_embd.weight", {4, 6});
+  if (number == 2) out.tensor_f32("output_norm.weight", {4}, 7.0f);
+  return out;
+}
+
+TEST(Checkpoint, OpensGgufsInParts) {
+  const TempFolder folder;
+  const std::string names[] = {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"};
+  const auto write = [&](int number, const GgufWriter& writer) { return folder.write(names[number], writer.bytes()); };
+  for (int i = 0; i < 3; ++i) write(i, part(i));
+  folder.write("n-00001-of-00003.gguf", "of another model");
+  for (const std::string& name : names) {
+    const auto checkpoint = Checkpoint::open(folder.path() / name);
+    EXPECT_EQ(checkpoint.config().d_model, 4);
+    EXPECT_EQ(values(checkpoint.matrix("token_embd.weight", 6, 4))[5], 5.0f);
+    EXPECT_EQ(checkpoint.vector("output_norm.weight", 4), (std::vector<float>{7, 8, 9, 10}));
+    EXPECT_EQ(checkpoint.tensors().size(), 2u);
+  }
+  const auto refused = [&](ErrorCode code, const std::vector<std::string>& parts) {
+    expect_error(code, parts, [&] { Checkpoint::open(folder.path() / names[0]); });
+  };
+  write(2, part(2, 3, 1));
+  refused(ErrorCode::model, {names[2], "part 3 of 3", "part 2 of 3"});
+  write(2, part(2, 4));
+  refused(ErrorCode::model, {names[2], "part 3 of 3", "part 3 of 4"});
+  write(2, part(2).tensor_f32("token_embd.weight", {4, 6}));
+  refused(ErrorCode::model, {names[2], "token_embd.weight", "twice"});
+  write(2, part(2).tensor_f32("output.weight", {4, 6}));
+  refused(ErrorCode::model, {names[0], "2 tensors in all parts", "3"});
+  std::filesystem::remove(folder.path() / names[1]);
+  refused(ErrorCode::file, {names[0], "all 3 parts", "missing: " + names[1]});
+  expect_error(ErrorCode::file, {"m.gguf", "a name that ends as that of one of 3 parts"},
+               [&] { Checkpoint::open(folder.write("m.gguf", part(0).bytes())); });
 }
 
 TEST(Checkpoint, ReadsGgufFrequencyDivisors) {

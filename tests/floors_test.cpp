@@ -41,7 +41,7 @@ const std::vector<Floor> house = {
      {"pith/sampler.hpp", "pith/logprobs.hpp", "pith/rng.hpp", "sampler.cpp", "logprobs.cpp", "logits.hpp"},
      {"text"}},
     {"session", {"pith/session.hpp", "session.cpp"}, {"model", "text"}},
-    {"generator", {"pith/generator.hpp", "generator.cpp"}, {"session", "sampler"}},
+    {"generator", {"pith/generator.hpp", "pith/chat.hpp", "generator.cpp", "chat.cpp"}, {"session", "sampler"}},
     {"trace", {"pith/trace.hpp", "pith/drawing.hpp", "trace/"}, {"session"}},
     {"door", {"pith/pith.hpp"}, {"generator", "quantize"}},
 };

@@ -12,11 +12,13 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
 #include "pith/error.hpp"
 #include "pith/prune/methods.hpp"
+#include "support/compare.hpp"
 #include "support/errors.hpp"
 #include "support/feed.hpp"
 #include "support/files.hpp"
@@ -603,6 +605,280 @@ TEST(GeneratorTest, WhatNeverFitsEndsInAnError) {
     EXPECT_EQ(heard->tokens, expected.tokens);
     EXPECT_TRUE(same_bits(heard->logprobs, expected.logprobs));
   }
+}
+
+// --- Conversations ---------------------------------------------------------------------------------------------------
+
+/// What a conversation's requests are to give, by a session that is fed by hand.
+struct ByHand {
+  ByHand(const Model& model, const SessionOptions& options) : session(model, options) {}
+
+  Heard say(const Request& request, std::size_t pinned = 0) {
+    Heard heard;
+    const auto& prompt = std::get<std::vector<Token>>(request.prompt);
+    if (last && heard_finish != Finish::end) {
+      session.push(*sequence, *last, Logits::none);
+      session.step();  // before the strength changes
+    }
+    if (sequence)
+      session.prompt(*sequence, prompt);
+    else
+      sequence = session.add(prompt);
+    if (request.tau) session.set_tau(*sequence, *request.tau);
+    std::vector<Position> kept;
+    for (std::size_t i = 0; i < pinned; ++i) kept.push_back(static_cast<Position>(i));
+    session.keep(*sequence, kept);
+    history.insert(history.end(), prompt.begin(), prompt.end());
+    Sampler sample(request.sampler);
+    sample.accept(history);
+    last.reset();
+    while (!heard.finish) {
+      if (last) session.push(*sequence, *last);
+      const auto logits = session.step().front().logits;
+      last = sample(logits);
+      sample.accept(*last);
+      heard.tokens.push_back(*last);
+      heard.logprobs.push_back(Logprobs(logits)[*last]);
+      if (std::ranges::count(*request.ends, *last) > 0)
+        heard.finish = Finish::end;
+      else if (heard.tokens.size() == *request.max_tokens)
+        heard.finish = Finish::length;
+      if (heard.finish != Finish::end) history.push_back(*last);
+    }
+    heard_finish = heard.finish;
+    return heard;
+  }
+
+  Session session;
+  std::optional<SequenceId> sequence;
+  std::optional<Token> last;  // chosen
+  std::optional<Finish> heard_finish;
+  std::vector<Token> history;
+};
+
+std::vector<Request> some_turns(const Model& model, Random& random, std::size_t count) {
+  std::vector<Request> turns;
+  for (std::size_t i = 0; i < count; ++i)
+    turns.push_back({.prompt = some_tokens(model, static_cast<std::size_t>(random.integer(1, 12)), i),
+                     .max_tokens = static_cast<std::size_t>(random.integer(1, 8)),
+                     .ends = std::vector<Token>{3, 9, 20},
+                     .sampler = {.temperature = 1.2f, .repetition_penalty = 1.1f, .seed = i}});
+  return turns;
+}
+
+TEST(GeneratorTest, AConversationIsWhatASessionFedByHandGives) {
+  const Model model = small_model();
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    const SessionOptions options{.policy = one.policy, .threads = 1, .chunk = 5, .record_drops = true};
+    Random random(7);
+    std::vector<Request> turns = some_turns(model, random, 7);
+    if (one.policy.needs().gate) turns[3].tau = 0.7f;
+    ByHand by_hand(model, options);
+    Generator generator(model, std::nullopt, options);
+    const ConversationId conversation = generator.open();
+    EXPECT_EQ(generator.length(conversation), 0u);
+    std::set<Finish> ways;
+    for (std::size_t i = 0; i < turns.size(); ++i) {
+      SCOPED_TRACE("turn " + std::to_string(i));
+      const std::size_t pinned = i == 0 ? std::min<std::size_t>(2, std::get<0>(turns[0].prompt).size()) : 0;
+      const Heard expected = by_hand.say(turns[i], pinned);
+      Heard heard;
+      Request request = turns[i];
+      request.conversation = conversation;
+      request.pinned = pinned;
+      generator.submit(listened(request, heard));
+      generator.run();
+      EXPECT_EQ(heard.tokens, expected.tokens);
+      EXPECT_TRUE(same_bits(heard.logprobs, expected.logprobs));
+      EXPECT_EQ(heard.finish, expected.finish);
+      EXPECT_EQ(generator.length(conversation), by_hand.history.size());
+      ways.insert(*heard.finish);
+    }
+    EXPECT_GT(generator.session().stats().bytes_used, 0u);
+    generator.close(conversation);
+    generator.step();
+    EXPECT_EQ(generator.session().stats().bytes_used, 0u);
+  }
+}
+
+TEST(GeneratorTest, AConversationIsOneTextInPieces) {
+  const Model model = small_model();
+  Random random(3);
+  Generator generator(model, std::nullopt, {.threads = 1, .chunk = 16});
+  const ConversationId conversation = generator.open();
+  std::vector<Token> whole;
+  std::map<std::size_t, std::vector<float>> rows;  // of positions
+  for (Request& request : some_turns(model, random, 6)) {
+    const std::size_t begin = whole.size();
+    const auto& prompt = std::get<std::vector<Token>>(request.prompt);
+    whole.insert(whole.end(), prompt.begin(), prompt.end());
+    request.conversation = conversation;
+    request.on_prompt = [&](SequenceId, std::size_t position, std::span<const float> row) {
+      EXPECT_GE(position, begin);
+      rows[position] = copy(row);
+    };
+    request.on_piece = [&](const Piece& piece) {
+      rows[whole.size() - 1] = copy(piece.logits);
+      if (piece.finish != Finish::end) whole.push_back(*piece.token);
+    };
+    generator.generate(request);
+  }
+  const Fed expected = feed(model, whole, {256});
+  EXPECT_GT(rows.size(), 40u);
+  for (const auto& [position, row] : rows)
+    EXPECT_LT(relative_error(Logits2d{row}, Logits2d{expected.logits[position]}), 1e-5) << position;
+}
+
+// Whatever else runs, however little memory there is, and wherever a request was cancelled.
+TEST(GeneratorTest, AConversationIsWhatItIsAlone) {
+  const Model model = small_model();
+  for (const PolicyCase& one : policy_cases()) {
+    for (std::uint64_t chance = 1; chance <= 3; ++chance) {
+      SCOPED_TRACE(one.name + ", chance " + std::to_string(chance));
+      Random random(chance);
+      SessionOptions options{.policy = one.policy, .threads = 1, .chunk = random.integer(3, 20)};
+      if (chance > 1) options.kv_budget = bytes_of(model, chance == 2 ? 260 : 128);
+      constexpr std::size_t talks = 4, count = 5;
+      std::vector<std::vector<Request>> turns;
+      std::vector<std::vector<Heard>> expected(talks), heard(talks);
+      for (std::size_t t = 0; t < talks; ++t) {
+        turns.push_back(some_turns(model, random, count));
+        ByHand by_hand(model, options);
+        for (const Request& turn : turns[t]) expected[t].push_back(by_hand.say(turn));
+        heard[t].resize(count);
+      }
+      Generator generator(model, std::nullopt, options, 3);
+      std::vector<ConversationId> ids;
+      std::vector<std::size_t> next(talks, 0);
+      for (std::size_t t = 0; t < talks; ++t) ids.push_back(generator.open());
+      const auto submit = [&](std::size_t t) {
+        Request request = turns[t][next[t]];
+        request.conversation = ids[t];
+        generator.submit(listened(request, heard[t][next[t]++]));
+      };
+      Heard other;
+      for (int round = 0; round < 4000; ++round) {
+        const auto t = static_cast<std::size_t>(random.integer(0, talks - 1));
+        const bool ready = next[t] == 0 || heard[t][next[t] - 1].finish.has_value();
+        if (next[t] < count && ready && random.integer(0, 5) == 0) submit(t);
+        if (random.integer(0, 60) == 0) {
+          const RequestId id = generator.submit({.prompt = some_tokens(model, 40), .max_tokens = 5});
+          for (int i = random.integer(0, 4); i > 0; --i) generator.step();
+          generator.cancel(id);
+        }
+        generator.step();
+      }
+      generator.run();
+      for (std::size_t t = 0; t < talks; ++t)
+        for (std::size_t i = 0; i < count; ++i) {
+          SCOPED_TRACE("talk " + std::to_string(t) + ", turn " + std::to_string(i));
+          EXPECT_EQ(heard[t][i].finish, expected[t][i].finish);
+          EXPECT_EQ(heard[t][i].tokens, expected[t][i].tokens);
+          EXPECT_TRUE(same_bits(heard[t][i].logprobs, expected[t][i].logprobs));
+        }
+    }
+  }
+}
+
+TEST(GeneratorTest, AConversationGoesOnAfterACancelledRequest) {
+  const Model model = small_model();
+  const SessionOptions options{.policy = prune::none(), .threads = 1, .chunk = 8};
+  for (const int layers : {1, 2, 3, 9, 12, 15, 20}) {  // of passes, before it is cancelled
+    SCOPED_TRACE(layers);
+    int seen = 0;
+    Generator* there = nullptr;
+    std::optional<RequestId> victim;
+    struct Every {
+      std::function<void()> call;
+      prune::Needs needs() const { return {}; }
+      void before_attention(const KvLayer&, const prune::Moment&) const { call(); }
+    };
+    const Every cancels{[&] {
+      if (++seen == layers && victim) there->cancel(*victim);
+    }};
+    SessionOptions watched = options;
+    watched.policy = cancels;
+    Generator generator(model, std::nullopt, watched);
+    there = &generator;
+    const ConversationId conversation = generator.open();
+    const auto first = some_tokens(model, 30, 1), second = some_tokens(model, 10, 2);
+    Heard heard, after;
+    Request request{.prompt = first, .max_tokens = 20, .ends = std::vector<Token>{}, .sampler = {.seed = 1}};
+    request.conversation = conversation;
+    victim = generator.submit(listened(request, heard));
+    generator.run();
+    EXPECT_EQ(heard.finish, Finish::cancelled);
+    EXPECT_EQ(generator.length(conversation), 30 + heard.tokens.size());
+    request.prompt = second;
+    request.max_tokens = 6;
+    generator.submit(listened(request, after));
+    generator.run();
+
+    Session session(model, options);
+    const SequenceId sequence = session.add(first);
+    session.step();
+    for (const Token token : heard.tokens) {
+      session.push(sequence, token);
+      session.step();
+    }
+    session.prompt(sequence, second);
+    std::vector<float> logprobs;
+    for (const Token token : after.tokens) {
+      logprobs.push_back(Logprobs(session.step().front().logits)[token]);
+      session.push(sequence, token);
+    }
+    EXPECT_EQ(after.tokens.size(), 6u);
+    EXPECT_TRUE(same_bits(after.logprobs, logprobs));
+  }
+}
+
+TEST(GeneratorTest, AConversationForgetsARequestThatFailed) {
+  const Model model = small_model();
+  const SessionOptions options{.threads = 1, .chunk = 8};
+  std::vector<Token> everything(static_cast<std::size_t>(model.config().vocab_size));
+  std::iota(everything.begin(), everything.end(), 0);
+  Random random(1);
+  const std::vector<Request> turns = some_turns(model, random, 2);
+  ByHand by_hand(model, options);
+  Generator generator(model, std::nullopt, options);
+  const ConversationId conversation = generator.open();
+  for (const Request& turn : turns) {
+    const Heard expected = by_hand.say(turn);
+    Request request = turn;
+    request.conversation = conversation;
+    Heard heard;
+    generator.submit(listened(request, heard));
+    generator.run();
+    EXPECT_EQ(heard.tokens, expected.tokens);
+    EXPECT_TRUE(same_bits(heard.logprobs, expected.logprobs));
+    request.sampler.banned = everything;
+    EXPECT_EQ(error_of([&] { generator.generate(request); }), ErrorCode::argument);
+    EXPECT_EQ(generator.length(conversation), by_hand.history.size());
+  }
+}
+
+TEST(GeneratorTest, RefusesWhatNoConversationCanDo) {
+  const Model model = small_model();
+  Generator generator(model, std::nullopt, {.policy = prune::none(), .threads = 1});
+  const ConversationId conversation = generator.open();
+  Request request{.prompt = some_tokens(model, 50), .max_tokens = 4};
+  request.conversation = conversation;
+  const RequestId id = generator.submit(request);
+  const auto refused = [&](auto&& f) { return error_of(f); };
+  EXPECT_EQ(refused([&] { generator.submit(request); }), ErrorCode::state) << "one at a time";
+  EXPECT_EQ(refused([&] { generator.length(conversation); }), ErrorCode::state);
+  EXPECT_EQ(refused([&] { generator.close(conversation); }), ErrorCode::state);
+  generator.cancel(id);
+  generator.run();
+  EXPECT_EQ(generator.length(conversation), 50u) << "what it was given, it has";
+  request.prompt = some_tokens(model, 71);
+  EXPECT_EQ(refused([&] { generator.submit(request); }), ErrorCode::argument) << "50 + 71 are more than 120";
+  request.pinned = 72;
+  EXPECT_EQ(refused([&] { generator.submit(request); }), ErrorCode::argument);
+  generator.close(conversation);
+  EXPECT_EQ(refused([&] { generator.length(conversation); }), ErrorCode::state) << "closed";
+  EXPECT_EQ(refused([&] { generator.length(ConversationId{99}); }), ErrorCode::argument) << "never opened";
 }
 
 // --- The law ---------------------------------------------------------------------------------------------------------

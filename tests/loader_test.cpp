@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -24,9 +25,12 @@ using test::SafetensorsWriter;
 using test::TempFolder;
 
 json llama_like(const std::string& type) {
-  return {{"model_type", type},         {"hidden_size", 8},        {"num_hidden_layers", 2},   {"vocab_size", 12},
-          {"num_attention_heads", 2},   {"intermediate_size", 16}, {"num_key_value_heads", 1}, {"head_dim", 4},
-          {"tie_word_embeddings", true}};
+  return {{"model_type", type},          {"hidden_size", 8},
+          {"num_hidden_layers", 2},      {"vocab_size", 12},
+          {"num_attention_heads", 2},    {"intermediate_size", 16},
+          {"num_key_value_heads", 1},    {"head_dim", 4},
+          {"tie_word_embeddings", true}, {"num_experts", 3},
+          {"num_experts_per_tok", 2},    {"moe_intermediate_size", 16}};
 }
 
 json gpt2() {
@@ -68,6 +72,8 @@ class File {
         .u32(arch + ".attention.key_length", size(c.head_dim));
     writer_.f32(arch + (c.learned_positions ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"),
                 1e-5f);
+    if (const Experts& experts = c.layers[0].experts; experts.count > 0)
+      writer_.u32(arch + ".expert_count", size(experts.count)).u32(arch + ".expert_used_count", size(experts.chosen));
     test::add_tensors(writer_, c);
   }
 
@@ -95,13 +101,17 @@ constexpr const char* unused = "only tensors that the model uses";
 TEST(Loader, LoadsModelsThatAreWhole) {
   const TempFolder folder;
   for (const json& config :
-       {gpt2(), llama_like("llama"), llama_like("mistral"), llama_like("qwen2"), llama_like("qwen3")}) {
+       {gpt2(), llama_like("llama"), llama_like("mistral"), llama_like("qwen2"), llama_like("qwen3"),
+        llama_like("mixtral"), llama_like("qwen3_moe"), llama_like("gemma2"), llama_like("gemma3_text"),
+        llama_like("phi3"), llama_like("smollm3"), llama_like("olmo2"), llama_like("granite")}) {
     SCOPED_TRACE(config.dump());
     const Model a = Model::load(Directory(config).write(folder)), b = Model::load(File(config).write(folder));
     EXPECT_EQ(a.parameters(), b.parameters());
     EXPECT_EQ(a.config().layers.size(), 2u);
     const auto names = a.tensors().size();
-    EXPECT_EQ(names, b.tensors().size()) << "no file has one that the other lacks";
+    if (a.config().layers[0].experts.count == 0) {
+      EXPECT_EQ(names, b.tensors().size()) << "no file has one that the other lacks";
+    }
   }
 }
 
@@ -155,7 +165,7 @@ TEST(Loader, RefusesNamesThatNobodyKnows) {
                            "model.layers.0.mlp.up_proj.weight_scale", "transformer.wte.weight"})
     expect_refused(Directory(llama_like("llama")).with(name).write(folder),
                    {"model.safetensors", name, unused, "llama models do not have"});
-  for (const char* name : {"blk.0.attn_sinks.weight", "blk.0.ffn_gate_inp.weight", "model.norm.weight"})
+  for (const char* name : {"blk.0.attn_sinks.weight", "blk.0.ffn_gate_shexp.weight", "model.norm.weight"})
     expect_refused(File(llama_like("qwen2")).with(name).write(folder), {"m.gguf", name, unused, "qwen2 models"});
   // Learned positions: no frequencies to divide.
   expect_refused(File(gpt2()).with("rope_freqs.weight", 2).write(folder), {"rope_freqs.weight", unused});
@@ -190,6 +200,88 @@ TEST(Loader, ReadsParametersOutOfOneTensor) {
   const Model gguf = Model::load(File(gpt2()).write(folder));
   gguf.weights().layers[1].wv.weight.row(2, row);  // row 16 + 2 of [24, 8]
   for (int i = 0; i < 8; ++i) EXPECT_EQ(row[static_cast<std::size_t>(i)], static_cast<float>(8 * 18 + i));
+}
+
+/// A mixture of 3 experts of 16 features, tensor by tensor.
+SafetensorsWriter mixture(const std::function<bool(const std::string&)>& left_out,
+                          const std::function<std::string(const std::string&)>& dtype) {
+  const Config c = read_config(llama_like("mixtral"), "test");
+  SafetensorsWriter out;
+  const Family& family = family_of(c.architecture);
+  for (const auto& [name, shape] : test::shapes_of(
+           c, [&](Role role) -> const TensorName& { return *hugging_face_spellings(family, role).front(); })) {
+    if (left_out(name)) continue;
+    std::size_t numbers = 1;
+    for (const auto side : shape) numbers *= static_cast<std::size_t>(side);
+    out.add(name, dtype(name), shape, std::string(numbers * (dtype(name) == "F32" ? 4 : 2), '\0'));
+  }
+  return out;
+}
+
+TEST(Loader, ReadsExpertsListedAndStacked) {
+  const TempFolder folder;
+  const Model stacked = Model::load(File(llama_like("mixtral")).write(folder));
+  const auto& experts = stacked.weights().layers[1].experts;
+  ASSERT_EQ(experts.size(), 3u);
+  std::vector<float> row(8);
+  experts[2].gate.weight.row(5, row);  // row 2 * 16 + 5 of [3 * 16, 8]
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(row[static_cast<std::size_t>(i)], static_cast<float>(8 * 37 + i));
+  const Model listed = Model::load(Directory(llama_like("mixtral")).write(folder));
+  listed.weights().layers[1].experts[2].gate.weight.row(5, row);
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(row[static_cast<std::size_t>(i)], static_cast<float>(8 * 5 + i));
+}
+
+TEST(Loader, NamesExpertsThatAreMissingOrUnlike) {
+  const TempFolder folder;
+  const auto none = [](const std::string&) { return false; };
+  const auto f32 = [](const std::string&) { return std::string("F32"); };
+  const auto write = [&](const SafetensorsWriter& writer) {
+    folder.write("config.json", llama_like("mixtral").dump());
+    folder.write("model.safetensors", writer.bytes());
+    return folder.path();
+  };
+  EXPECT_NO_THROW(Model::load(write(mixture(none, f32))));
+  const std::string w3 = "model.layers.1.block_sparse_moe.experts.2.w3.weight";
+  expect_refused(write(mixture([&](const std::string& name) { return name == w3; }, f32)), {w3, "no such tensor"},
+                 ErrorCode::model);
+  expect_refused(write(mixture(none, [&](const std::string& name) { return name == w3 ? "BF16" : "F32"; })),
+                 {w3, "f32, as the first expert's", "bf16"}, ErrorCode::model);
+  expect_refused(Directory(llama_like("mixtral"))
+                     .with("model.layers.1.block_sparse_moe.experts.3.w1.weight", {16, 8})
+                     .write(folder),
+                 {"experts.3.w1.weight", unused, "expert 3", "the last is 2"});
+
+  // A router that points past them.
+  auto five = llama_like("mixtral");
+  five["num_experts"] = 5;
+  folder.write("config.json", llama_like("mixtral").dump());
+  folder.write("model.safetensors", test::safetensors_of(read_config(five, "test")).bytes());
+  expect_error(ErrorCode::unsupported, {"experts.3.", "the last is 2"}, [&] { Model::load(folder.path()); });
+  folder.write("model.safetensors",
+               mixture([](const std::string& name) { return name.ends_with("1.block_sparse_moe.gate.weight"); }, f32)
+                   .f32("model.layers.1.block_sparse_moe.gate.weight", {5, 8})
+                   .bytes());
+  expect_refused(folder.path(), {"layers.1.block_sparse_moe.gate.weight", "shape [3, 8]", "[5, 8]"}, ErrorCode::model);
+}
+
+TEST(Loader, ReadsTheTextOfAModelThatReadsMore) {
+  const TempFolder folder;
+  auto text = llama_like("gemma3_text");
+  const Config c = read_config(text, "test");
+  for (const auto& [wrapped, vision] : {std::pair("language_model.model.", "vision_tower."),
+                                        std::pair("model.language_model.", "model.vision_tower.")}) {
+    SafetensorsWriter writer;
+    const Family& family = family_of(c.architecture);
+    for (const auto& [name, shape] : test::shapes_of(
+             c, [&](Role role) -> const TensorName& { return *hugging_face_spellings(family, role).front(); }))
+      writer.f32(wrapped + name.substr(std::string_view("model.").size()), shape);
+    writer.f32(std::string(vision) + "patch.weight", {2, 2});
+    folder.write("model.safetensors", writer.bytes());
+    folder.write("config.json", json{{"model_type", "gemma3"}, {"text_config", text}}.dump());
+    EXPECT_EQ(Model::load(folder.path()).config().layers.size(), 2u);
+    folder.write("config.json", text.dump());
+    expect_error(ErrorCode::unsupported, {"language_model", unused}, [&] { Model::load(folder.path()); });
+  }
 }
 
 TEST(Loader, GatesThatLieOverAFileReplaceItsOwn) {
@@ -232,7 +324,7 @@ TEST(Loader, ModelsInMemoryHaveWhatTheirPlanSaysAndNothingElse) {
   });
   refused({"output_norm.bias", "[8]", "none"}, [](Config& c, Weights&) { c.final_norm = Norm::layer; });
   refused({"position_embd.weight", "none"}, [](Config& c, Weights&) { c.learned_positions = true; });
-  refused({"head", "the embedding"}, [](Config&, Weights& w) { w.head = w.layers[0].mlp_up.weight; });
+  refused({"head", "the embedding"}, [](Config&, Weights& w) { w.head = w.layers[0].mlp.up.weight; });
   refused({"output.weight", "[12, 8]", "none"}, [](Config& c, Weights& w) { c.tied_head = false, w.head = {}; });
   refused({"layers", "2", "1"}, [](Config&, Weights& w) { w.layers.pop_back(); });
   refused({"rope", "1"}, [](Config& c, Weights&) { c.layers[0].rope = 1; });

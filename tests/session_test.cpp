@@ -871,6 +871,37 @@ TEST(SessionTest, KeepsOnDemand) {
   }
 }
 
+TEST(SessionTest, KeepsWhatIsToComeFromItsFirstMoment) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 120);
+  const std::vector<Position> kept = {0, 1, 17, 60};
+  for (const PolicyCase& one : policy_cases()) {
+    SCOPED_TRACE(one.name);
+    for (const int chunk : {1, 16, 256}) {
+      Session session(model, {.policy = one.policy, .threads = 1, .chunk = chunk, .record_drops = true});
+      const SequenceId sequence = session.add(std::span(tokens).first(100));
+      session.keep(sequence, kept);
+      session.step();
+      const SequenceId fork = session.fork(sequence);
+      session.keep(fork, std::vector<Position>{100});
+      for (std::size_t t = 100; t < tokens.size(); ++t) {
+        session.push(fork, tokens[t]);
+        session.step();
+      }
+      const auto drops = session.drop_at(fork);
+      for (const auto& layer : drops)
+        for (const auto& lane : layer) {
+          for (const Position j : kept) EXPECT_EQ(lane[static_cast<std::size_t>(j)], -1) << j;
+          EXPECT_EQ(lane[100], -1);
+        }
+    }
+  }
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(tokens);
+  const auto beyond = static_cast<Position>(session.context());
+  EXPECT_EQ(error_of([&] { session.keep(sequence, std::vector{beyond}); }), ErrorCode::argument);
+}
+
 // --- Handles ---------------------------------------------------------------------------------------------------------
 
 TEST(SessionTest, MovesWithAllItHas) {

@@ -24,11 +24,18 @@ void for_each_product(const Model& model, F&& f) {
   f({.role = Role::head}, model.weights().head);  // tied or not
 }
 
-/// Bytes of the parameters that every token reads.
+/// How much of a parameter one token is multiplied with: of the experts, those that are chosen.
+double share_of(const Config& config, const Parameter& p) {
+  if (!p.expert) return 1;
+  const Experts& experts = config.layers[*p.layer].experts;
+  return static_cast<double>(experts.chosen) / experts.count;
+}
+
+/// Bytes of the parameters that a token reads.
 double bytes_read(const Model& model, bool with_gate) {
   double bytes = 0;
   for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
-    if (with_gate || !is_drop_gate(p.role)) bytes += static_cast<double>(matrix.bytes());
+    if (with_gate || !is_drop_gate(p.role)) bytes += share_of(model.config(), p) * static_cast<double>(matrix.bytes());
   });
   return bytes;
 }
@@ -38,16 +45,21 @@ double multiply_adds(const Model& model) {
   double products = 0;
   for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
     if (p.layer && !is_drop_gate(p.role))
-      products += static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
+      products += share_of(model.config(), p) * static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
   });
   return products;
 }
 
-/// Bytes of one row of one layer: its keys and values, and the gate's key.
+/// Of a layer.
+double lanes(const Config& config, bool with_gate) {
+  return with_gate && config.gate_per_head() ? config.n_kv_heads : 1;
+}
+
+/// Bytes of one row: its keys and values, and the gate's key.
 double row_bytes(const Config& config, Format kv, bool with_gate) {
   const double keys_and_values =
       2.0 * config.n_kv_heads * static_cast<double>(pith::row_bytes(kv, static_cast<std::size_t>(config.head_dim)));
-  return keys_and_values + (with_gate && config.gate ? 4.0 * config.gate->dim : 0.0);
+  return keys_and_values / lanes(config, with_gate) + (with_gate && config.gate ? 4.0 * config.gate->dim : 0.0);
 }
 
 std::uint64_t rss_peak() {
@@ -85,7 +97,8 @@ class Report {
                                   {"depth", stand.bench.depth()},
                                   {"keep", stand.bench.keep()},
                                   {"n", options_.prompt},
-                                  {"live_rows", std::llround(static_cast<double>(live_rows(stats)) / layers())}};
+                                  {"live_rows", std::llround(static_cast<double>(live_rows(stats)) / layers() /
+                                                             lanes(model_.config(), stand.bench.keep() < 1))}};
     row.update(speed(stand.prefill, options_.prompt));
     row.update({{"kv_bytes", stats.bytes_used}, {"rss_peak", rss_peak()}});
     if (!machine_.multiply_adds.empty())
@@ -97,9 +110,9 @@ class Report {
   nlohmann::ordered_json decode(const Stand& stand) const {
     const double sequences = options_.sequences;
     const bool gated = stand.bench.keep() < 1;
+    const double all_lanes = layers() * lanes(model_.config(), gated) * sequences;
     // Rows grow by one a step: the mean over the steps measured.
-    const double rows =
-        static_cast<double>(stand.bench.decoded_rows()) - layers() * sequences * (options_.tokens - 1) / 2.0;
+    const double rows = static_cast<double>(stand.bench.decoded_rows()) - all_lanes * (options_.tokens - 1) / 2.0;
     const double bytes =
         bytes_read(model_, gated) + rows * row_bytes(model_.config(), *format_named(options_.kv), gated);
     const double bound = bytes / machine_.bytes_read.median();
@@ -107,7 +120,7 @@ class Report {
                                   {"depth", stand.bench.depth()},
                                   {"keep", stand.bench.keep()},
                                   {"n", options_.tokens},
-                                  {"live_rows", std::llround(rows / layers() / sequences)}};
+                                  {"live_rows", std::llround(rows / all_lanes)}};
     row.update(speed(stand.decode, sequences));
     row.update({{"kv_bytes", stand.bench.decoded_bytes()},
                 {"rss_peak", rss_peak()},

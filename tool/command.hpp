@@ -19,11 +19,13 @@
 namespace pith::tool {
 
 void add_run(CLI::App& app, Tool& tool);
+void add_chat(CLI::App& app, Tool& tool);
 void add_eval(CLI::App& app, Tool& tool);
 void add_perplexity(CLI::App& app, Tool& tool);
 void add_tokenize(CLI::App& app, Tool& tool);
 void add_detokenize(CLI::App& app, Tool& tool);
 void add_inspect(CLI::App& app, Tool& tool);
+void add_policies(CLI::App& app, Tool& tool);
 void add_bench(CLI::App& app, Tool& tool);
 void add_quantize(CLI::App& app, Tool& tool);
 void add_trace(CLI::App& app, Tool& tool);

@@ -51,6 +51,7 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   const prune::Needs needs = session_options.policy->needs();
+  const bool per_head = needs.lane_per_head || (needs.gate && model.config().gate_per_head());
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
   Progress progress(tool);
@@ -81,7 +82,7 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
   if (tool.json)
     print({{"tokens", tokens.size()},
            {"nll", mean},
-           {"drop_at", drops_json(drop_at, needs.lane_per_head)},
+           {"drop_at", drops_json(drop_at, per_head)},
            {"kept", kept.mean()},
            {"kept_per_layer", kept.per_layer()},
            {"kv_bytes", stats.bytes_used},

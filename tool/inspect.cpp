@@ -27,13 +27,14 @@ struct InspectOptions {
 /// fit the heads.
 std::optional<double> kv_bytes_per_token(const Config& config, KvFormat format) {
   if (config.head_dim % block_values(format) != 0) return std::nullopt;
+  const int lanes = config.gate_per_head() ? config.n_kv_heads : 1;  // of a layer
   const PageLayout layout({.keys = format,
                            .values = format,
-                           .heads = static_cast<std::size_t>(config.n_kv_heads),
+                           .heads = static_cast<std::size_t>(config.n_kv_heads / lanes),
                            .head_dim = static_cast<std::size_t>(config.head_dim),
                            .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
                            .gate_keys = format == KvFormat::f32 ? KvFormat::f32 : KvFormat::f16});
-  return static_cast<double>(layout.bytes()) * config.n_layers() / static_cast<double>(PageLayout::capacity);
+  return static_cast<double>(layout.bytes()) * config.n_layers() * lanes / static_cast<double>(PageLayout::capacity);
 }
 
 using Tensors = std::vector<TensorInfo>;
@@ -67,10 +68,20 @@ nlohmann::ordered_json json_of(const Tensors& tensors) {
   return json;
 }
 
+/// The first layer with experts; null where there is none.
+const LayerPlan* mixture(const Config& c) {
+  const auto found = std::ranges::find_if(c.layers, [](const LayerPlan& plan) { return plan.experts.count > 0; });
+  return found == c.layers.end() ? nullptr : &*found;
+}
+
 void print_json(const Model& model) {
   const Config& c = model.config();
   nlohmann::ordered_json gate;  // null without
-  if (c.gate) gate = {{"dim", c.gate->dim}, {"threshold", c.gate->threshold}, {"recent", c.gate->recent}};
+  if (c.gate)
+    gate = {{"dim", c.gate->dim},
+            {"threshold", c.gate->threshold},
+            {"recent", c.gate->recent},
+            {"scope", name(c.gate->scope)}};
   nlohmann::ordered_json kv;
   for (const KvFormat format : kv_formats) {
     const auto bytes = kv_bytes_per_token(c, format);
@@ -79,6 +90,9 @@ void print_json(const Model& model) {
   std::vector<int> windows;
   for (const LayerPlan& plan : c.layers) windows.push_back(plan.window);
   const bool slides = std::ranges::any_of(windows, [](int window) { return window > 0; });
+  nlohmann::ordered_json experts;  // null without
+  if (const LayerPlan* plan = mixture(c))
+    experts = {{"count", plan->experts.count}, {"chosen", plan->experts.chosen}, {"d_ff", c.d_ff_of(*plan)}};
   print({{"architecture", name(c.architecture)},
          {"parameters", model.parameters()},
          {"bytes", model.bytes()},
@@ -89,6 +103,7 @@ void print_json(const Model& model) {
          {"kv_heads", c.n_kv_heads},
          {"head_dim", c.head_dim},
          {"d_ff", c.d_ff},
+         {"experts", experts},
          {"vocabulary", c.vocab_size},
          {"context", c.context},
          {"tied_head", c.tied_head},
@@ -138,6 +153,11 @@ void print_table(const Model& model) {
   print_line("architecture", std::string(name(c.architecture)));
   print_line("parameters", parameters_text(model.parameters(), model.tensors()));
   print_line("layers", text(c.n_layers()) + " of width " + text(c.d_model) + ", MLP " + text(c.d_ff));
+  if (const LayerPlan* plan = mixture(c)) {
+    const auto layers = std::ranges::count_if(c.layers, [](const LayerPlan& one) { return one.experts.count > 0; });
+    print_line("experts", text(plan->experts.chosen) + " of " + text(plan->experts.count) + " of width " +
+                              text(c.d_ff_of(*plan)) + " for each token, in " + text(layers) + " layers");
+  }
   print_line("heads",
              text(c.n_heads) + " of width " + text(c.head_dim) + ", " + text(c.n_kv_heads) + " for keys and values");
   print_line("vocabulary", text(c.vocab_size) + (c.tied_head ? ", head tied to the embedding" : ""));
@@ -145,10 +165,10 @@ void print_table(const Model& model) {
   const int widest_window = std::ranges::max(c.layers, {}, &LayerPlan::window).window;
   const auto sliding = std::ranges::count_if(c.layers, [](const LayerPlan& plan) { return plan.window > 0; });
   if (sliding > 0) print_line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
-  print_line("gate", c.gate
-                         ? "learned, width " + text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
-                               (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
-                         : "none");
+  print_line("gate", c.gate ? "learned" + std::string(c.gate_per_head() ? " for each kv-head" : "") + ", width " +
+                                  text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
+                                  (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
+                            : "none");
   std::string kv;
   for (const KvFormat format : kv_formats)
     if (const auto bytes = kv_bytes_per_token(c, format))

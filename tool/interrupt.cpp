@@ -17,16 +17,16 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 constexpr std::array signals = {SIGINT, SIGTERM, SIGHUP};
 
-void on_interrupt(int) {
+void on_interrupt(int signal) {
   const int saved = errno;
-  const char byte = 0;
+  const auto byte = static_cast<char>(signal);
   [[maybe_unused]] const auto written = write(signalled.load(), &byte, 1);
   errno = saved;
 }
 
 }  // namespace
 
-Interrupt::Interrupt() {
+Interrupt::Interrupt(Second second) {
   int ends[2];
   if (pipe(ends) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
   read_ = ends[0];
@@ -34,20 +34,41 @@ Interrupt::Interrupt() {
   for (const int end : ends) fcntl(end, F_SETFD, FD_CLOEXEC);
   signalled = write_;
   listener_ = std::thread([this] {
-    char byte = 0;
-    ssize_t count = 0;
-    while ((count = read(read_, &byte, 1)) < 0 && errno == EINTR) {
+    for (char byte = 0;;) {
+      const ssize_t count = read(read_, &byte, 1);
+      if (count < 0 && errno == EINTR) continue;
+      if (count != 1) return;
+      const std::lock_guard lock(mutex_);
+      signal_ = byte;
+      source_.request_stop();
     }
-    if (count == 1) source_.request_stop();
   });
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
-  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // the second one finds the default: it kills
   for (std::size_t i = 0; i < signals.size(); ++i) {
+    action.sa_flags = SA_RESTART;
+    // The second one finds the default: it kills.
+    if (second == Second::kills || signals[i] != SIGINT) action.sa_flags |= static_cast<int>(SA_RESETHAND);
     sigaction(signals[i], &action, &before_[i]);
     // nohup: whoever ignores hanging up wants it to be ignored.
     if (signals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) sigaction(SIGHUP, &before_[i], nullptr);
   }
+}
+
+std::stop_token Interrupt::token() const {
+  const std::lock_guard lock(mutex_);
+  return source_.get_token();
+}
+
+int Interrupt::signal() const {
+  const std::lock_guard lock(mutex_);
+  return signal_;
+}
+
+void Interrupt::renew() {
+  const std::lock_guard lock(mutex_);
+  source_ = std::stop_source();
+  signal_ = 0;
 }
 
 Interrupt::~Interrupt() {

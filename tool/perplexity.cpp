@@ -5,6 +5,10 @@
 // tokenizer begins its texts with a BOS, so does every window. A token is scored in the first window that holds it,
 // unless nothing of the text stands before it there: all but the first token of each window, and with --stride only
 // those that the windows before had not reached. With --prompt-tokens, tokens of a window's prompt are not scored.
+//
+// --second-half counts as llama.cpp's perplexity program does (tools/perplexity/perplexity.cpp there), so that figures
+// compare: whole windows of -c tokens side by side; a BOS, where there is one, takes the place of a window's first
+// token; scored are the tokens behind position c/2.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -31,6 +35,7 @@ struct PerplexityOptions {
   CacheOptions cache;
   FeedOptions feed;
   std::optional<int> stride;
+  bool second_half = false;
 };
 
 struct Result {
@@ -61,9 +66,13 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
     fail(ErrorCode::argument, "--ctx-size/-c", "at least " + std::to_string(prefix + 2) + " tokens",
          std::to_string(context));
   const std::size_t room = context - prefix;  // text tokens of a window
-  const std::size_t stride = options.stride ? static_cast<std::size_t>(*options.stride) : room;
-  if (stride > room)
+  const bool half = options.second_half;
+  const std::size_t stride = half ? context : options.stride ? static_cast<std::size_t>(*options.stride) : room;
+  if (!half && stride > room)
     fail(ErrorCode::argument, "--stride", "from 1 to " + std::to_string(room), std::to_string(*options.stride));
+  if (half && (text.size() < room || context < 3))
+    fail(ErrorCode::argument, "--second-half", "a text of at least one window of 3 tokens or more (--ctx-size/-c)",
+         std::to_string(text.size()) + " tokens for one of " + std::to_string(context));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   const prune::Needs needs = session_options.policy->needs();
@@ -77,6 +86,7 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
   std::size_t reached = 0;  // text tokens that some window has held
   for (std::size_t start = 0; reached < text.size(); start += stride) {
     const std::size_t end = std::min(start + room, text.size());
+    if (half && end - start < room) break;
     const std::size_t first = std::max(reached, start + 1);  // to be scored
     reached = end;
     if (first >= end) continue;
@@ -84,7 +94,7 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
                               text.begin() + static_cast<std::ptrdiff_t>(end));
     if (bos) window.insert(window.begin(), *bos);
     const std::size_t prompt = options.feed.prompt ? options.feed.prompt_of(window.size()) : 0;
-    const std::size_t scored = std::max(first - start + prefix, prompt);
+    const std::size_t scored = std::max(half ? context / 2 + 1 : first - start + prefix, prompt);
     const auto take = [&](std::size_t next, std::span<const float> logits) {
       if (next < scored || next >= window.size()) return;
       result.nll -= Logprobs(logits)[window[next]];
@@ -121,6 +131,7 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
            {"windows", result.windows},
            {"context", context},
            {"stride", stride},
+           {"second_half", half},
            {"text_tokens", text.size()},
            {"prompt_tokens", options.feed.prompt ? nlohmann::ordered_json(*options.feed.prompt) : nullptr},
            {"policy", policy_name(options.cache, model)},
@@ -144,7 +155,12 @@ void add_perplexity(CLI::App& app, Tool& tool) {
   add_gates(command, options.model);
   add_tokenizer(command, options.model);
   add_options(command, options.text, "The text");
-  command.number("--stride", options.stride, at_least(1), "Tokens from one window to the next [no overlap]");
+  auto& stride =
+      command.number("--stride", options.stride, at_least(1), "Tokens from one window to the next [no overlap]");
+  command
+      .add_flag("--second-half", options.second_half,
+                "Count the second half of each whole window alone, as llama.cpp's perplexity does")
+      ->excludes(&stride);
   add_options(command, options.feed);
   add_options(command, options.cache);
 }

@@ -24,6 +24,7 @@ import distil
 import evaluate
 import gates
 import local
+import mixture
 import plots
 import pretrain
 import strengths
@@ -83,6 +84,16 @@ def parse(arguments):
     sub.add_argument("--megabytes", type=float, default=1e6, help="training text to pack, whole books in random order")
     sub.add_argument("--sample", type=float, default=12.0, help="megabytes the tokenizer is learned from")
 
+    sub = command("mix", run_mix, "excerpts of many books, conversations made from them, and other texts, for gates over a chat model")
+    sub.add_argument("books", nargs="+", help="folders or files of text")
+    sub.add_argument("--tokenizer", required=True, help="tokenizer.json of the model")
+    sub.add_argument("--out", required=True)
+    sub.add_argument("--as-is", nargs="*", default=[], metavar="FILE", help="texts that are packed as they are")
+    sub.add_argument("--most", type=int, default=420, help="books that are used")
+    sub.add_argument("--excerpt", type=int, default=18000, help="characters of each")
+    sub.add_argument("--conversations", type=int, default=2, help="about each")
+    sub.add_argument("--seed", type=int, default=1)
+
     sub = command("pretrain", run_pretrain, "a small Llama-shaped model from scratch")
     training(sub, 5000, 2e-3)
     sub.add_argument("--start", choices=pretrain.STARTS, default="planted",
@@ -123,6 +134,7 @@ def parse(arguments):
     sub.add_argument("--recent", type=int, default=8, help="a token cannot be dropped before this many later ones")
     sub.add_argument("--scope", choices=gates.SCOPES, default="layer", help="one gate a layer, or one for each of its kv-heads")
     sub.add_argument("--bias", type=float, default=5.0, help="the gates' scalar at the start; > 0 starts almost dense")
+    sub.add_argument("--gates", help="sidecar to begin with, of the same --dim; one for each layer begins one for each kv-head")
     sub.add_argument("--objective", choices=local.OBJECTIVES, default="attention")
     sub.add_argument("--price", type=float, default=0.03, help="of a kept pair, in attention or relative squared error")
     sub.add_argument("--sharpness", type=float, nargs=2, default=[1.0, 4.0], metavar=("FIRST", "LAST"))
@@ -133,6 +145,9 @@ def parse(arguments):
     sub.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.5, 0.12],
                      help="fractions of all causal pairs to learn for, by turns; the first is that of tau 0 afterwards")
     sub.add_argument("--sharpness", type=float, default=1.0, help="of the sigmoid whose slope stands for the step's")
+    sub.add_argument("--bias-speed", type=float, default=10.0,
+                     help="rate of the gates' scalars, which settle what each keeps, against that of their matrices")
+    sub.add_argument("--recent", type=int, help="a token cannot be dropped before this many later ones (default: as it was)")
 
     sub = command("evaluate", run_evaluate, "perplexity, kept fraction and recall of the masked full forward")
     sub.add_argument("--model", required=True)
@@ -189,6 +204,7 @@ def parse(arguments):
     sub.add_argument("--gates", help="sidecar whose gates to take")
     sub.add_argument("--out", required=True, help="a directory, or a file that ends in .safetensors for the gates alone")
     sub.add_argument("--tau", type=float, default=0.0, help="strength to add to the gates' threshold")
+    sub.add_argument("--recent", type=int, help="a token cannot be dropped before this many later ones (default: as it was)")
     sub.add_argument("--dtype", choices=DTYPES, default="f16")
     sub.add_argument("--without-gates", action="store_true", help="leave the gates out of the directory")
 
@@ -209,6 +225,11 @@ def run_prepare(args):
     summary = data.prepare(args.texts, args.heldout, args.out, args.vocabulary, args.megabytes, args.sample,
                            args.tokenizer)
     print(json.dumps(summary))
+
+
+def run_mix(args):
+    print(json.dumps(mixture.mix(args.books, args.as_is, args.tokenizer, args.out, most=args.most, excerpt=args.excerpt,
+                                 conversations=args.conversations, seed=args.seed)))
 
 
 def run_pretrain(args):
@@ -232,7 +253,7 @@ def run_gates(args):
 def run_local(args):
     decoder = local.train(
         args.model, args.data, args.out, gate=gates.GateConfig(args.dim, 0.0, args.recent, args.scope), bias=args.bias,
-        objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
+        sidecar=args.gates, objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
         rate=args.rate, sharpness=tuple(args.sharpness), recall_share=args.recall_share, workers=args.workers,
         seed=args.seed, device=args.device, bf16=args.bf16)
     print(checkpoint.save_run_gates(decoder, args.out))
@@ -242,7 +263,7 @@ def run_distil(args):
     decoder = distil.train(
         args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, steps=args.steps,
         length=args.length, batch_size=args.batch, rate=args.rate, sharpness=args.sharpness,
-        recall_share=args.recall_share, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
+        recall_share=args.recall_share, bias_speed=args.bias_speed, recent=args.recent, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
     print(checkpoint.save_run_gates(decoder, args.out))
 
 
@@ -327,6 +348,7 @@ def run_export(args):
     decoder = checkpoint.load(args.model, args.gates)
     if decoder.config.gate:
         decoder.config.gate.threshold += args.tau
+        decoder.config.gate.recent = args.recent or decoder.config.gate.recent
     if args.out.endswith(".safetensors"):
         checkpoint.save_sidecar(decoder, args.out, DTYPES[args.dtype])
     else:

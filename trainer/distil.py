@@ -22,7 +22,6 @@ import trainer
 
 WARMUP = 10               # steps
 DECAY = 0.6               # part of the steps over which the rates fall
-BIAS_SPEED = 10.0         # learning rate of a gate's scalar against that of its matrices
 AVERAGE = 0.8             # of the last price's parts in the next one
 PULL = 2.0                # by which a price answers to what is kept beyond what was asked for
 LEAST = 1e-6              # nats, of a price
@@ -90,26 +89,28 @@ class Row:
         return torch.autograd.grad(self.twins, parameters, pulls)
 
 
-def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate, sharpness, recall_share, workers=1, seed=1,
-          device=None, bf16=None):
+def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate, sharpness, recall_share, bias_speed=10.0,
+          recent=None, workers=1, seed=1, device=None, bf16=None):
     """Train the gates that `base` has, or that `sidecar` gives it, on the prepared `folder`; returns the model.
 
     keeps: fractions of all causal pairs, one a strength; the first is the one of the gates' own threshold. sharpness: of
-    the sigmoid whose slope stands for the step's. Resumes from out/state.pt.
+    the sigmoid whose slope stands for the step's. bias_speed: learning rate of a gate's scalar, which settles what it keeps
+    beside the others, against that of its matrices. recent: other than the gates were made for. Resumes from out/state.pt.
     """
     device = trainer.pick_device(device)
     kind = trainer.fast_type(device, bf16)
     decoder = checkpoint.load(base, sidecar)
     if decoder.config.gate is None:
         raise ValueError(f"{base}: expected a model with gates to go on with, found a dense one")
+    decoder.config.gate.recent = recent or decoder.config.gate.recent
     decoder.freeze(kind).to(device)
     head = decoder.head_weight().detach().to(kind)
     supply = batches.Batches(folder, recall_share, seed)
     own = decoder.gates()
     strengths = Strengths(own, taus_for(decoder, supply.batch(0, 2, length)[0].to(device), keeps)).to(device)
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
-    scalars["scale"] = BIAS_SPEED
-    run = trainer.Trainer(strengths, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,
+    scalars["scale"] = bias_speed
+    run = trainer.Trainer(strengths, out, [matrices, scalars], peak=rate, warmup=min(WARMUP, steps // 10), decay=DECAY, bf16=False,
                           save_every=trainer.SMALL_STATE, also=lambda: checkpoint.save_run_gates(decoder, out))
     decoder.config.gate.threshold = strengths.taus[0].item()
     team = trainer.Team(workers)

@@ -3,14 +3,15 @@
 divergence of predictions, each without more than a block of its largest matrix in memory at a time.
 """
 
+import itertools
 import math
+import typing
 
 import torch
 from torch.nn import functional
 
-import gates
-
 QUERY_BLOCK = 128       # queries that attend together; the keys after the block are never touched
+KEY_BLOCK = 64          # keys of a gate that are judged together; the queries before the block are never touched
 POSITION_BLOCK = 128    # positions whose predictions are compared together
 
 
@@ -54,17 +55,76 @@ def read(q, k, v, heads):
     return mixed, peak
 
 
-def still_to_come(peak):
-    """The largest value that a key will get from this query or any later one: [..., query, key]."""
-    by_key = peak.transpose(-2, -1).contiguous()
-    return by_key.flip(-1).cummax(-1).values.flip(-1).transpose(-2, -1)
+def still_to_come(by_key):
+    """The largest value that a key will get from this query or any later one: [..., key, query], as `by_key`."""
+    return by_key.flip(-1).cummax(-1).values.flip(-1)
+
+
+class Judged(typing.NamedTuple):
+    """A few keys of one gate and all queries from them on, key by key: small enough for the processor's cache."""
+
+    row: int
+    head: int
+    start: int               # of the keys, and of the queries
+    stop: int                # of the keys
+    ages: torch.Tensor       # int64 [key, some queries]: query - key, of the first queries
+    low: torch.Tensor        # [key, query]: `gates.running_minimum`
+    judge: torch.Tensor      # int64 [key, query]: who said it, counted from `start`
+
+    def near(self, by_key):
+        """Of a tensor as `low`, what `ages` tells of."""
+        return by_key[:, :self.ages.shape[1]]
+
+    def teach(self, slope, q, k, grads):
+        """Adds to the gradients of (q, k, b) what `slope`, the gradient of `low`, makes of them."""
+        grad_q, grad_k, grad_b = grads
+        at, queries, keys = (self.row, self.head), slice(self.start, None), slice(self.start, self.stop)
+        pull = torch.zeros_like(self.low).scatter_add_(1, self.judge, slope)
+        grad_q[at][queries].addmm_(pull.t(), k[at][keys])
+        grad_k[at][keys].addmm_(pull, q[at][queries])
+        grad_b[self.head] += pull.sum()
+
+
+def judge(q, k, b, recent):
+    """`Judged` parts of gates with queries q (scaled), keys k [B, heads, T, dim] and scalars b [heads]; they cover all pairs."""
+    batch, heads, length, _ = q.shape
+    distance = max(recent, 1)                                            # from which on a pair is judged
+    for row, head in itertools.product(range(batch), range(heads)):
+        for start, stop in blocks(length, KEY_BLOCK):
+            near = torch.arange(min(length - start, stop - start + distance), device=q.device)
+            ages = near - torch.arange(stop - start, device=q.device)[:, None]
+            s = torch.addmm(b[head], k[row, head, start:stop], q[row, head, start:].t())
+            s[:, :len(near)].masked_fill_(ages < distance, math.inf)
+            yield Judged(row, head, start, stop, ages, *s.cummin(1))
+
+
+class Margins(torch.autograd.Function):
+    """The running minimum of gates, as `judge` has them, minus tau: [B, heads, query, key], -inf where a key is ahead."""
+
+    @staticmethod
+    def forward(ctx, q, k, b, tau, recent):
+        ctx.save_for_backward(q, k, b)
+        ctx.recent = recent
+        margin = q.new_full((*q.shape[:3], q.shape[2]), -math.inf)
+        for part in judge(q, k, b, recent):
+            low = part.low.sub_(tau)
+            part.near(low).masked_fill_(part.ages < 0, -math.inf)
+            margin[part.row, part.head, part.start:, part.start:part.stop] = low.t()
+        return margin
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, b = ctx.saved_tensors
+        grads = [torch.zeros_like(part) for part in (q, k, b)]
+        for part in judge(q, k, b, ctx.recent):
+            part.teach(grad[part.row, part.head, part.start:, part.start:part.stop].t().contiguous(), q, k, grads)
+        return (*grads, None, None)
 
 
 class HardAttention(torch.autograd.Function):
     """Attention to the keys that are still there, with a gradient for what decides it.
 
-    q, k, v as in `attend`; margin [B, heads, query, key]: the running minimum of the gate's logits minus tau; a key is
-    there iff it is > 0 (and not after the query). Backwards, a key that is there (weight p) pushes by its weight,
+    q, k, v as in `attend`; margin [B, heads, query, key]: as of `Margins`; a key is there iff it is > 0. Backwards, a key that is there (weight p) pushes by its weight,
     p (v_j - o), and a key that is gone by what its return would change, n / (1 + n) (v_j - o) with n its weight relative to
     all that is there; both times the slope of sigmoid(sharpness * margin). Nothing [heads, query, key] is stored but margin.
     """
@@ -104,8 +164,7 @@ class HardAttention(torch.autograd.Function):
             share = torch.where(gone, share / (1.0 + share), share).mul_(pull)
             here = margin[:, :, start:stop, :stop]
             soft = torch.sigmoid(ctx.sharpness * here)
-            slope = (soft * (1.0 - soft)).mul_(ctx.sharpness)
-            slope.masked_fill_(future(stop, q.device)[start:], 0.0)
+            slope = torch.addcmul(soft, soft, soft, value=-1.0).mul_(ctx.sharpness)
             grad_margin[:, :, start:stop, :stop] = slope.mul_(share.flatten(1, 2).unflatten(1, (heads, -1)).sum(2))
         return grad_q, grad_k, grad_v, grad_margin, None
 
@@ -117,8 +176,7 @@ class HardAttention(torch.autograd.Function):
     @staticmethod
     def _gone(margin, start, stop):
         """bool [B, heads or 1 for all, 1, queries, keys]"""
-        gone = margin[:, :, start:stop, :stop] <= 0
-        return (gone | future(stop, margin.device)[start:])[:, :, None]
+        return (margin[:, :, start:stop, :stop] <= 0)[:, :, None]
 
     @staticmethod
     def _mix(weights, v):
@@ -151,9 +209,13 @@ def kept_pairs(margin, sharpness):
     """The part of all causal pairs that is kept, and its gradient, that of sigmoid(sharpness * margin): scalar, as margin."""
     length = margin.shape[-1]
     count = margin.shape[0] * margin.shape[1] * length * (length + 1) / 2
-    soft = torch.sigmoid(sharpness * margin)
-    slope = (soft * (1.0 - soft)).mul_(sharpness / count).masked_fill_(future(length, margin.device), 0.0)
-    return (margin > 0).tril().sum().item() / count, slope
+    slope, kept = torch.zeros_like(margin), 0
+    for start, stop in blocks(length, QUERY_BLOCK):
+        here = margin[:, :, start:stop, :stop]
+        soft = torch.sigmoid(sharpness * here)
+        slope[:, :, start:stop, :stop] = torch.addcmul(soft, soft, soft, value=-1.0).mul_(sharpness / count)
+        kept += (here > 0).sum().item()
+    return kept / count, slope
 
 
 @torch.no_grad()
@@ -176,7 +238,8 @@ def gated_hidden(decoder, tokens, tau, sharpness):
     margins, twins = [], []
     for block in decoder.blocks:
         h = block.norm1(x)
-        twins.append(gates.running_minimum(block.attention.gate(h.detach()), decoder.config.gate.recent) - tau)
+        gate = block.attention.gate
+        twins.append(Margins.apply(*gate.project(h.detach()), gate.b, tau, decoder.config.gate.recent))
         margins.append(twins[-1].detach().requires_grad_())
         x = x + block.attention.join(HardAttention.apply(*block.attention.project(h, rope), margins[-1], sharpness))
         x = x + block.mlp(block.norm2(x))

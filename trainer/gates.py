@@ -60,17 +60,21 @@ class DropGate(torch.nn.Module):
         for weight in (self.wq.weight, self.wk.weight):
             torch.nn.init.normal_(weight, 0.0, 0.3 / math.sqrt(d_model))
 
-    def forward(self, x):
-        """x [batch, T, d] (the normalised block input) -> s [batch, heads, query, key] in float32.
-
-        In memory the queries of a key are neighbours, as `running_minimum` likes them.
-        """
+    def project(self, x):
+        """x [batch, T, d] (the normalised block input) -> q, k, each [batch, heads, T, dim] in float32, with s = q . k + b."""
         with torch.autocast(x.device.type, enabled=False):
             q = torch.nn.functional.linear(x.float(), self.wq.weight.float()) / math.sqrt(self.dim)
             k = torch.nn.functional.linear(x.float(), self.wk.weight.float())
-            q, k = (part.unflatten(2, (-1, self.dim)) for part in (q, k))             # [batch, T, heads, dim]
-            by_key = k.transpose(1, 2) @ q.permute(0, 2, 3, 1) + self.b.float()[:, None, None]
-            return by_key.transpose(2, 3)
+            return tuple(part.unflatten(2, (-1, self.dim)).transpose(1, 2) for part in (q, k))
+
+    def forward(self, x):
+        """x as above -> s [batch, heads, query, key] in float32.
+
+        In memory the queries of a key are neighbours, as `running_minimum` likes them.
+        """
+        q, k = self.project(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return (k @ q.transpose(2, 3) + self.b.float()[:, None, None]).transpose(2, 3)
 
 
 def judged(length, recent, device=None):

@@ -30,16 +30,38 @@ def sharpness_at(progress, first, last):
     return first + (last - first) * min(1.0, progress)
 
 
-def attention_loss(low, peak, price, sharpness, recent):
-    """low: `gates.running_minimum`, peak: of `frozen.read`, both [B, heads, query, key] -> (loss, mean m of causal pairs)."""
-    length, pairs = low.shape[-1], low.shape[0] * low.shape[1]
-    judged = gates.judged(length, recent, low.device)
-    causal = ~frozen.future(length, low.device)
-    need = frozen.still_to_come(peak) * (judged / (judged.sum().clamp_min(1) * pairs))    # each sums to its mean over pairs
-    cost = causal * (price / (causal.sum() * pairs))
-    mask = torch.sigmoid(sharpness * low)
-    kept = (mask.detach() * causal).sum() / (causal.sum() * pairs)
-    return (mask * (cost - need)).sum() + need.sum(), kept
+class AttentionLoss(torch.autograd.Function):
+    """The objective `attention` of gates, as `frozen.judge` has them: (loss, mean m of causal pairs).
+
+    peak: of `frozen.read`.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, b, peak, price, sharpness, recent):
+        batch, heads, length, _ = q.shape
+        reach = max(0, length - max(recent, 1))                              # queries that judge the first key
+        judged = max(1, reach * (reach + 1) // 2) * batch * heads
+        causal = length * (length + 1) // 2 * batch * heads
+        grads = [torch.zeros_like(part) for part in (q, k, b)]
+        total = kept = 0.0
+        for part in frozen.judge(q, k, b, recent):
+            need = peak[part.row, part.head, part.start:, part.start:part.stop].t()
+            need = frozen.still_to_come(need).div_(judged)
+            part.near(need).masked_fill_(part.ages < max(recent, 1), 0.0)
+            mask = part.low.mul_(sharpness).sigmoid_()
+            part.near(mask).masked_fill_(part.ages < 0, 0.0)
+            kept += mask.sum().item()
+            total += need.sum().item()
+            worth = need.sub_(price / causal)
+            slope = torch.addcmul(mask, mask, mask, value=-1.0).mul_(worth).mul_(-sharpness)
+            total -= worth.mul_(mask).sum().item()
+            part.teach(slope, q, k, grads)
+        ctx.save_for_backward(*grads)
+        return q.new_tensor(total), q.new_tensor(kept / causal)
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        return (*(part * grad for part in ctx.saved_tensors), None, None, None, None)
 
 
 def output_loss(attention, low, q, k, v, mixed, price, sharpness, rows):
@@ -75,10 +97,10 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
                 mixed, peak = frozen.read(q, k, v, attention.gate.heads)
             else:
                 mixed = frozen.attend(q, k, v)
-        low = gates.running_minimum(attention.gate(h), recent)
         if objective == "attention":
-            loss, keeps = attention_loss(low, peak, price, sharpness, recent)
+            loss, keeps = AttentionLoss.apply(*attention.gate.project(h), attention.gate.b, peak, price, sharpness, recent)
         else:
+            low = gates.running_minimum(attention.gate(h), recent)
             rows = torch.randperm(tokens.shape[1], generator=generator)[:QUERIES].sort().values
             loss, keeps = output_loss(attention, low, q, k, v, mixed, price, sharpness, rows)
         gradients += torch.autograd.grad(loss, list(attention.gate.parameters()))
@@ -90,11 +112,27 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
     return gradients, losses, kept
 
 
-def train(base, folder, out, *, gate, bias, objective, price, steps, length, batch_size, rate, sharpness, recall_share,
-          workers=1, seed=1, device=None, bf16=None):
-    """New gates for the directory `base`, trained on the prepared `folder`; returns the model. Resumes from out/state.pt.
+def begin_from(own, start, threshold):
+    """Copies gates into others that are as wide; where those are one for each kv-head, each begins as its layer's.
 
-    gate: `gates.GateConfig`; bias: its scalar at the start; objective: one of OBJECTIVES; price: of a kept pair, in what the
+    own, start: `model.Decoder.gates()`; threshold: of `start`, which becomes part of the scalars.
+    """
+    with torch.no_grad():
+        for new, old in zip(own, start):
+            if new.dim != old.dim or new.heads % old.heads:
+                raise ValueError(f"gates to begin with: expected {new.heads} a layer, or one, of dim {new.dim}, "
+                                 f"found {old.heads} of dim {old.dim}")
+            copies = new.heads // old.heads
+            new.wq.weight.copy_(old.wq.weight.repeat(copies, 1))
+            new.wk.weight.copy_(old.wk.weight.repeat(copies, 1))
+            new.b.copy_(old.b.repeat(copies) - threshold)
+
+
+def train(base, folder, out, *, gate, bias, sidecar=None, objective, price, steps, length, batch_size, rate, sharpness, recall_share,
+          workers=1, seed=1, device=None, bf16=None):
+    """Gates for the directory `base`, trained on the prepared `folder`; returns the model. Resumes from out/state.pt.
+
+    gate: `gates.GateConfig`; bias: its scalar at the start; sidecar: gates to begin with instead, as `begin_from` does; objective: one of OBJECTIVES; price: of a kept pair, in what the
     objective counts; sharpness: first and last; workers: windows of a step that are worked on side by side.
     """
     if objective not in OBJECTIVES:
@@ -103,6 +141,9 @@ def train(base, folder, out, *, gate, bias, objective, price, steps, length, bat
     device = trainer.pick_device(device)
     decoder = checkpoint.load(base, gate_config=gate, gate_bias=bias).freeze(trainer.fast_type(device, bf16)).to(device)
     own = decoder.gates()
+    if sidecar:
+        start = checkpoint.load(base, sidecar)
+        begin_from(own, start.gates(), start.config.gate.threshold)
     matrices, scalars = trainer.weight_groups(own.parameters(), weight_decay=0.0)
     scalars["scale"] = BIAS_SPEED
     run = trainer.Trainer(own, out, [matrices, scalars], peak=rate, warmup=WARMUP, decay=DECAY, bf16=False,

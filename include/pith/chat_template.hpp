@@ -41,6 +41,7 @@ struct ChatText {
   };
   std::string text;         // UTF-8
   std::vector<Range> data;  // in order, none empty, none touching the next
+  bool begins_text = true;  // false: it goes on behind another one (some tokenizers mark where a text begins)
 };
 
 /// The chat templates of a model; immutable, copies share them, and any number of threads may use them.
@@ -56,11 +57,20 @@ class PITH_API ChatTemplate {
   /// there cannot be read, and where there is no template.
   static ChatTemplate load(const std::filesystem::path& path);
 
+  /// The same, and nothing where there is no template.
+  static std::optional<ChatTemplate> find(const std::filesystem::path& path);
+
+  /// From a .jinja file, with the special tokens of a model whose own templates it stands in for.
+  static ChatTemplate load(const std::filesystem::path& file, const std::filesystem::path& model);
+
   /// From its text. `special_tokens`: variables such as "bos_token", which are of the template, not of the data.
   static ChatTemplate parse(std::string_view source, const std::map<std::string, std::string>& special_tokens = {});
 
   /// In order of their names; "default" for a single one.
   std::vector<std::string> names() const;
+
+  /// A template's own text. Throws Error (argument) for a name that none has.
+  const std::string& source(const std::string& name) const;
 
   /// `messages_json`: an array of objects with "role" and "content". Members that are null count as absent, as
   /// transformers has it.

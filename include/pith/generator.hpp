@@ -25,6 +25,7 @@
 namespace pith {
 
 enum class RequestId : std::uint64_t {};
+enum class ConversationId : std::uint64_t {};
 
 /// Why a request ended.
 enum class Finish {
@@ -58,6 +59,10 @@ struct Request {
   std::optional<std::size_t> logprobs = {};     // wanted: of each token chosen, and of so many likeliest
   SamplerOptions sampler = {};
   std::optional<float> tau = {};  // strength of the learned gate, in place of the policy's
+  std::size_t pinned = 0;         // so many of the prompt's first tokens stay, whatever the policy does
+  /// The prompt goes on behind the conversation's requests before this one: behind their prompts and what was chosen,
+  /// but for a token that ended the text, which is for the next prompt to repeat. None: a sequence of its own.
+  std::optional<ConversationId> conversation = {};
   std::function<void(const Piece&)> on_piece = {};
   /// Logits after each token of the prompt (evaluation): the token's position, [vocab_size].
   std::function<void(SequenceId, std::size_t, std::span<const float>)> on_prompt = {};
@@ -79,9 +84,13 @@ struct Generation {
 /// throws, or a row of logits that cannot be sampled, ends its own request: the callback gets one more piece, with
 /// Finish::error and the exception (if it throws again, nobody hears of it).
 ///
-/// Under a byte budget (SessionOptions::kv_budget) requests wait for room. Where those that run have too little, the
-/// latest gives way: it starts again when others have ended, fed what it had chosen before. One that does not fit even
-/// alone ends in an error (budget).
+/// A conversation outlives its requests: its sequence stays, so that only what is new is fed. Its tokens are those that
+/// a session would give which were fed the same prompts and choices. A request that ends in an error is no part of it.
+///
+/// Under a byte budget (SessionOptions::kv_budget) requests wait for room. Where those that run have too little,
+/// conversations that rest lose their sequences, the longest unused first, and are fed again when they go on; then the
+/// latest request gives way: it starts again when others have ended, fed what it had chosen before. One that does not
+/// fit even alone ends in an error (budget).
 class PITH_API Generator {
  public:
   /// `at_once`: how many requests run side by side; the others wait their turn. Without a tokenizer there is no text:
@@ -93,9 +102,19 @@ class PITH_API Generator {
   Generator(Generator&&) noexcept;
   Generator& operator=(Generator&&) noexcept;
 
-  /// Throws Error (argument, unsupported) for what cannot be: an empty prompt or one longer than the context, a token
-  /// out of range, an option of the sampler.
+  /// Throws Error (argument, unsupported) for what cannot be: an empty prompt or one longer than the context (what the
+  /// conversation holds included), a token out of range, an option of the sampler; Error (state) where the conversation
+  /// has a request that has not ended.
   RequestId submit(Request request);
+
+  /// A conversation, for requests to go on in.
+  ConversationId open();
+
+  /// Forgets it; its pages go back at the next step. Throws as submit() where a request of it has not ended.
+  void close(ConversationId conversation);
+
+  /// Tokens that the conversation holds. Throws as close().
+  std::size_t length(ConversationId conversation) const;
 
   /// The request ends with Finish::cancelled, between two layers of a pass. One that has ended stays as it is.
   void cancel(RequestId request);

@@ -2,6 +2,7 @@
 // The door: what a host application includes.
 #pragma once
 
+#include "pith/chat.hpp"
 #include "pith/error.hpp"
 #include "pith/generator.hpp"
 #include "pith/model.hpp"

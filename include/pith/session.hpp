@@ -144,10 +144,10 @@ class PITH_API Session {
   /// (state) as fork().
   void set_tau(SequenceId sequence, float tau);
 
-  /// Counterfactuals. keep: these tokens stay from now on, in all layers, where they are still there, whatever the
-  /// policy does; a sliding window that is the architecture's own still ends them. forget: these tokens leave one layer
-  /// now, as if the next token had dropped them, kept ones too; tokens that are not there are passed over. Throws Error
-  /// (argument) for a position or layer out of range, Error (state) as fork().
+  /// keep: these tokens stay from now on, in all layers, where they are still there, whatever the policy does; those to
+  /// come stay from their first moment. A sliding window that is the architecture's own still ends them. forget: these
+  /// tokens leave one layer now, as if the next token had dropped them, kept ones too; tokens that are not there are
+  /// passed over. Throws Error (argument) for a position or layer out of range, Error (state) as fork().
   void keep(SequenceId sequence, std::span<const Position> positions);
   void forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions);
 

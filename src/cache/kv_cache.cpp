@@ -59,7 +59,11 @@ KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers,
 }
 
 void KvCache::append(std::size_t layer, Position born, Position until) {
-  for (Lane& lane : lanes(layer)) lane.append(born, until);
+  const bool kept = std::ranges::binary_search(kept_ahead_, born);
+  for (Lane& lane : lanes(layer)) {
+    lane.append(born, until);
+    if (kept) lane.pin(lane.rows() - 1, until);
+  }
   if (gates_.empty()) return;
   Lane& gate = gates_[layer];
   gate.append(born, until).evidence(gate.slot(column::holders)) = static_cast<float>(per_layer_);
@@ -72,6 +76,11 @@ void KvCache::keep(std::size_t layer, std::span<const Position> positions, int w
     for (std::size_t row = 0; row < lane.rows(); ++row)
       if (const Position born = lane.born(row); std::ranges::binary_search(kept, born))
         lane.pin(row, window > 0 ? born + window : never);
+}
+
+void KvCache::keep_ahead(std::span<const Position> positions) {
+  kept_ahead_.insert(kept_ahead_.end(), positions.begin(), positions.end());
+  std::ranges::sort(kept_ahead_);
 }
 
 void KvCache::forget(std::size_t layer, std::span<const Position> positions, Position next) {
@@ -116,6 +125,7 @@ void KvCache::copy_from(const KvCache& other) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i].copy_from(other.lanes_[i]);
   for (std::size_t i = 0; i < gates_.size(); ++i) gates_[i].copy_from(other.gates_[i]);
   ledger_.log = other.ledger_.log;
+  kept_ahead_ = other.kept_ahead_;
 }
 
 }  // namespace pith::inline cache

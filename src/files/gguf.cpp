@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "files/model_files.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 
@@ -320,7 +321,7 @@ constexpr std::string_view wanted<std::string> = "a string";
 
 [[noreturn]] void refuse_key(const File& file, std::string_view key, std::string_view expected,
                              std::string_view found) {
-  fail(ErrorCode::model, file.file->path().string() + ": key " + in_quotes(key), expected, found);
+  fail(ErrorCode::model, file.where + ": key " + in_quotes(key), expected, found);
 }
 
 }  // namespace
@@ -387,9 +388,12 @@ template std::vector<double> File::array(std::string_view) const;
 template std::vector<bool> File::array(std::string_view) const;
 template std::vector<std::string> File::array(std::string_view) const;
 
-File open(const std::filesystem::path& path) {
+namespace {
+
+File open_part(const std::filesystem::path& path) {
   File out;
   out.file = MappedFile::open(path);
+  out.where = path.string();
   Reader reader(*out.file);
 
   out.version = read_version(reader);
@@ -412,7 +416,57 @@ File open(const std::filesystem::path& path) {
     if (!names.insert(name).second) reader.refuse("tensor " + in_quotes(name), "it once", "it twice");
   }
   place(reader, out.file->bytes().size(), alignment, out.tensors);
+  for (Tensor& tensor : out.tensors) tensor.file = out.file;
   return out;
+}
+
+std::int64_t parts_of(const File& file) { return file.get_or<std::int64_t>("split.count", 1); }
+
+/// The part that `path` says it is, of as many as it says: both are said by the metadata, too.
+File open_part(const SplitName& name, int part, std::int64_t parts) {
+  File out = open_part(name.part(part));
+  const auto number = out.get_or<std::int64_t>("split.no", 0) + 1;
+  if (number != part || parts_of(out) != parts)
+    fail(ErrorCode::model, out.where, "part " + std::to_string(part) + " of " + std::to_string(parts),
+         "part " + std::to_string(number) + " of " + std::to_string(parts_of(out)));
+  return out;
+}
+
+void add_tensors(File& whole, File&& part, std::set<std::string, std::less<>>& names) {
+  for (Tensor& tensor : part.tensors) {
+    if (!names.insert(tensor.name).second)
+      fail(ErrorCode::model, part.where, "tensor " + in_quotes(tensor.name) + " once", "it twice");
+    whole.tensors.push_back(std::move(tensor));
+  }
+}
+
+}  // namespace
+
+File open(const std::filesystem::path& path) {
+  File file = open_part(path);
+  const std::int64_t parts = parts_of(file);
+  if (parts == 1) return file;
+  const auto name = SplitName::of(path);
+  if (!name || name->parts != parts)
+    fail(ErrorCode::file, file.where, "a name that ends as that of one of " + std::to_string(parts) + " parts does",
+         in_quotes(path.filename().string()));
+
+  std::string missing;
+  for (int part = 1; part <= name->parts; ++part)
+    if (std::error_code ignored; !std::filesystem::exists(name->part(part), ignored))
+      missing += (missing.empty() ? "" : ", ") + name->part(part).filename().string();
+  if (!missing.empty())
+    fail(ErrorCode::file, file.where, "all " + std::to_string(parts) + " parts of the model beside it",
+         "missing: " + missing);
+
+  File whole = open_part(*name, 1, parts);
+  std::set<std::string, std::less<>> names;
+  for (const Tensor& tensor : whole.tensors) names.insert(tensor.name);
+  for (int part = 2; part <= name->parts; ++part) add_tensors(whole, open_part(*name, part, parts), names);
+  const auto tensors = static_cast<std::int64_t>(whole.tensors.size());
+  if (const auto said = whole.get_or<std::int64_t>("split.tensors.count", tensors); said != tensors)
+    fail(ErrorCode::model, whole.where, std::to_string(said) + " tensors in all parts", std::to_string(tensors));
+  return whole;
 }
 
 }  // namespace pith::inline files::gguf

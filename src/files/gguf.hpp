@@ -28,14 +28,16 @@ struct Value : std::variant<std::int64_t, std::uint64_t, double, bool, std::stri
 
 struct Tensor {
   std::string name;
-  std::uint32_t type = 0;           // ggml_type
-  std::vector<std::int64_t> shape;  // row-major, outermost first: GGUF's dimensions reversed
-  std::uint64_t offset = 0;         // from the start of the file
-  std::uint64_t bytes = 0;          // from there, all within the file; 0 = the size of such a type is not known
+  std::uint32_t type = 0;                  // ggml_type
+  std::vector<std::int64_t> shape;         // row-major, outermost first: GGUF's dimensions reversed
+  std::uint64_t offset = 0;                // from the start of the file
+  std::uint64_t bytes = 0;                 // from there, all within the file; 0 = the size of such a type is not known
+  std::shared_ptr<const MappedFile> file;  // that it lies in: a part of a model in several
 };
 
 struct File {
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const MappedFile> file;  // of several, the one with the metadata
+  std::string where;                       // names it in errors
   std::uint32_t version = 0;
   std::map<std::string, Value, std::less<>> metadata;
   std::map<std::string, std::span<const std::byte>, std::less<>> encoded;  // its values as they lie in the file
@@ -61,7 +63,8 @@ std::string type_name(std::uint32_t type);
 std::uint32_t type_of(Format format);
 std::optional<Format> format_of(std::uint32_t type);
 
-/// Throws Error (file, format, unsupported).
+/// Of a model in several files, NAME-00001-of-00003.gguf and so on, any one: the metadata of the first, the tensors of
+/// all. Throws Error (file, format, model, unsupported).
 File open(const std::filesystem::path& path);
 
 }  // namespace pith::inline files::gguf

@@ -84,6 +84,12 @@ void Writer::add(std::string_view key, std::span<const std::int32_t> values) {
   metadata_.insert_or_assign(std::string(key), std::move(out));
 }
 
+void Writer::add(std::string_view key, const std::vector<bool>& values) {
+  std::string out = array_of(kind_bool, values.size());
+  for (const bool value : values) append(out, static_cast<std::uint8_t>(value));
+  metadata_.insert_or_assign(std::string(key), std::move(out));
+}
+
 void Writer::add_encoded(std::string_view key, std::span<const std::byte> value) {
   metadata_.insert_or_assign(std::string(key), std::string(reinterpret_cast<const char*>(value.data()), value.size()));
 }

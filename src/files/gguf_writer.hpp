@@ -33,6 +33,7 @@ class Writer {
   void add(std::string_view key, std::span<const std::string> values);
   void add(std::string_view key, std::span<const float> values);
   void add(std::string_view key, std::span<const std::int32_t> values);
+  void add(std::string_view key, const std::vector<bool>& values);
   /// A value as it lies in another GGUF: its type and bytes.
   void add_encoded(std::string_view key, std::span<const std::byte> value);
   bool has(std::string_view key) const { return metadata_.contains(key); }

@@ -21,19 +21,6 @@ bool is_of_a_directory(const fs::path& file) {
   return std::ranges::count(kinds, file.extension().string()) > 0;
 }
 
-/// "m-00001-of-00003.gguf" is "m" for all parts of it; empty where a file is no part.
-std::string whole_of(const fs::path& file) {
-  constexpr std::string_view shape = "-00000-of-00000";
-  const std::string stem = file.stem().string();
-  if (file.extension() != ".gguf" || stem.size() < shape.size()) return {};
-  const std::size_t begin = stem.size() - shape.size();
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    const char c = stem[begin + i];
-    if (shape[i] == '0' ? c < '0' || c > '9' : c != shape[i]) return {};
-  }
-  return stem.substr(0, begin + 1);
-}
-
 /// The entries of a directory that `belongs` says yes to.
 template <class F>
 std::vector<fs::path> entries(const fs::path& directory, F&& belongs) {
@@ -46,13 +33,35 @@ std::vector<fs::path> entries(const fs::path& directory, F&& belongs) {
 
 }  // namespace
 
+std::optional<SplitName> SplitName::of(const fs::path& file) {
+  constexpr std::string_view shape = "-00000-of-00000";
+  const std::string stem = file.stem().string();
+  if (file.extension() != ".gguf" || stem.size() < shape.size()) return std::nullopt;
+  const std::size_t begin = stem.size() - shape.size();
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const char c = stem[begin + i];
+    if (shape[i] == '0' ? c < '0' || c > '9' : c != shape[i]) return std::nullopt;
+  }
+  return SplitName{file.parent_path() / stem.substr(0, begin), std::stoi(stem.substr(stem.size() - 5))};
+}
+
+fs::path SplitName::part(int number) const {
+  const auto digits = [](int n) {
+    const std::string text = std::to_string(n);
+    return std::string(text.size() < 5 ? 5 - text.size() : 0, '0') + text;
+  };
+  return whole.string() + '-' + digits(number) + "-of-" + digits(parts) + ".gguf";
+}
+
 std::vector<fs::path> model_files(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return entries(path, is_of_a_directory);
-  const std::string whole = whole_of(path);
-  if (whole.empty()) return {path};
-  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  return entries(directory, [&](const fs::path& file) { return whole_of(file) == whole; });
+  const auto split = SplitName::of(path);
+  if (!split) return {path};
+  std::vector<fs::path> parts;
+  for (int number = 1; number <= split->parts; ++number)
+    if (fs::exists(split->part(number), ignored)) parts.push_back(split->part(number));
+  return parts;
 }
 
 bool belongs_to_model(const fs::path& path, const fs::path& file) {

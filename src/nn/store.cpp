@@ -53,7 +53,8 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
   const auto alive = std::ranges::find_if(pass.segments, [](const Segment& s) { return s.cache != nullptr; });
   if (alive == pass.segments.end()) return;
   const auto& shape = alive->cache->lanes(layer)[0].layout().shape();  // those of the others are the same
-  const auto& gate = alive->cache->layer(layer).gate().layout().shape();
+  const KvLayer lanes = alive->cache->layer(layer);
+  const auto& gate = (lanes.gate_is_apart() ? lanes.gate() : lanes.lanes()[0]).layout().shape();
   const Stored all[] = {{"keys", ws.k.view(), shape.keys},
                         {"values", ws.v.view(), shape.values},
                         {"gate keys", ws.gate.keys(), ws.needs.gate ? gate.gate_keys : KvFormat::f32}};
@@ -77,6 +78,7 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
 
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto dim = static_cast<std::size_t>(config.head_dim);
+  const std::size_t gate_dim = ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0;
   const int window = config.layers[layer].window;
   check(pass, layer, ws, threads);
   for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
@@ -94,9 +96,14 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
           row.set_value(h, values.subspan(h * dim, dim));
         }
       }
-      if (ws.needs.gate) {
-        const Lane& gate = segment.cache->layer(layer).gate();
-        gate.row(gate.rows() - 1).set_gate_key(ws.gate.keys()[t]);
+      if (!ws.needs.gate) continue;
+      const auto remember = [&](const Lane& lane, std::size_t number) {
+        lane.row(lane.rows() - 1).set_gate_key(ws.gate.keys()[t].subspan(number * gate_dim, gate_dim));
+      };
+      if (const KvLayer here = segment.cache->layer(layer); here.gate_is_apart()) {
+        remember(here.gate(), 0);
+      } else {
+        for (std::size_t l = 0; l < lanes.size(); ++l) remember(lanes[l], l);
       }
     }
     for (const auto& [column, of] : at_append)

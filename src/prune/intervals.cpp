@@ -22,17 +22,33 @@ bool changed(const Position* until, std::span<const Position> before) {
 
 /// One gate and the queries of a pass.
 struct Judge {
-  const GateQueries& gate;
+  /// Gate `number` of the layer's.
+  Judge(const Moment& moment, float tau, std::size_t number)
+      : queries(of(moment.gate, number)),
+        scale(moment.gate.scale),
+        bias(moment.gate.bias[number]),
+        cut(moment.gate.threshold + moment.gate.tau.value_or(tau)),
+        recent(moment.gate.recent),
+        first(moment.first),
+        next(moment.next) {}
+
+  static View<const float> of(const GateQueries& gates, std::size_t number) {
+    const std::size_t dim = gates.queries.cols / gates.bias.size();
+    return gates.queries.cols_from(number * dim, dim);
+  }
+
+  View<const float> queries;  // [next - first, gate_dim]
+  float scale, bias, cut;
+  int recent;
   Position first, next;  // the queries
-  float cut;
 
   /// scores[query][row] of a page with the queries [begin, end).
   void score(const Page& page, Position begin, Position end, float* scores, const std::byte* ahead = nullptr) const {
-    ops::dots(page.layout().shape().gate_keys, gate.queries[static_cast<std::size_t>(begin - first)].data(),
-              static_cast<std::size_t>(end - begin), gate.queries.stride, page.gate(), page.rows(), gate.queries.cols,
-              scores, capacity, ahead);
+    ops::dots(page.layout().shape().gate_keys, queries[static_cast<std::size_t>(begin - first)].data(),
+              static_cast<std::size_t>(end - begin), queries.stride, page.gate(), page.rows(), queries.cols, scores,
+              capacity, ahead);
     for (Position n = begin; n < end; ++n, scores += capacity)
-      for (std::size_t i = 0; i < page.rows(); ++i) scores[i] = scores[i] * gate.scale + gate.bias;
+      for (std::size_t i = 0; i < page.rows(); ++i) scores[i] = scores[i] * scale + bias;
   }
 
   /// Judges the rows of one page, seen up to until[row], by all queries: the first that drops a row ends it there.
@@ -45,7 +61,7 @@ struct Judge {
       const Position end = std::min(begin + together, next);
       // Numbers rather than branches, here and below, so that compilers take several rows at once.
       int any = 0;
-      for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - gate.recent};
+      for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - recent};
       if (any == 0) continue;
       score(page, begin, end, scores_of_page, ahead);
       ahead = nullptr;
@@ -53,10 +69,10 @@ struct Judge {
         const float* const scores = scores_of_page + static_cast<std::size_t>(n - begin) * capacity;
         if (logits != nullptr)
           for (std::size_t i = 0; i < rows; ++i)
-            if (born[i] + gate.recent <= n && until[i] > n) logits[i] = scores[i] - cut;
+            if (born[i] + recent <= n && until[i] > n) logits[i] = scores[i] - cut;
         int closes[capacity], some = 0;
         for (std::size_t i = 0; i < rows; ++i) {
-          closes[i] = int{born[i] <= n - gate.recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+          closes[i] = int{born[i] <= n - recent} & int{until[i] > n} & int{!(scores[i] > cut)};
           some |= closes[i];
         }
         if (some == 0) continue;
@@ -117,8 +133,8 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
         if (wanted) {
           const Position n = last_judge(end, until[key]);
           if (n == last_judge(keys.until(key), until[key])) {
-            if (n >= judge.first && n >= born + judge.gate.recent) page.evidence(slot)[i] = logits[key];
-          } else if (n >= judge.first && n >= born + judge.gate.recent) {
+            if (n >= judge.first && n >= born + judge.recent) page.evidence(slot)[i] = logits[key];
+          } else if (n >= judge.first && n >= born + judge.recent) {
             // Closed by another before the gate was done with the token.
             float scores[capacity];
             judge.score(keys.page(key / capacity), n, n + 1, scores);
@@ -134,11 +150,18 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
 }  // namespace
 
 void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) const {
-  const Judge judge{moment.gate, moment.first, moment.next, moment.gate.threshold + moment.gate.tau.value_or(tau)};
-  const auto queries = static_cast<std::size_t>(moment.next - moment.first);
-  const std::size_t work = layer.gate().rows() * queries * moment.gate.queries.cols;
-  layer.gate_is_apart() ? judge_apart(layer, judge, moment, work)
-                        : judge_lane(layer.gate(), judge, *moment.threads, work);
+  const auto work = [&](const Lane& keys, const Judge& judge) {
+    return keys.rows() * static_cast<std::size_t>(moment.next - moment.first) * judge.queries.cols;
+  };
+  if (layer.gate_is_apart()) {
+    const Judge judge(moment, tau, 0);
+    return judge_apart(layer, judge, moment, work(layer.gate(), judge));
+  }
+  const auto lanes = layer.lanes();
+  for (std::size_t l = 0; l < lanes.size(); ++l) {
+    const Judge judge(moment, tau, lanes.number(l));
+    judge_lane(lanes[l], judge, *moment.threads, work(lanes[l], judge));
+  }
 }
 
 std::string LearnedGate::describe() const { return spell("gate", {{"tau", tau}}); }

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "pith/error.hpp"
-#include "pith/prune/methods.hpp"
 
 namespace pith::prune {
 
@@ -19,11 +18,6 @@ Needs Needs::operator|(const Needs& other) const {
           std::max(window, other.window),
           std::max(layers, other.layers),
           std::max(kv_heads, other.kv_heads)};
-}
-
-int at_least(int least, int value, const char* what) {
-  if (value < least) fail(ErrorCode::argument, what, "at least " + std::to_string(least), std::to_string(value));
-  return value;
 }
 
 }  // namespace pith::prune

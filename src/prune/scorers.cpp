@@ -2,16 +2,66 @@
 #include "pith/prune/scorers.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "pith/tensor/ops.hpp"
 
 namespace pith::prune {
 
-void ObservationWindow::score(const Lane& lane, const Moment& moment, std::span<float> out) const {
-  ColumnScore{column::window}.score(lane, moment, out);
-  auto& order = moment.scratch->order;  // of the rows before the window
+namespace {
+
+/// Keys or values of a lane, row by row as attention sees them.
+class Numbers {
+ public:
+  using Read = void (Row::*)(std::size_t, std::span<float>) const;
+
+  Numbers(const Lane& lane, const Moment& moment, Read read) : lane_(lane), read_(read), row_(moment.scratch->numbers) {
+    row_.resize(lane.layout().shape().head_dim);
+  }
+
+  std::size_t heads() const { return lane_.layout().shape().heads; }
+  std::span<const float> operator()(std::size_t row, std::size_t head) {
+    (lane_.row(row).*read_)(head, row_);
+    return row_;
+  }
+
+ private:
+  const Lane& lane_;
+  Read read_;
+  std::vector<float>& row_;
+};
+
+float square(std::span<const float> x) { return ops::dot(x.data(), x.data(), x.size()); }
+
+/// |x|^2 of each row, over the heads of the lane.
+const std::vector<float>& squares(const Lane& lane, const Moment& moment, Numbers::Read read) {
+  Numbers numbers(lane, moment, read);
+  auto& all = moment.scratch->squares;
+  all.assign(lane.rows(), 0.0f);
+  for (std::size_t row = 0; row < all.size(); ++row)
+    for (std::size_t h = 0; h < numbers.heads(); ++h) all[row] += square(numbers(row, h));
+  return all;
+}
+
+/// The rows of the tokens [begin, end), in the order of their positions.
+std::span<const std::size_t> in_order(const Lane& lane, const Moment& moment, Position begin, Position end) {
+  auto& order = moment.scratch->order;
   order.clear();
   for (std::size_t row = 0; row < lane.rows(); ++row)
-    if (lane.born(row) < moment.prompt_end - window) order.push_back(row);
+    if (lane.born(row) >= begin && lane.born(row) < end) order.push_back(row);
   std::ranges::sort(order, {}, [&](std::size_t row) { return lane.born(row); });
+  return order;
+}
+
+}  // namespace
+
+void ObservationWindow::score(const KvLayer& layer, std::size_t lane, const Moment& moment,
+                              std::span<float> out) const {
+  ColumnScore{column::window}.score(layer, lane, moment, out);
+  const auto order = in_order(layer.lanes()[lane], moment, 0, moment.prompt_end - window);
   auto& attention = moment.scratch->values;  // theirs, before it is pooled
   attention.clear();
   for (const std::size_t row : order) attention.push_back(out[row]);
@@ -19,8 +69,146 @@ void ObservationWindow::score(const Lane& lane, const Moment& moment, std::span<
   for (std::size_t k = 0; k < order.size(); ++k) {
     const std::size_t begin = k > half ? k - half : 0;
     const std::size_t end = std::min(order.size(), k + half + 1);
-    out[order[k]] = *std::max_element(attention.begin() + static_cast<std::ptrdiff_t>(begin),
-                                      attention.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::span<const float> near(&attention[begin], end - begin);
+    out[order[k]] = average ? std::accumulate(near.begin(), near.end(), 0.0f) / static_cast<float>(pool)
+                            : *std::ranges::max_element(near);
+  }
+}
+
+void MassPerQuery::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  ColumnScore{column::mass}.score(layer, lane, moment, out);
+  for (std::size_t row = 0; row < out.size(); ++row)
+    out[row] /= static_cast<float>(moment.next - layer.lanes()[lane].born(row));
+}
+
+void KeyDifference::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  const Lane& rows = layer.lanes()[lane];
+  Numbers keys(rows, moment, &Row::key);
+  std::ranges::fill(out, 0.0f);
+  auto& anchor = moment.scratch->mean;
+  anchor.resize(rows.layout().shape().head_dim);
+  for (std::size_t h = 0; h < keys.heads(); ++h) {
+    std::ranges::fill(anchor, 0.0f);
+    for (std::size_t row = 0; row < out.size(); ++row) {
+      const auto key = keys(row, h);
+      const float norm = std::sqrt(square(key));
+      for (std::size_t c = 0; norm > 0 && c < anchor.size(); ++c) anchor[c] += key[c] / norm;
+    }
+    const float length = std::sqrt(square(anchor));
+    for (std::size_t row = 0; row < out.size(); ++row) {
+      const auto key = keys(row, h);
+      const float norm = std::sqrt(square(key)) * length;
+      if (norm > 0) out[row] -= ops::dot(key.data(), anchor.data(), anchor.size()) / norm;
+    }
+  }
+}
+
+void KeyNorm::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  const auto& all = squares(layer.lanes()[lane], moment, &Row::key);
+  for (std::size_t row = 0; row < out.size(); ++row) out[row] = -std::sqrt(all[row]);
+}
+
+void NormShare::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  const Lane& rows = layer.lanes()[lane];
+  const auto order = in_order(rows, moment, 0, moment.next);
+  const auto size = static_cast<std::size_t>(block);
+  std::ranges::fill(out, 1.0f);
+  for (const Numbers::Read read : {&Row::key, &Row::value}) {
+    const auto& all = squares(rows, moment, read);
+    for (std::size_t begin = 0; begin < order.size(); begin += size) {
+      const auto part = order.subspan(begin, std::min(size, order.size() - begin));
+      float sum = 0;
+      for (const std::size_t row : part) sum += all[row];
+      for (const std::size_t row : part) out[row] *= sum > 0 ? all[row] / sum : 0;
+    }
+  }
+}
+
+void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> scores) {
+  constexpr std::size_t together = 32;  // rows of W_o, whose products with all values are at hand at once
+  const Lane& rows = layer.lanes()[lane];
+  const auto& shape = rows.layout().shape();
+  const std::size_t dim = shape.head_dim, n = scores.size();
+  Scratch& scratch = *moment.scratch;
+  auto &values = scratch.keys, &norms = scratch.weights, &weights = scratch.numbers;
+  auto &block = scratch.block, &outputs = scratch.outputs;  // [dim][together] W_o turned; [row][together]
+  values.resize(n * dim);
+  norms.assign(n, 0.0f);
+  weights.resize(moment.wo->cols());
+  block.resize(dim * together);
+  outputs.resize(n * together);
+  for (std::size_t h = 0; h < shape.heads; ++h) {
+    for (std::size_t row = 0; row < n; ++row) rows.row(row).value(h, {&values[row * dim], dim});
+    const std::size_t kv_head = layer.lanes().number(lane) * shape.heads + h;
+    for (std::size_t head = kv_head * moment.group; head < (kv_head + 1) * moment.group; ++head)
+      for (std::size_t first = 0; first < moment.wo->rows(); first += together) {
+        const std::size_t count = std::min(together, moment.wo->rows() - first);
+        for (std::size_t j = 0; j < count; ++j) {
+          moment.wo->row(first + j, weights);
+          for (std::size_t c = 0; c < dim; ++c) block[c * together + j] = weights[head * dim + c];
+        }
+        std::ranges::fill(outputs, 0.0f);
+        ops::add_product(values.data(), dim, 1, block.data(), together, n, dim, count, outputs.data(), together);
+        for (std::size_t row = 0; row < n; ++row)
+          for (std::size_t j = 0; j < count; ++j) norms[row] += std::abs(outputs[row * together + j]);
+      }
+  }
+  for (std::size_t row = 0; row < n; ++row) scores[row] *= norms[row] / static_cast<float>(moment.group * shape.heads);
+}
+
+namespace {
+
+/// Adds to deviation[i] the softmax over a part of the standard deviations, over channels, of its rows on the scale of
+/// the next part's range.
+void add_deviation(const Lane& lane, const Moment& moment, Numbers::Read read, std::size_t head,
+                   std::span<const std::size_t> part, std::span<const std::size_t> next, std::span<float> deviation) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  Numbers numbers(lane, moment, read);
+  const std::size_t dim = lane.layout().shape().head_dim;
+  std::vector<float> low(dim, infinity), high(dim, -infinity);
+  for (const std::size_t row : next) {
+    const auto x = numbers(row, head);
+    for (std::size_t c = 0; c < dim; ++c) {
+      low[c] = std::min(low[c], x[c]);
+      high[c] = std::max(high[c], x[c]);
+    }
+  }
+  std::vector<float> spread(part.size());
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    const auto x = numbers(part[i], head);
+    double sum = 0, sum_of_squares = 0;
+    for (std::size_t c = 0; c < dim; ++c) {
+      const double scaled = high[c] > low[c] ? static_cast<double>((x[c] - low[c]) / (high[c] - low[c])) : 0;
+      sum += scaled;
+      sum_of_squares += scaled * scaled;
+    }
+    const auto n = static_cast<double>(dim);
+    spread[i] = dim > 1 ? static_cast<float>(std::sqrt(std::max(0.0, (sum_of_squares - sum * sum / n) / (n - 1)))) : 0;
+  }
+  const float most = *std::ranges::max_element(spread);
+  float sum = 0;
+  for (float& s : spread) sum += s = std::exp(s - most);
+  for (std::size_t i = 0; i < spread.size(); ++i) deviation[i] += spread[i] / sum;
+}
+
+}  // namespace
+
+void LagDeviation::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  const Lane& rows = layer.lanes()[lane];
+  std::ranges::fill(out, std::numeric_limits<float>::infinity());
+  const auto order = in_order(rows, moment, sinks, moment.next);
+  const auto size = static_cast<std::size_t>(lag);
+  std::vector<float> deviation(size);
+  std::vector<std::size_t> rank(size);
+  for (std::size_t begin = 0; begin + 2 * size <= order.size(); begin += size) {
+    const auto part = order.subspan(begin, size), next = order.subspan(begin + size, size);
+    std::ranges::fill(deviation, 0.0f);
+    for (std::size_t h = 0; h < rows.layout().shape().heads; ++h)
+      for (const Numbers::Read read : {&Row::key, &Row::value})
+        add_deviation(rows, moment, read, h, part, next, deviation);
+    std::iota(rank.begin(), rank.end(), std::size_t{0});
+    std::ranges::stable_sort(rank, {}, [&](std::size_t i) { return deviation[i]; });
+    for (std::size_t r = 0; r < size; ++r) out[part[rank[r]]] = static_cast<float>(r) / static_cast<float>(size);
   }
 }
 

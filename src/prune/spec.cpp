@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -132,40 +131,75 @@ AnyPolicy for_heads_of(Call& c) {
                   : for_heads(heads[0], c.policy());
 }
 
-/// -inf keeps all, inf nothing that the gate judges.
-constexpr Range<float> any_tau{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
+/// Takes a method's options out.
+template <HasOptions O>
+O take_options(Call& c) {
+  O o;
+  if constexpr (requires { o.tau; }) o.tau = c.tau;
+  for_each_option<O>([&]<class T>(const Option<O, T>& option) {
+    o.*option.number = c.take(option.name, o.*option.number, Range<T>{option.least, option.most});
+  });
+  return o;
+}
+
+template <HasOptions O>
+void list_options(std::vector<OptionText>& all) {
+  const O o;
+  for_each_option<O>([&]<class T>(const Option<O, T>& option) {
+    all.push_back({std::string(option.name), shortest(o.*option.number), Range<T>{option.least, option.most}.text(),
+                   std::string(option.what)});
+  });
+}
+
+/// A function of options as what makes it of text.
+template <auto make>
+struct Maker;
+template <class... O, AnyPolicy (*make)(const O&...)>
+struct Maker<make> {
+  static AnyPolicy read(Call& c) { return make(take_options<O>(c)...); }
+  static void list(std::vector<OptionText>& all) { (list_options<O>(all), ...); }
+};
 
 struct Named {
   std::string_view name;
   AnyPolicy (*make)(Call&);
+  std::string_view paper, what, acts;
+  void (*list)(std::vector<OptionText>&) = nullptr;  // null: a combinator, of which `options` says the rest
+  std::string_view arguments = {};
 };
+
+template <auto make>
+constexpr Named method(std::string_view name, std::string_view paper, std::string_view what, std::string_view acts) {
+  return {name, Maker<make>::read, paper, what, acts, Maker<make>::list};
+}
+
+constexpr std::string_view never_acts = "never", every_token = "every token", every_pass = "every pass",
+                           prompts_end = "end of a prompt", as_its_policy = "as its policy does";
 
 /// What scripts can name is a line here.
 constexpr Named names[] = {
-    {"none", [](Call&) { return none(); }},
-    {"gate", [](Call& c) { return learned_gate({.tau = c.take("tau", c.tau, any_tau)}); }},
-    {"streaming",
-     [](Call& c) {
-       const StreamingOptions o;
-       return streaming(
-           {.sinks = c.take("sinks", o.sinks, {.least = 0}), .recent = c.take("recent", o.recent, {.least = 1})});
-     }},
-    {"h2o",
-     [](Call& c) {
-       const H2oOptions o;
-       return h2o({.rows = c.take("rows", o.rows, {.least = 1}), .recent = c.take("recent", o.recent, {.least = 0})});
-     }},
-    {"snapkv",
-     [](Call& c) {
-       const SnapKvOptions o;
-       return snapkv({.rows = c.take("rows", o.rows, {.least = 1}),
-                      .window = c.take("window", o.window, {.least = 1}),
-                      .pool = c.take("pool", o.pool, {.least = 1})});
-     }},
-    {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }},
-    {"per_head", [](Call& c) { return per_head(c.policy()); }},
-    {"for_layers", for_layers_of},
-    {"for_heads", for_heads_of},
+    method<none>("none", "", "forgets nothing", never_acts),
+    method<learned_gate>("gate", "2305.15805", "the model's own learned gate", every_token),
+    method<streaming>("streaming", "2309.17453", "the first and the latest tokens", every_token),
+    method<h2o>("h2o", "2306.14048", "most attention so far", every_pass),
+    method<tova>("tova", "2401.06104", "most attention from the last query, a verdict per layer", every_pass),
+    method<snapkv>("snapkv", "2404.14469", "most attention from the prompt's end", prompts_end),
+    method<adakv>("adakv", "2407.11550", "SnapKV whose kv-heads share their rows", prompts_end),
+    method<pyramidkv>("pyramidkv", "2406.02069", "SnapKV with more rows in lower layers", prompts_end),
+    method<criticalkv>("criticalkv", "2502.03805", "SnapKV, half of it by what values come to in the output",
+                       prompts_end),
+    method<keydiff>("keydiff", "2504.15364", "keys unlike the others", every_pass),
+    method<knorm>("knorm", "2406.11430", "shortest keys", every_pass),
+    method<curdkv>("curdkv", "2509.15038", "long keys and values among neighbours", prompts_end),
+    method<lagkv>("lagkv", "2504.04704", "strangest to the part that follows", prompts_end),
+    method<simlayerkv>("simlayerkv", "2410.13846", "lazy layers keep sinks and recent tokens", prompts_end),
+    {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
+     as_its_policy, nullptr, "POLICY"},
+    {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,
+     nullptr, "POLICY"},
+    {"for_layers", for_layers_of, "", "acts in these layers alone", as_its_policy, nullptr, "layers=0-3,POLICY"},
+    {"for_heads", for_heads_of, "", "acts on these kv-heads alone, in all layers or by layer", as_its_policy, nullptr,
+     "heads=0+2 or 1.0+4.2,POLICY"},
 };
 
 Call parse_call(std::string_view step, float tau) {
@@ -226,6 +260,20 @@ std::string spell(std::string_view name, std::initializer_list<SpelledOption> op
     inside.append(inside.empty() ? "" : ",").append(option.name).append("=").append(option.value);
   if (!policy.empty()) inside.append(inside.empty() ? "" : ",").append(policy);
   return std::string(name) + "(" + inside + ")";
+}
+
+std::vector<MethodText> catalogue() {
+  std::vector<MethodText> all;
+  for (const Named& one : names) {
+    MethodText& text = all.emplace_back();
+    text.name = one.name;
+    text.paper = one.paper;
+    text.what = one.what;
+    text.acts = one.acts;
+    text.arguments = one.arguments;
+    if (one.list != nullptr) one.list(text.options);
+  }
+  return all;
 }
 
 AnyPolicy parse(std::string_view spec, float tau) { return parse_steps(split(trim(spec)), tau); }

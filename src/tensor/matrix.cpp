@@ -87,6 +87,7 @@ void Matrix::row(std::size_t index, std::span<float> out) const {
 
 void Activations::resize(std::size_t tokens, std::size_t features) {
   values_.resize(tokens, features);
+  most_tokens_ = std::max(most_tokens_, tokens);
   changed();
 }
 
@@ -94,6 +95,7 @@ View<const q8_activation> Activations::quantised(const Threads& threads) {
   constexpr std::size_t block = BlockTraits<q8_activation>::values;
   if (!quantised_) {
     assert(values_.cols() % block == 0);
+    blocks_.resize(most_tokens_, values_.cols() / block);
     blocks_.resize(values_.rows(), values_.cols() / block);
     threads.run_rows(values_.rows(), values_.cols(), 16, [&](std::size_t t) {
       kernels::table().quantise(values_[t].data(), values_.cols(), blocks_[t].data());

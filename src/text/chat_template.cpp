@@ -46,6 +46,8 @@ class Source {
     text::jinja::Program program;
   };
 
+  const std::string& text() const { return text_; }
+
   /// Throws Error (format, unsupported) at every call where the template cannot be parsed.
   const Parsed& parsed() const {
     std::call_once(once_, [&] {
@@ -72,10 +74,12 @@ struct ChatTemplate::Impl {
   void add(const std::string& name, std::string text, std::string from) {
     sources.try_emplace(name, std::move(text), std::move(from));
   }
+  void read(const std::filesystem::path& path);  // of a model, or any file of it
   void read_directory(const std::filesystem::path& directory);
   void read_gguf(const std::filesystem::path& path);
 
   const Source& choose(const ChatOptions& options, bool has_tools) const;
+  const Source& named(const std::string& name) const;
 };
 
 namespace {
@@ -169,28 +173,43 @@ void ChatTemplate::Impl::read_gguf(const fs::path& path) {
 const Source& ChatTemplate::Impl::choose(const ChatOptions& options, bool has_tools) const {
   std::string name = options.name;
   if (name.empty()) name = has_tools && sources.contains(tools_name) ? tools_name : default_name;
+  return named(name);
+}
+
+const Source& ChatTemplate::Impl::named(const std::string& name) const {
   if (const auto found = sources.find(name); found != sources.end()) return found->second;
   std::string known;
   for (const auto& [other, source] : sources) known += (known.empty() ? "" : ", ") + printable(other);
   fail(ErrorCode::argument, where + ": chat template", "one of " + known, in_quotes(name));
 }
 
-ChatTemplate ChatTemplate::load(const fs::path& path) {
-  auto impl = std::make_shared<Impl>();
+void ChatTemplate::Impl::read(const fs::path& path) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) {
-    impl->read_directory(path);
-  } else if (path.extension() == ".gguf") {
-    impl->read_gguf(path);
-  } else if (path.extension() == ".jinja") {
-    impl->read_directory(path.parent_path());
-    impl->sources.clear();
-    impl->add(default_name, read_text(path), path.string());
-  } else {
-    impl->read_directory(path.parent_path());
-  }
-  if (impl->sources.empty()) fail(ErrorCode::format, path.string(), "a chat template", "none");
+  if (path.extension() == ".gguf" && !fs::is_directory(path, ignored)) return read_gguf(path);
+  read_directory(fs::is_directory(path, ignored) ? path : path.parent_path());
+}
+
+ChatTemplate ChatTemplate::load(const fs::path& file, const fs::path& model) {
+  auto impl = std::make_shared<Impl>();
+  impl->read(model);
+  impl->where = file.string();
+  impl->sources.clear();
+  impl->add(default_name, read_text(file), file.string());
   return ChatTemplate(std::move(impl));
+}
+
+std::optional<ChatTemplate> ChatTemplate::find(const fs::path& path) {
+  if (path.extension() == ".jinja") return load(path, path.parent_path());
+  auto impl = std::make_shared<Impl>();
+  impl->read(path);
+  if (impl->sources.empty()) return std::nullopt;
+  return ChatTemplate(std::move(impl));
+}
+
+ChatTemplate ChatTemplate::load(const fs::path& path) {
+  std::optional<ChatTemplate> found = find(path);
+  if (!found) fail(ErrorCode::format, path.string(), "a chat template", "none");
+  return std::move(*found);
 }
 
 ChatTemplate ChatTemplate::parse(std::string_view source, const std::map<std::string, std::string>& special_tokens) {
@@ -206,6 +225,8 @@ std::vector<std::string> ChatTemplate::names() const {
   for (const auto& [name, source] : impl_->sources) out.push_back(name);
   return out;
 }
+
+const std::string& ChatTemplate::source(const std::string& name) const { return impl_->named(name).text(); }
 
 bool ChatTemplate::writes(std::string_view text) const {
   const auto spells = [&](const Source& source) {

@@ -14,11 +14,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view digits_apart = R"(\p{N})";
-
 /// What a tokenizer.json does to a text before the model, as far as GGUF has names for it.
 struct Cuts {
   std::vector<std::string> expressions;  // the text is cut at their matches, one after the other
+  std::vector<std::string> of_symbols;   // and its byte symbols at those
   bool byte_symbols = false, prefix_space = false;
   bool known = true;  // false: it does something else, too
 };
@@ -29,18 +28,23 @@ void read_cuts(const Json& node, Cuts& out) {
     const auto found = node.find(key);
     return found == node.end() || !found->is_boolean() ? fallback : found->get<bool>();
   };
+  const auto cut_at = [&](std::string_view expression) {
+    (out.byte_symbols ? out.of_symbols : out.expressions).emplace_back(expression);
+  };
   const std::string type = node.value("type", "");
   if (type == "Sequence") {
     for (const Json& part : node.value("pretokenizers", Json::array())) read_cuts(part, out);
   } else if (type == "ByteLevel") {
-    out.byte_symbols = true;
     if (flag("add_prefix_space", true)) out.prefix_space = true;
-    if (flag("use_regex", true)) out.expressions.emplace_back(gpt2_words);
+    if (flag("use_regex", true)) cut_at(gpt2_words);
+    out.byte_symbols = true;
   } else if (type == "Split" && node.contains("pattern") && node["pattern"].contains("Regex") &&
              node.value("behavior", "") == "Isolated" && !flag("invert", false)) {
-    out.expressions.push_back(node["pattern"]["Regex"].get<std::string>());
-  } else if (type == "Digits" && flag("individual_digits", false)) {
-    out.expressions.emplace_back(digits_apart);
+    cut_at(in_ascii(node["pattern"]["Regex"].get<std::string>()));
+  } else if (type == "Digits") {
+    cut_at(flag("individual_digits", false) ? digit : digits);
+  } else if (type == "Punctuation" && node.value("behavior", "") == "Contiguous") {
+    cut_at(signs);
   } else {
     out.known = false;
   }
@@ -56,7 +60,7 @@ void name_cuts(const Json& root, Definition& definition) {
   const bool plain = normalizer == root.end() || normalizer->is_null() || composes(*normalizer);
   if (!cuts.known || !cuts.byte_symbols || !plain) return;
   const auto& options = std::get<Bpe>(definition.model).options();
-  definition.gguf.pre = name_of_model(cuts.expressions, options.ignore_merges);
+  definition.gguf.pre = name_of_model(cuts.expressions, cuts.of_symbols, options.ignore_merges);
   if (cuts.prefix_space) definition.gguf.prefix = SpacePrefix::yes;
 }
 

@@ -280,6 +280,7 @@ void drop_foreign_tokens(const std::filesystem::path& directory, const Siblings&
 
 void read_vocabulary(const JsonNode& node, Vocabulary& out) {
   node.require_object();
+  out.expect(node.value().size());
   for (const auto& entry : node.value().items()) {
     const JsonNode id(entry.value(), node.where() + ": token " + in_quotes(entry.key()));
     out.add(entry.key(), id.integer(), node.where());

@@ -11,6 +11,7 @@ namespace {
 
 struct Apply {
   std::string text;
+  Place place;
 
   std::string operator()(Form form) const { return normalize(text, form); }
   std::string operator()(Lowercase) const { return lowercase(text); }
@@ -22,7 +23,9 @@ struct Apply {
     return std::string(rest);
   }
   std::string operator()(const Replace& replace) const { return replace_all(text, replace.pattern, replace.content); }
-  std::string operator()(const Prepend& prepend) const { return text.empty() ? text : prepend.content + text; }
+  std::string operator()(const Prepend& prepend) const {
+    return text.empty() || place == Place::after_text ? text : prepend.content + text;
+  }
   std::string operator()(ToByteSymbols) const { return to_byte_symbols(text); }
 };
 
@@ -30,8 +33,8 @@ struct Apply {
 
 void Normalizer::add(Step step) { steps_.push_back(std::move(step)); }
 
-std::string Normalizer::operator()(std::string text) const {
-  for (const Step& step : steps_) text = std::visit(Apply{std::move(text)}, step);
+std::string Normalizer::operator()(std::string text, Place place) const {
+  for (const Step& step : steps_) text = std::visit(Apply{std::move(text), place}, step);
   return text;
 }
 

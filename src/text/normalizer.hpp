@@ -21,7 +21,7 @@ struct Replace {
   Pattern pattern;
   std::string content;
 };
-struct Prepend {  // to a text that is not empty
+struct Prepend {  // to a text that is not empty, and goes on behind no other
   std::string content;
 };
 struct ToByteSymbols {};
@@ -33,7 +33,7 @@ class Normalizer {
   void add(Step step);
   bool empty() const { return steps_.empty(); }
 
-  std::string operator()(std::string text) const;
+  std::string operator()(std::string text, Place place = Place::start) const;
 
  private:
   std::vector<Step> steps_;

@@ -12,6 +12,10 @@
 
 namespace pith::text {
 
+/// Where a text stands in what the caller gave: behind an added token it is no longer at the start. after_text: it goes
+/// on behind a text that was given before.
+enum class Place { start, inside, after_text };
+
 /// Bytes [begin, end) of a text.
 struct Range {
   std::size_t begin = 0, end = 0;

@@ -35,7 +35,17 @@ bool cut_alike(std::string_view one, std::string_view other);
 /// A name of each way, for people: "gpt-2, llama-bpe, …".
 std::string names_of_models();
 
-/// The first of GGUF's names for texts cut by these expressions, one after the other; empty where there is none.
-std::string_view name_of_model(const std::vector<std::string>& expressions, bool ignore_merges);
+/// The first of GGUF's names for texts cut by these expressions, one after the other, and their byte symbols by those;
+/// all as in_ascii() spells them. Empty where there is none.
+std::string_view name_of_model(const std::vector<std::string>& expressions, const std::vector<std::string>& of_symbols,
+                               bool ignore_merges);
+
+/// An expression with escapes for what is not ASCII, and for ends of lines: "[\r\n]", "\x{4e00}".
+std::string in_ascii(std::string_view expression);
+
+// The steps of tokenizer.json that are no expressions, as expressions.
+inline constexpr std::string_view signs = R"([\p{P}\$\+<=>\^~\|`]+)";  // Punctuation, contiguous
+inline constexpr std::string_view digit = R"(\p{N})";                  // Digits, each apart
+inline constexpr std::string_view digits = R"(\p{N}+)";                // Digits
 
 }  // namespace pith::text

@@ -109,6 +109,7 @@ struct Apply {
   }
 
   void operator()(PrefixSpace) const {
+    if (place == Place::after_text) return;
     rewrite([](std::string_view word, std::string& out) {
       if (!word.starts_with(' ')) out += ' ';
       out += word;
@@ -120,10 +121,10 @@ struct Apply {
   }
 
   void operator()(const MarkSpaces& marks) const {
-    bool first = place == Place::start;
+    auto here = place;
     rewrite([&](std::string_view word, std::string& out) {
-      const bool prefixed =
-          marks.prefix == MarkSpaces::Prefix::always || (marks.prefix == MarkSpaces::Prefix::first && first);
+      const bool prefixed = (marks.prefix == MarkSpaces::Prefix::always && here != Place::after_text) ||
+                            (marks.prefix == MarkSpaces::Prefix::first && here == Place::start);
       if (prefixed && !word.starts_with(' ') && !word.starts_with(marks.mark)) out += marks.mark;
       for (const char c : word) {
         if (c == ' ') {
@@ -132,7 +133,7 @@ struct Apply {
           out += c;
         }
       }
-      first = false;
+      here = Place::inside;
     });
   }
 

@@ -17,9 +17,6 @@ struct Words {
   std::vector<Range> words;
 };
 
-/// Where a text stands in what the caller gave: behind an added token it is no longer at the start.
-enum class Place { start, inside };
-
 /// What becomes of a match and of what lies between two.
 enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 enum class Matches { delimit, are_words };  // are_words: the roles of matches and of what lies between are exchanged

@@ -170,6 +170,20 @@ bool has_tokenizer(const std::filesystem::path& directory) {
   });
 }
 
+/// By the names under which others look for them.
+void save_chat_templates(const std::filesystem::path& directory, gguf::Writer& out) {
+  const auto found = ChatTemplate::find(directory);
+  if (!found) return;
+  constexpr std::string_view key = "tokenizer.chat_template";
+  std::vector<std::string> named;
+  for (const std::string& name : found->names()) {
+    const bool usual = name == "default";
+    out.add(usual ? std::string(key) : std::string(key) + "." + name, found->source(name));
+    if (!usual) named.push_back(name);
+  }
+  if (!named.empty()) out.add(std::string(key) + "s", named);
+}
+
 }  // namespace
 
 void save_gguf(const std::filesystem::path& directory, const ModelTokens& model, gguf::Writer& out,
@@ -191,6 +205,7 @@ void save_gguf(const std::filesystem::path& directory, const ModelTokens& model,
   }
   save_ggml_keys(definition, model, out, notes);
   save_ends(ends_of(definition, model), out, notes);
+  save_chat_templates(directory, out);
 }
 
 }  // namespace pith::text

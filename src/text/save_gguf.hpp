@@ -21,7 +21,8 @@ struct ModelTokens {
 
 /// Writes the tokenizer of a Hugging Face directory, for a model of such tokens: in ggml's keys, and where it is
 /// defined by a tokenizer.json that file too, as tokenizer.huggingface.json (a key of the GGUF specification), since
-/// ggml has no words for most of what it can say. Adds to `notes` what did not come along.
+/// ggml has no words for most of what it can say; with the chat templates that are there. Adds to `notes` what did not
+/// come along.
 void save_gguf(const std::filesystem::path& directory, const ModelTokens& model, gguf::Writer& out,
                std::vector<std::string>& notes);
 

@@ -14,6 +14,7 @@ PieceKind piece_kind(std::int64_t number, std::string_view where) {
 }
 
 void add_pieces(const std::vector<Piece>& pieces, std::string_view where, Definition& out) {
+  out.vocabulary.expect(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i)
     out.vocabulary.add(pieces[i].text, static_cast<std::int64_t>(i), where);
 

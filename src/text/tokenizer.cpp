@@ -60,11 +60,11 @@ class ChatGuard {
 
   /// The same for a part of the text that has been normalized. What a normalizer makes of the text up to a place is how
   /// far that place has moved; where it is not (a mark that joins the character before), the rest counts as data.
-  ChatGuard within(text::Range part, std::string_view text, const text::Normalizer& normalizer,
+  ChatGuard within(text::Range part, std::string_view text, const text::Normalizer& normalizer, text::Place place,
                    const std::string& normalized) const {
     const auto moved = [&](std::size_t at, std::size_t otherwise) {
       if (at >= part.end) return normalized.size();
-      const std::string before = normalizer(std::string(text.substr(part.begin, at - part.begin)));
+      const std::string before = normalizer(std::string(text.substr(part.begin, at - part.begin)), place);
       return normalized.starts_with(before) ? before.size() : otherwise;
     };
     Ranges out;
@@ -93,8 +93,8 @@ class Encoder {
   Encoder(const Tokenizer::Impl& impl, std::vector<Token>& out, const ChatGuard* chat = nullptr)
       : impl_(impl), out_(out), chat_(chat) {}
 
-  /// All of a text.
-  void add(std::string_view text, const Tokenizer::Impl::Finders& finders) {
+  /// All of a text, which begins at `place`.
+  void add(std::string_view text, const Tokenizer::Impl::Finders& finders, text::Place place = text::Place::start) {
     const auto& normalizer = impl_.definition.normalizer;
     text::TokenFinder::Allows allows;
     if (chat_ != nullptr)
@@ -104,18 +104,18 @@ class Encoder {
         out_.push_back(*raw.token);
         continue;
       }
-      const std::string normalized = normalizer(std::string(raw.range.of(text)));
+      const text::Place here = raw.range.begin == 0 ? place : text::Place::inside;
+      const std::string normalized = normalizer(std::string(raw.range.of(text)), here);
       std::optional<ChatGuard> inner;
       if (chat_ != nullptr && !finders.normalized.empty()) {
-        inner = chat_->within(raw.range, text, normalizer, normalized);
+        inner = chat_->within(raw.range, text, normalizer, here, normalized);
         allows = [&inner](const text::AddedToken& token, text::Range range) { return inner->allows(token, range); };
       }
       for (const text::Part& part : finders.normalized.split(normalized, allows)) {
-        const bool at_start = raw.range.begin == 0 && part.range.begin == 0;
         if (part.token) {
           out_.push_back(*part.token);
         } else {
-          add_words(std::string(part.range.of(normalized)), at_start ? text::Place::start : text::Place::inside);
+          add_words(std::string(part.range.of(normalized)), part.range.begin == 0 ? here : text::Place::inside);
         }
       }
     }
@@ -292,7 +292,8 @@ std::vector<Token> Tokenizer::encode(const ChatText& chat, const ChatTemplate& b
   const ChatGuard guard(std::move(data), by);
   std::vector<Token> out;
   out.reserve(chat.text.size() / 3 + 2);
-  Encoder(*impl_, out, &guard).add(chat.text, impl_->all_tokens);
+  Encoder(*impl_, out, &guard)
+      .add(chat.text, impl_->all_tokens, chat.begins_text ? text::Place::start : text::Place::after_text);
   return out;
 }
 

@@ -34,6 +34,12 @@ class Vocabulary {
   Vocabulary(const Vocabulary&) = delete;  // entries point into the map beside them
   Vocabulary& operator=(const Vocabulary&) = delete;
 
+  /// Makes room for so many ids at once.
+  void expect(std::size_t ids) {
+    ids_.reserve(ids);
+    entries_.reserve(ids);
+  }
+
   /// `where` names the source in errors. Throws Error (format) where the id is taken or out of all proportion.
   void add(std::string_view text, std::int64_t id, std::string_view where);
 

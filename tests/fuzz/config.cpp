@@ -21,11 +21,16 @@ void check(const pith::Config& c) {
   check(std::isfinite(c.norm_eps) && c.norm_eps > 0.0f);
   for (const pith::RopeConfig& rope : c.ropes) {
     check(std::isfinite(rope.theta) && rope.theta > 0.0f && c.head_dim % 2 == 0);
-    check(rope.divisors.empty() || rope.divisors.size() == static_cast<std::size_t>(c.head_dim / 2));
-    for (const float divisor : rope.divisors) check(std::isfinite(divisor) && divisor > 0.0f);
+    check(std::isfinite(rope.magnitude) && rope.dim >= 0 && rope.dim <= c.head_dim && rope.dim % 2 == 0);
+    for (const auto& divisors : {rope.divisors, rope.long_divisors}) {
+      check(divisors.empty() || divisors.size() == static_cast<std::size_t>(c.dim_of(rope) / 2));
+      for (const float divisor : divisors) check(std::isfinite(divisor) && divisor > 0.0f);
+    }
   }
-  for (const pith::LayerPlan& plan : c.layers)
+  for (const pith::LayerPlan& plan : c.layers) {
+    check(plan.experts.count >= 0 && plan.experts.chosen <= plan.experts.count && c.d_ff_of(plan) > 0);
     check(plan.window >= 0 && plan.rope >= -1 && plan.rope < static_cast<int>(c.ropes.size()));
+  }
   for (const std::int32_t token : c.end_tokens) check(token >= 0 && token < c.vocab_size);
 }
 

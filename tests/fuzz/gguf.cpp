@@ -11,6 +11,12 @@ namespace {
 void read(const pith::Checkpoint& checkpoint, const std::string& name, const pith::StoredTensor& tensor) {
   try {
     if (tensor.shape.size() == 1) checkpoint.vector(name, static_cast<std::size_t>(tensor.shape[0]));
+    const auto fits = [&](std::size_t i) { return tensor.shape[i] < 1 << 20; };
+    if (tensor.shape.size() == 3 && fits(0) && fits(1)) {
+      const auto experts = static_cast<std::size_t>(tensor.shape[0]), rows = static_cast<std::size_t>(tensor.shape[1]);
+      checkpoint.matrix(name, experts * rows, static_cast<std::size_t>(tensor.shape[2]),
+                        pith::TensorName::Layout::out_in, experts);
+    }
     if (tensor.shape.size() != 2) return;
     const auto rows = static_cast<std::size_t>(tensor.shape[0]), cols = static_cast<std::size_t>(tensor.shape[1]);
     checkpoint.matrix(name, rows, cols);

@@ -71,6 +71,15 @@ TEST(BatchTest, EqualsSinglesUnderEveryPolicy) {
   }
 }
 
+TEST(BatchTest, EqualsSinglesInEveryArchitecture) {
+  for (const Architecture architecture : architectures()) {
+    const Model model = random_model({.seed = 12, .architecture = architecture, .n_layers = 3});
+    SCOPED_TRACE(describe(model));
+    check(model, 12, {});
+    check(model, 12, {.policy = prune::h2o({.rows = 24, .recent = 9})});
+  }
+}
+
 TEST(BatchTest, EqualsSinglesInEveryFormat) {
   for (const Format weights : all_formats) {
     for (const KvFormat kv : kv_formats) {

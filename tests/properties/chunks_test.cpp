@@ -61,6 +61,10 @@ void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
 
 TEST(ChunksTest, ChangeNothing) { check_random(8, {}, {}); }
 
+TEST(ChunksTest, ChangeNothingInEveryArchitecture) {
+  for (const Architecture architecture : architectures()) check_random(2, {.architecture = architecture}, {});
+}
+
 TEST(ChunksTest, ChangeNothingInRoundedCaches) {
   check_random(3, {}, {.kv = KvFormat::f16, .tolerance = 1e-3, .margin = 2e-4});
   check_random(3, {}, {.kv = KvFormat::bf16, .tolerance = 5e-3, .margin = 5e-4});

@@ -46,7 +46,7 @@ static_assert(Chainable<LearnedGate, AnyPolicy, IsAPolicy>);
 static_assert(!Chainable<LearnedGate, ActsNowhere>);
 
 struct ScoresWithoutNeeds {
-  void score(const Lane&, const Moment&, std::span<float>) const {}
+  void score(const KvLayer&, std::size_t, const Moment&, std::span<float>) const {}
 };
 template <class... Parts>
 concept MakesAnEvict = requires {

@@ -150,6 +150,43 @@ TEST(GateLaneTest, JudgesOnceForTheHeadsOfAList) {
   EXPECT_EQ(calls, (decltype(calls){{1, 2}}));
 }
 
+// A layer whose kv-heads have gates of their own: what head h drops is what a gate of the layer like its own would.
+TEST(GateLaneTest, HeadsWithGatesOfTheirOwnForgetOnTheirOwn) {
+  std::uint64_t seed = 95;
+  for (int trial = 0; trial < 4; ++trial) {
+    const Model model =
+        several_heads(seed, {.n_layers = 1, .gate_scope = GateScope::kv_head, .window = trial < 2 ? 0 : 40});
+    SCOPED_TRACE(describe(model));
+    const auto tokens = random_tokens(seed, model.config(), 120);
+    for (const std::string policy : {"gate", "gate(tau=0.3)", "for_heads(heads=1,gate),streaming(sinks=1,recent=50)"}) {
+      const Dropped all = run(model, tokens, {256}, policy);
+      std::size_t drops = 0;
+      for (std::size_t head = 0; head < static_cast<std::size_t>(model.config().n_kv_heads); ++head) {
+        SCOPED_TRACE(policy + ", head " + std::to_string(head));
+        Config config = model.config();
+        config.gate->scope = GateScope::layer;
+        Weights weights = model.weights();
+        DropGateWeights& gate = weights.layers[0].drop_gate;
+        const auto dim = static_cast<std::size_t>(config.gate->dim);
+        gate = {gate.wq.rows_from(head * dim, dim), gate.wk.rows_from(head * dim, dim), {gate.bias[head]}};
+        const Dropped alone = run(Model::create(config, weights), tokens, {256}, "per_head(" + policy + ")");
+        for (const auto& [where, what] : alone.drops) {
+          if (std::get<1>(where) != head) continue;
+          ++drops;
+          const auto found = all.drops.find(where);
+          ASSERT_NE(found, all.drops.end()) << "token " << std::get<2>(where);
+          EXPECT_EQ(found->second, what) << "token " << std::get<2>(where);
+        }
+      }
+      EXPECT_EQ(all.drops.size(), drops);
+      EXPECT_GT(drops, 50u);
+      if (!policy.starts_with("gate")) continue;  // the score of what another closed is the last of its chunk
+      for (const Feeding feeding : {Feeding{37}, Feeding{1}, Feeding{Feeding::decode}})
+        EXPECT_EQ(run(model, tokens, feeding, policy).drops, all.drops) << policy << ", " << feeding.name();
+    }
+  }
+}
+
 TEST(GateLaneTest, TakesNoMoreThanTheKeysOnce) {
   std::uint64_t seed = 80;
   const Model model = several_heads(seed, {.head_dim = 32, .n_layers = 2, .gate_bias = 100.0f});  // drops nothing

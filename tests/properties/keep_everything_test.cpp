@@ -27,7 +27,7 @@ std::vector<Keeper> keepers() {
   all.push_back({"streaming", streaming({.sinks = 0, .recent = 1000})});
   all.push_back({"streaming of sinks", streaming({.sinks = 1000, .recent = 1})});
   all.push_back({"h2o", h2o({.rows = 1000, .recent = 0})});
-  all.push_back({"h2o of recent", h2o({.rows = 1, .recent = 1000})});
+  all.push_back({"h2o of recent", per_head(Evict{attention_mass, Rows{1}, Recent{1000}})});
   all.push_back({"snapkv", snapkv({.rows = 1000})});
   all.push_back({"all", chain(learned_gate({.tau = -infinity}), streaming({.sinks = 0, .recent = 1000}),
                               h2o({.rows = 1000, .recent = 0}), snapkv({.rows = 1000}))});

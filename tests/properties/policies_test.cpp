@@ -111,6 +111,15 @@ TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
   }
 }
 
+TEST(PoliciesTest, KeepTheirPromisesInEveryArchitecture) {
+  for (const Architecture architecture : architectures()) {
+    const Model model = random_model({.seed = 37, .architecture = architecture, .n_layers = 3, .window = 0});
+    SCOPED_TRACE(describe(model));
+    for (const Case& one : cases(model.config()))
+      if (one.kv == KvFormat::f32) run(model, one, 16);
+  }
+}
+
 TEST(PoliciesTest, OfSomeLayersLeaveTheOthersWhole) {
   const Model model = random_model({.seed = 33, .n_layers = 3, .window = 0});
   SCOPED_TRACE(describe(model));

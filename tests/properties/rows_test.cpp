@@ -111,31 +111,6 @@ TEST(RowsTest, ThatTheCallerKeepsEndWithTheModelsOwnWindow) {
 
 // --- Keys and values -------------------------------------------------------------------------------------------------
 
-/// Worth little where the key points as all the others do (KeyDiff, arXiv 2504.15364): by keys alone.
-struct KeyDifference {
-  prune::Needs needs() const { return {}; }
-  void score(const Lane& lane, const prune::Moment&, std::span<float> out) const {
-    const std::size_t dim = lane.layout().shape().head_dim;
-    std::vector<float> key(dim), mean(dim);
-    const auto unit_key = [&](std::size_t row) {
-      lane.row(row).key(0, key);
-      float square = 0;
-      for (const float x : key) square += x * x;
-      for (float& x : key) x /= std::sqrt(square);
-    };
-    for (std::size_t row = 0; row < lane.rows(); ++row) {
-      unit_key(row);
-      for (std::size_t d = 0; d < dim; ++d) mean[d] += key[d] / static_cast<float>(lane.rows());
-    }
-    for (std::size_t row = 0; row < lane.rows(); ++row) {
-      unit_key(row);
-      float cosine = 0, square = 0;
-      for (std::size_t d = 0; d < dim; ++d) cosine += key[d] * mean[d], square += mean[d] * mean[d];
-      out[row] = -cosine / std::sqrt(square);
-    }
-  }
-};
-
 TEST(RowsTest, CanBeJudgedByTheirKeys) {
   // In a lane of its own: keys (1,0), (1,0), (0,1); the anchor is (2,1)/3.
   const KvLayouts layouts{PageLayout({.heads = 1, .head_dim = 2})};
@@ -149,11 +124,11 @@ TEST(RowsTest, CanBeJudgedByTheirKeys) {
   prune::Scratch scratch;
   const prune::Moment moment{.n_layers = 1, .first = 2, .next = 3, .scratch = &scratch};
   std::vector<float> scores(3);
-  KeyDifference{}.score(cache.lanes(0)[0], moment, scores);
+  prune::KeyDifference{}.score(cache.layer(0), 0, moment, scores);
   EXPECT_NEAR(scores[0], -0.894, 1e-3);
   EXPECT_NEAR(scores[1], -0.894, 1e-3);
   EXPECT_NEAR(scores[2], -0.447, 1e-3);
-  prune::Evict{KeyDifference{}, prune::Rows{2}}.after_attention(cache.layer(0), moment);
+  prune::Evict{prune::KeyDifference{}, prune::Rows{2}}.after_attention(cache.layer(0), moment);
   EXPECT_EQ(cache.log().until(0, 0, 0), 3) << "of two alike the later one stays";
   EXPECT_EQ(cache.rows(0), 2u);
 }

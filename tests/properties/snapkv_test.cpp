@@ -27,7 +27,7 @@ std::vector<float> pooled(const std::vector<float>& attention, int window, int p
   prune::Scratch scratch;
   const prune::Moment moment{.n_layers = 1, .first = 0, .next = n, .prompt_end = n, .scratch = &scratch};
   std::vector<float> scores(attention.size());
-  prune::ObservationWindow{.window = window, .pool = pool}.score(lane, moment, scores);
+  prune::ObservationWindow{.window = window, .pool = pool}.score(cache.layer(0), 0, moment, scores);
   std::ranges::reverse(scores);
   return scores;
 }
@@ -56,7 +56,7 @@ TEST(SnapKvTest, KeepsOfAStoryWhatThePublishedMethodKeeps) {
   ASSERT_EQ(tokens.size(), 64u);
   const Model model = Model::load(path);
   for (const Feeding feeding : {Feeding{256}, Feeding{9}}) {
-    Session session(model, {.policy = prune::snapkv({.rows = 12, .window = 8, .pool = 7}),
+    Session session(model, {.policy = prune::snapkv({.rows = 12, .window = 8, .pool = 7}, {.sinks = 0}),
                             .threads = 1,
                             .chunk = feeding.chunk,
                             .record_drops = true});

@@ -36,8 +36,6 @@ class Grammar {
   }
 
  private:
-  std::string number(int least) { return std::to_string(random_.integer(least, 1 << random_.integer(1, 30))); }
-
   std::string tau() {
     float value = 0;
     do value = std::bit_cast<float>(static_cast<std::uint32_t>(random_.integer(0, 1 << 30)) * 4u);
@@ -46,16 +44,34 @@ class Grammar {
     return {digits, std::to_chars(digits, digits + sizeof digits, random_.integer(0, 1) == 0 ? value : -value).ptr};
   }
 
+  /// A number for an option, such that rows are never fewer than what is spared, and windows agree.
+  std::string number(const OptionText& option) {
+    const std::string& name = option.name;
+    if (name == "tau") return tau();
+    if (name == "window") return "32";
+    if (name == "pool") return std::to_string(2 * random_.integer(0, 20) + 1);
+    if (name == "rows") return std::to_string(random_.integer(4096, 1 << random_.integer(13, 30)));
+    if (name == "sinks" || name == "recent") return std::to_string(random_.integer(1, 2048));
+    if (option.range.find(" to 1") == option.range.size() - 5) return std::to_string(random_.integer(0, 1));
+    return std::to_string(random_.integer(2, 1000));
+  }
+
   std::string step(int depth) {
-    switch (random_.integer(0, depth > 0 ? 8 : 3)) {
-      case 0:
-        return "gate(tau=" + tau() + ")";
-      case 1:
-        return "streaming(sinks=" + number(0) + ",recent=" + number(1) + ")";
-      case 2:
-        return "h2o(rows=" + number(1) + ",recent=" + number(0) + ")";
-      case 3:
-        return "snapkv(rows=" + number(1) + ",window=32,pool=" + std::to_string(2 * random_.integer(0, 20) + 1) + ")";
+    static const auto methods = [] {
+      auto all = catalogue();
+      std::erase_if(all, [](const MethodText& one) { return !one.arguments.empty() || one.name == "none"; });
+      return all;
+    }();
+    if (const int which = random_.integer(0, depth > 0 ? 8 : 3); which >= 4) return combined(which, depth);
+    const MethodText& one = methods[static_cast<std::size_t>(random_.integer(0, static_cast<int>(methods.size()) - 1))];
+    std::string options;
+    for (const OptionText& option : one.options)
+      options += (options.empty() ? "" : ",") + option.name + "=" + number(option);
+    return one.name + "(" + options + ")";
+  }
+
+  std::string combined(int which, int depth) {
+    switch (which) {
       case 4:
         return "on_prefill(" + policy(depth - 1) + ")";
       case 5:
@@ -103,10 +119,12 @@ TEST(SpecTest, SpellsWhatIsPutTogetherByHand) {
   EXPECT_EQ(learned_gate({.tau = -INFINITY}).describe(), "gate(tau=-inf)");
   EXPECT_EQ(streaming().describe(), "streaming(sinks=4,recent=508)");
   EXPECT_EQ(chain(none(), h2o(), none(), snapkv()).describe(),
-            "h2o(rows=1024,recent=256),snapkv(rows=2048,window=32,pool=7)");
+            "h2o(rows=1024,recent=256,per_query=0,share=0,sinks=4,slack=0,merge=0),"
+            "snapkv(rows=2048,window=32,pool=7,average=0,share=0,sinks=4,slack=0,merge=0)");
   EXPECT_EQ(chain(none(), none()).describe(), "none");
   EXPECT_EQ(per_head(none()).describe(), "per_head(none)");
-  EXPECT_EQ(on_prefill(chain(learned_gate(), h2o())).describe(), "on_prefill(gate(tau=0),h2o(rows=1024,recent=256))");
+  EXPECT_EQ(on_prefill(chain(learned_gate(), h2o())).describe(),
+            "on_prefill(gate(tau=0),h2o(rows=1024,recent=256,per_query=0,share=0,sinks=4,slack=0,merge=0))");
   EXPECT_EQ(for_layers(3, 4, learned_gate()).describe(), "for_layers(layers=3,gate(tau=0))");
   EXPECT_EQ(for_heads({2, 0, 2}, learned_gate()).describe(), "for_heads(heads=0+2,gate(tau=0))");
   EXPECT_EQ(for_heads(std::vector<std::vector<std::size_t>>{{}, {2, 0}, {}, {1}, {}}, learned_gate()).describe(),
@@ -114,8 +132,9 @@ TEST(SpecTest, SpellsWhatIsPutTogetherByHand) {
 }
 
 TEST(SpecTest, LeavesRoomAndFillsIn) {
-  EXPECT_EQ(parse(" gate , for_layers( layers=0-3 , per_head(h2o( rows=5 )) ) ").describe(),
-            "gate(tau=0),for_layers(layers=0-3,per_head(h2o(rows=5,recent=256)))");
+  EXPECT_EQ(parse(" gate , for_layers( layers=0-3 , per_head(h2o( rows=500 )) ) ").describe(),
+            "gate(tau=0),for_layers(layers=0-3,per_head(h2o(rows=500,recent=256,per_query=0,share=0,sinks=4,slack=0,"
+            "merge=0)))");
   EXPECT_EQ(parse("for_heads(gate,heads=1)", 0.25f).describe(), "for_heads(heads=1,gate(tau=0.25))");
   EXPECT_EQ(parse("gate(tau=2),gate", 0.25f).describe(), "gate(tau=2),gate(tau=0.25)");
   EXPECT_EQ(parse("none").describe(), "none");
@@ -180,7 +199,9 @@ TEST(SpecTest, NumbersAreDecimalAndWithinARangeThatIsNamed) {
       {"snapkv", "pool", whole + "1" + most},     {"gate", "tau", "a number from -inf to inf"}};
   for (const Case& one : cases) {
     const std::string &method = one.method, &option = one.option, &range = one.range;
-    const auto spec = [&](const std::string& word) { return method + "(" + option + "=" + word + ")"; };
+    // By a share, so that rows may be fewer than what is spared.
+    const std::string more = method == "h2o" || method == "snapkv" ? ",share=0.5)" : ")";
+    const auto spec = [&](const std::string& word) { return method + "(" + option + "=" + word + more; };
     std::vector<std::string> refused = {"x",     "nan", "-nan",  "nan(1)", "NAN", "0x1",
                                         "0x1p3", "+1",  "1e999", "1 2",    "1f"};
     if (method != "gate")
@@ -248,8 +269,9 @@ TEST(SpecTest, LayersAndHeadsThatTheModelLacksAreRefused) {
 
 TEST(SpecTest, SessionsSayWhatTheirPolicyIs) {
   const Model model = random_model({.seed = 2});
-  const Session session(model, {.policy = parse("gate,h2o(rows=9)"), .threads = 1});
-  EXPECT_EQ(session.policy().describe(), "gate(tau=0),h2o(rows=9,recent=256)");
+  const Session session(model, {.policy = parse("gate,h2o(rows=300)"), .threads = 1});
+  EXPECT_EQ(session.policy().describe(),
+            "gate(tau=0),h2o(rows=300,recent=256,per_query=0,share=0,sinks=4,slack=0,merge=0)");
   EXPECT_EQ(session.stats().policy, session.policy().describe());
   EXPECT_EQ(Session(model, {.threads = 1}).policy().describe(), "gate(tau=0)") << "what a gated model does by itself";
 }

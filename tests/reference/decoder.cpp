@@ -106,21 +106,25 @@ void norm_heads(Mat& x, const NormWeights& w, const Config& config, const LayerP
       x.row(t).segment(c, width) = norm(plan.norm, x.row(t).segment(c, width), w, static_cast<double>(config.norm_eps));
 }
 
-/// Pair i of a head turns by the angle position * theta^(-2i/dim) / divisors[i].
+/// Pair i of a head's first numbers turns by the angle position * theta^(-2i/dim) / divisors[i], and grows by
+/// magnitude.
 void rotate(Mat& x, const Config& config, const RopeConfig& rope) {
-  const int dim = config.head_dim;
+  const int dim = rope.dim > 0 ? rope.dim : config.head_dim;
+  const bool stretched = !rope.long_divisors.empty() && config.context > rope.original_context;
+  const std::vector<float>& divisors = stretched ? rope.long_divisors : rope.divisors;
+  const auto magnitude = static_cast<double>(rope.magnitude);
   for (Index t = 0; t < x.rows(); ++t) {
-    for (Index head = 0; head < x.cols(); head += dim) {
+    for (Index head = 0; head < x.cols(); head += config.head_dim) {
       for (int i = 0; i < dim / 2; ++i) {
         const bool halves = config.rope_pairs == RopePairs::halves;
         const Index a = head + (halves ? i : 2 * i);
         const Index b = head + (halves ? i + dim / 2 : 2 * i + 1);
         double frequency = std::pow(static_cast<double>(rope.theta), -2.0 * i / dim);
-        if (!rope.divisors.empty()) frequency /= static_cast<double>(rope.divisors[at(i)]);
+        if (!divisors.empty()) frequency /= static_cast<double>(divisors[at(i)]);
         const double angle = static_cast<double>(t) * frequency;
         const double xa = x(t, a), xb = x(t, b);
-        x(t, a) = xa * std::cos(angle) - xb * std::sin(angle);
-        x(t, b) = xb * std::cos(angle) + xa * std::sin(angle);
+        x(t, a) = magnitude * (xa * std::cos(angle) - xb * std::sin(angle));
+        x(t, b) = magnitude * (xb * std::cos(angle) + xa * std::sin(angle));
       }
     }
   }
@@ -138,11 +142,31 @@ double activate(Activation activation, double x) {
   return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
 }
 
-Mat mlp(const Mat& x, const LayerWeights& w, const LayerPlan& plan) {
+Mat mlp(const Mat& x, const MlpWeights& w, const LayerPlan& plan) {
   const auto act = [&](double v) { return activate(plan.activation, v); };
-  const Mat up = linear(x, w.mlp_up);
-  if (plan.mlp == Mlp::plain) return linear(up.unaryExpr(act), w.mlp_down);
-  return linear(linear(x, w.mlp_gate).unaryExpr(act).cwiseProduct(up), w.mlp_down);
+  const Mat up = linear(x, w.up);
+  if (plan.mlp == Mlp::plain) return linear(up.unaryExpr(act), w.down);
+  return linear(linear(x, w.gate).unaryExpr(act).cwiseProduct(up), w.down);
+}
+
+/// Every token through the experts that its router finds most probable. `margin` becomes the smallest difference
+/// between the logits of an expert that was chosen and one that was not, if that is smaller.
+Mat mixture(const Mat& x, const LayerWeights& w, const LayerPlan& plan, double& margin) {
+  Mat out = Mat::Zero(x.rows(), x.cols());
+  const Mat logits = multiply(x, w.router);
+  for (Index t = 0; t < x.rows(); ++t) {
+    const Vec weights = (logits.row(t).array() - logits.row(t).maxCoeff()).exp();
+    std::vector<int> order;
+    for (int e = 0; e < plan.experts.count; ++e) order.push_back(e);
+    std::ranges::stable_sort(order, [&](int a, int b) { return logits(t, a) > logits(t, b); });
+    const auto chosen = at(plan.experts.chosen);
+    if (chosen < order.size()) margin = std::min(margin, logits(t, order[chosen - 1]) - logits(t, order[chosen]));
+    double sum = plan.experts.renormalised ? 0 : weights.sum();
+    for (std::size_t i = 0; i < chosen && plan.experts.renormalised; ++i) sum += weights(order[i]);
+    for (std::size_t i = 0; i < chosen; ++i)
+      out.row(t) += weights(order[i]) / sum * mlp(x.row(t), w.experts[at(order[i])], plan);
+  }
+  return out;
 }
 
 struct Judgement {
@@ -150,9 +174,12 @@ struct Judgement {
   double min_margin = std::numeric_limits<double>::infinity();
 };
 
-Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& gate, double tau) {
-  const Mat s = (multiply(x, w.wq) * multiply(x, w.wk).transpose() / std::sqrt(static_cast<double>(gate.dim))).array() +
-                static_cast<double>(w.bias);
+/// By gate `number` of the layer's.
+Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& gate, int number, double tau) {
+  const Mat q = multiply(x, w.wq).middleCols(number * gate.dim, gate.dim);
+  const Mat k = multiply(x, w.wk).middleCols(number * gate.dim, gate.dim);
+  const Mat s =
+      (q * k.transpose() / std::sqrt(static_cast<double>(gate.dim))).array() + static_cast<double>(w.bias[at(number)]);
   const double cut = static_cast<double>(gate.threshold) + tau;
   const int tokens = static_cast<int>(x.rows());
   Judgement out{std::vector<int>(at(tokens), never_dropped)};
@@ -171,8 +198,8 @@ class Attention {
   Attention(const Config& config, const Options& options, Result& result)
       : config_(config), options_(options), result_(result) {}
 
-  /// q, k, v: [tokens, heads * head_dim], rotated; gate_drop[token] or empty.
-  Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<int>& gate_drop) {
+  /// q, k, v: [tokens, heads * head_dim], rotated; judged: of each gate of the layer.
+  Mat operator()(int layer, const Mat& q, const Mat& k, const Mat& v, const std::vector<Judgement>& judged) {
     const int tokens = static_cast<int>(q.rows());
     const int dim = config_.head_dim, group = config_.group(), window = config_.layers[at(layer)].window;
     const auto given = static_cast<double>(config_.layers[at(layer)].query_scale);
@@ -195,7 +222,7 @@ class Attention {
         std::vector<int> seen;
         for (int j = 0; j <= n; ++j) {
           bool sees = window == 0 || n < j + window;
-          if (!gate_drop.empty()) sees = sees && n < gate_drop[at(j)];
+          if (!judged.empty()) sees = sees && n < judged[at(judged.size() == 1 ? 0 : kv_head)].drop[at(j)];
           if (options_.visibility != nullptr) sees = sees && options_.visibility->sees(layer, kv_head, n, j);
           if (sees) seen.push_back(j);
           int& drop = drop_at[at(kv_head)][at(j)];
@@ -264,13 +291,17 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     norm_heads(k, w.k_norm, config, plan);
     if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]), rotate(k, config, config.ropes[at(plan.rope)]);
 
-    Judgement gate;
-    if (config.gate && options.tau) gate = judge(h, w.drop_gate, *config.gate, *options.tau);
-    result.min_margin.push_back(gate.min_margin);
+    std::vector<Judgement> judged;
+    double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
+    for (int number = 0; number < config.gates() && options.tau; ++number) {
+      judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));
+      min_margin = std::min(min_margin, judged.back().min_margin);
+    }
 
-    const Mat attended = linear(attention(layer, q, k, v, gate.drop), w.wo);
+    const Mat attended = linear(attention(layer, q, k, v, judged), w.wo);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, attended, w.post_attention_norm, eps) : attended);
-    const Mat made = mlp(plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x, w, plan);
+    const Mat read = plan.pre_norms ? norm_rows(plan.norm, x, w.mlp_norm, eps) : x;
+    const Mat made = plan.experts.count > 0 ? mixture(read, w, plan, min_margin) : mlp(read, w.mlp, plan);
     x += residual * (plan.post_norms ? norm_rows(plan.norm, made, w.post_mlp_norm, eps) : made);
   }
 

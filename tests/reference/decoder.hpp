@@ -38,8 +38,10 @@ struct Options {
 struct Result {
   Rows logits;                                         // [token][vocab_size]
   std::vector<std::vector<std::vector<int>>> drop_at;  // [layer][kv_head][token] = first query not to see it, or -1
-  std::vector<double> min_margin;  // [layer] smallest |s - threshold - tau| of the judgements up to each drop
-  double mean_kept = 1;            // tokens seen / tokens before, over layers, kv-heads and queries
+  /// [layer] smallest |s - threshold - tau| of the judgements up to each drop, and smallest difference of a router's
+  /// logits between an expert that was chosen and one that was not.
+  std::vector<double> min_margin;
+  double mean_kept = 1;  // tokens seen / tokens before, over layers, kv-heads and queries
 };
 
 /// s[n,j] = (W_q x_n) . (W_k x_j) / sqrt(r) + b;  t_j = min { n >= j + recent : s[n,j] - threshold - tau <= 0 };

@@ -23,8 +23,28 @@ struct Golden {
   std::vector<std::vector<float>> logits;  // [token][vocab_size]
 };
 
+/// Those that transformers computed, which have a GGUF beside them.
+inline std::vector<std::string> transformers_names() {
+  return {"gemma2", "gemma3", "granite", "mixtral", "olmo2", "phi3", "qwen3-moe", "qwen3-yarn", "smollm3"};
+}
+
 inline std::vector<std::string> golden_names() {
-  return {"gpt2-dense", "gpt2-gated", "gpt2-recent", "llama-gated", "qwen2-gated-bf16"};
+  std::vector<std::string> names = {"gpt2-dense", "gpt2-gated", "gpt2-recent", "llama-gated", "qwen2-gated-bf16"};
+  for (std::string& name : transformers_names()) names.push_back(std::move(name));
+  return names;
+}
+
+/// Little-endian floats, [any][columns], as is every machine this library is built for.
+inline std::vector<std::vector<float>> read_rows(const std::filesystem::path& path, std::size_t columns) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<std::vector<float>> rows(static_cast<std::size_t>(std::filesystem::file_size(path)) / sizeof(float) /
+                                       columns);
+  for (auto& row : rows) {
+    row.resize(columns);
+    file.read(reinterpret_cast<char*>(row.data()), static_cast<std::streamsize>(columns * sizeof(float)));
+  }
+  if (!file) throw std::runtime_error(path.string() + ": too short");
+  return rows;
 }
 
 inline Golden golden(const std::string& name) {
@@ -38,15 +58,8 @@ inline Golden golden(const std::string& name) {
   for (const auto& margin : expected.value("min_margin", nlohmann::json::array()))
     if (margin.is_number()) out.min_margin.push_back(margin.get<double>());
 
-  std::ifstream logits(out.path / "expected_logits.f32", std::ios::binary);
-  const auto bytes = std::filesystem::file_size(out.path / "expected_logits.f32");
-  const std::size_t vocab = static_cast<std::size_t>(bytes) / sizeof(float) / out.tokens.size();
-  for (std::size_t t = 0; t < out.tokens.size(); ++t) {
-    auto& row = out.logits.emplace_back(vocab);
-    // The file is little-endian, as is every machine this library is built for.
-    logits.read(reinterpret_cast<char*>(row.data()), static_cast<std::streamsize>(vocab * sizeof(float)));
-  }
-  if (!logits) throw std::runtime_error(out.path.string() + ": expected_logits.f32 is too short");
+  const auto path = out.path / "expected_logits.f32";
+  out.logits = read_rows(path, std::filesystem::file_size(path) / sizeof(float) / out.tokens.size());
   return out;
 }
 

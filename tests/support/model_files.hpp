@@ -24,8 +24,13 @@ Shapes shapes_of(const Config& config, Spell&& spell) {
   Shapes shapes;
   const auto add = [&](const Parameter& p, const auto& /*kept*/) {
     const TensorName& name = spell(p.role);
-    auto& shape = shapes[filled(name.pattern, p.layer).append(p.suffix)];
+    auto& shape = shapes[filled(name.pattern, p)];
     const bool turned = p.cols > 0 && name.layout == TensorName::Layout::in_out;
+    if (p.expert && !names_expert(name.pattern)) {
+      shape = {static_cast<std::int64_t>(*p.expert + 1), static_cast<std::int64_t>(p.rows),
+               static_cast<std::int64_t>(p.cols)};
+      return;
+    }
     if (shape.empty()) {
       shape.push_back(0);
       if (p.cols > 0) shape.insert(turned ? shape.begin() : shape.end(), static_cast<std::int64_t>(p.cols));

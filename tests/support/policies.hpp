@@ -49,15 +49,48 @@ inline std::vector<PolicyCase> policy_cases() {
                    .policy = h2o({.rows = 24, .recent = 9}),
                    .pace = Pace::every_pass,
                    .rows = 24,
+                   .spared_sinks = 4,
                    .spared_recent = 9});
-  cases.push_back(
-      {.name = "h2o without recent", .policy = h2o({.rows = 17, .recent = 0}), .pace = Pace::every_pass, .rows = 17});
+  cases.push_back({.name = "h2o without recent",
+                   .policy = h2o({.rows = 17, .recent = 0}, {.sinks = 0}),
+                   .pace = Pace::every_pass,
+                   .rows = 17});
   cases.push_back({.name = "snapkv",
                    .policy = snapkv({.rows = 21, .window = 8, .pool = 3}),
                    .pace = Pace::every_token,
                    .rows = 21,
+                   .spared_sinks = 4,
                    .spared_recent = 8,
                    .prompts_only = true});
+  const auto once_a_prompt = [&](const char* name, AnyPolicy policy, std::optional<std::size_t> rows, int recent) {
+    cases.push_back({.name = name,
+                     .policy = std::move(policy),
+                     .pace = Pace::every_token,
+                     .rows = rows,
+                     .spared_sinks = 4,
+                     .spared_recent = recent,
+                     .prompts_only = true});
+  };
+  const auto every_pass = [&](const char* name, AnyPolicy policy, std::size_t rows, int recent) {
+    cases.push_back({.name = name,
+                     .policy = std::move(policy),
+                     .pace = Pace::every_pass,
+                     .rows = rows,
+                     .spared_sinks = 4,
+                     .spared_recent = recent});
+  };
+  every_pass("h2o per query, merging", h2o({.rows = 24, .recent = 9, .per_query = 1}, {.merge = 1}), 24, 9);
+  every_pass("h2o with slack", h2o({.rows = 20, .recent = 9}, {.slack = 5}), 25, 9);
+  every_pass("tova", tova({.rows = 19, .recent = 3}), 19, 3);
+  every_pass("keydiff", keydiff({.rows = 22, .recent = 6}), 22, 6);
+  every_pass("knorm", knorm({.rows = 22, .recent = 6}), 22, 6);
+  once_a_prompt("adakv", adakv({.rows = 21, .window = 8, .pool = 3}), std::nullopt, 8);
+  once_a_prompt("criticalkv", criticalkv({.rows = 21, .window = 8, .pool = 3}), 21, 8);
+  once_a_prompt("pyramidkv", pyramidkv({.rows = 18, .window = 8, .pool = 3}, {.steepness = 4}), std::nullopt, 8);
+  once_a_prompt("snapkv of a share", snapkv({.window = 8, .pool = 3}, {.share = 0.5f}), std::nullopt, 8);
+  once_a_prompt("curdkv, merging", curdkv({.rows = 22, .recent = 6}, {.merge = 1}), 22, 6);
+  once_a_prompt("lagkv", lagkv({.rows = 20, .lag = 8}), std::nullopt, 8);
+  once_a_prompt("simlayerkv", simlayerkv({.sinks = 4, .recent = 12, .threshold = 0.3f}), std::nullopt, 12);
   return cases;
 }
 

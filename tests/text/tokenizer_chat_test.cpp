@@ -169,6 +169,86 @@ TEST_P(TokenizerChat, TheTemplateIsLookedForWhereTheTokenizerWas) {
   EXPECT_EQ(error_of([&] { Tokenizer::load(other.path()).chat({{"user", "hi"}}); }), ErrorCode::format);
 }
 
+TEST(ChatTemplateFiles, InAGguf) {
+  const TempFolder folder;
+  test::GgufWriter gguf;
+  gguf.texts("tokenizer.ggml.tokens", {"<s>", "</s>", "x"});
+  gguf.u32("tokenizer.ggml.bos_token_id", 0)
+      .u32("tokenizer.ggml.eos_token_id", 1)
+      .u32("tokenizer.ggml.padding_token_id", 9);
+  const auto bare = folder.write("bare.gguf", gguf.bytes());
+  EXPECT_FALSE(ChatTemplate::find(bare));
+  EXPECT_EQ(error_of([&] { ChatTemplate::load(bare); }), ErrorCode::format);
+  gguf.text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ pad_token }}");
+  gguf.text("tokenizer.chat_template.tool_use", "{{ tools | length }}");
+  gguf.text("tokenizer.chat_template.rag", "rag");
+  gguf.texts("tokenizer.chat_templates", {"rag", "tool_use"});
+  const auto by = ChatTemplate::load(folder.write("model.gguf", gguf.bytes()));
+  EXPECT_EQ(by.names(), (std::vector<std::string>{"default", "rag", "tool_use"}));
+  EXPECT_EQ(by.render({{"user", "hi"}}).text, "<s>hi</s>");
+  EXPECT_EQ(by.render({{"user", "hi"}}, {.tools = "[{}, {}]"}).text, "2");
+  EXPECT_EQ(by.render({{"user", "hi"}}, {.name = "rag"}).text, "rag");
+  EXPECT_EQ(by.source("rag"), "rag");
+  EXPECT_EQ(error_of([&] { by.source("none"); }), ErrorCode::argument);
+
+  gguf.texts("tokenizer.chat_template.bad", {"a list"});
+  EXPECT_EQ(error_of([&] { ChatTemplate::load(folder.write("bad.gguf", gguf.bytes())); }), ErrorCode::model);
+}
+
+TEST(ChatTemplateFiles, AFileStandsInForAModelsOwn) {
+  const TempFolder folder;
+  const auto form = folder.write("form.jinja", "{{ bos_token }}|{{ messages[0].content }}");
+  folder.write("tokenizer_config.json", R"({"bos_token": "<s>", "chat_template": "own"})");
+  EXPECT_EQ(ChatTemplate::load(form, folder.path()).render({{"user", "hi"}}).text, "<s>|hi");
+  EXPECT_EQ(ChatTemplate::load(folder.path()).render({{"user", "hi"}}).text, "own");
+  test::GgufWriter gguf;
+  gguf.texts("tokenizer.ggml.tokens", {"<b>"}).u32("tokenizer.ggml.bos_token_id", 0);
+  EXPECT_EQ(ChatTemplate::load(form, folder.write("m.gguf", gguf.bytes())).render({{"user", "hi"}}).text, "<b>|hi");
+  EXPECT_EQ(error_of([&] { ChatTemplate::load(folder.path() / "absent", folder.path()); }), ErrorCode::file);
+}
+
+// What follows an answer is in the middle of a text: no tokenizer puts a space of its own before it.
+TEST(TokenizerChat, GoesOnBehindAnotherText) {
+  const auto vocab = [] {
+    Json json = Json::object();
+    int id = 0;
+    for (const char* piece : {"\xe2\x96\x81", "a", "b",
+                              "\xe2\x96\x81"
+                              "a",
+                              "<e>"})
+      json[piece] = id++;
+    return json;
+  }();
+  const Json ends = {{"id", 4},         {"content", "<e>"},    {"single_word", false}, {"lstrip", false},
+                     {"rstrip", false}, {"normalized", false}, {"special", true}};
+  const Json prepend = {{"type", "Sequence"},
+                        {"normalizers",
+                         {{{"type", "Prepend"}, {"prepend", "\xe2\x96\x81"}},
+                          {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\xe2\x96\x81"}}}}};
+  const auto metaspace = [](const char* scheme) {
+    return Json{{"type", "Metaspace"}, {"replacement", "\xe2\x96\x81"}, {"prepend_scheme", scheme}, {"split", false}};
+  };
+  const std::vector<std::pair<Json, Json>> kinds = {
+      {prepend, Json()}, {Json(), metaspace("first")}, {Json(), metaspace("always")}};
+  for (const auto& [normalizer, pre_tokenizer] : kinds) {
+    const TempFolder folder;
+    folder.write("tokenizer.json", Json{{"version", "1.0"},
+                                        {"added_tokens", {ends}},
+                                        {"normalizer", normalizer},
+                                        {"pre_tokenizer", pre_tokenizer},
+                                        {"post_processor", nullptr},
+                                        {"decoder", nullptr},
+                                        {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"\xe2\x96\x81 a"}}}}}
+                                       .dump());
+    const auto tokenizer = Tokenizer::load(folder.path());
+    const auto by = ChatTemplate::parse("");
+    EXPECT_EQ(tokenizer.encode({"ab", {}}, by), (Ids{3, 2})) << normalizer << pre_tokenizer;
+    EXPECT_EQ(tokenizer.encode({"ab", {}, false}, by), (Ids{1, 2})) << normalizer << pre_tokenizer;
+    EXPECT_EQ(tokenizer.encode({" a<e>", {}, false}, by), (Ids{3, 4})) << normalizer << pre_tokenizer;
+    EXPECT_EQ(tokenizer.encode({"<e>", {}, false}, by), (Ids{4}));
+  }
+}
+
 TEST_P(TokenizerChat, RangesOfAHostAreChecked) {
   const auto tokenizer = load();
   const auto by = ChatTemplate::parse("");

@@ -2,6 +2,7 @@
 // pith inspect describes what it can run, and what it cannot: what lies there, and what of it is not supported.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,28 @@ TEST_F(InspectTest, SaysWhatIsThere) {
   EXPECT_EQ(table.find("unsupported"), std::string::npos);
 }
 
+// The weights of the model that the shipped gates were made for are not shipped; its shape is known.
+TEST_F(InspectTest, ShippedGatesLieOverTheirModel) {
+  const fs::path folder = fs::path(PITH_MODELS_DIR) / "smollm2-135m-gates";
+  std::vector<fs::path> models = {scratch("synthetic.gguf")};
+  done({"quantize", "--synthetic", "smollm2-135m", "-o", models[0].string(), "--format", "q4_0"});
+  if (const char* const real = std::getenv("PITH_MODELS"); real != nullptr)
+    models.push_back(fs::path(real) / "smollm2-135m-instruct");
+  const fs::path gates = folder / "gates.safetensors";
+  for (const fs::path& model : models) {
+    SCOPED_TRACE(model);
+    const Json json = json_of({"inspect", "-m", model.string(), "--gates", gates.string()});
+    EXPECT_TRUE(json.at("unsupported").is_null()) << json.at("unsupported");
+    EXPECT_EQ(json.at("gate").at("scope"), "kv_head");
+    EXPECT_EQ(json.at("gate").at("dim"), 64);
+    const std::string ids = file_of_ids(std::vector<Token>(200, 1000));
+    const Json eval = json_of({"eval", "-m", model.string(), "--gates", gates.string(), "--tokens", ids});
+    EXPECT_EQ(eval.at("policy"), "gate(tau=0)");
+    EXPECT_EQ(eval.at("drop_at").at(0).size(), 3u) << "kv-heads";
+    EXPECT_LE(eval.at("kept"), 1.0);
+  }
+}
+
 TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
   const testing::Golden expected = testing::golden("gpt2-dense");
   const Json inspect = json_of({"inspect", "-m", expected.path});
@@ -60,14 +83,14 @@ TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
 
 TEST_F(InspectTest, DescribesArchitecturesThatItDoesNotKnow) {
   const TempFolder folder;
-  folder.write("config.json", R"({"model_type": "mixtral", "vocab_size": 3})");
+  folder.write("config.json", R"({"model_type": "rwkv", "vocab_size": 3})");
   folder.write("model.safetensors", SafetensorsWriter()
                                         .f32("model.embed_tokens.weight", {3, 2})
                                         .add("experts", "BF16", {2, 2}, std::string(8, '\0'))
                                         .add("scale", "F8_E4M3", {4}, "abcd")
                                         .bytes());
-  const Json hf = described(folder.path(), {"config.json", "model_type", "mixtral"});
-  EXPECT_EQ(hf.at("architecture"), "mixtral");
+  const Json hf = described(folder.path(), {"config.json", "model_type", "rwkv"});
+  EXPECT_EQ(hf.at("architecture"), "rwkv");
   EXPECT_EQ(hf.at("parameters"), 14);
   EXPECT_EQ(hf.at("bytes"), 36);
   EXPECT_EQ(hf.at("formats"), (Json{{"f32", 24}, {"bf16", 8}, {"F8_E4M3", 4}}));
@@ -87,9 +110,9 @@ TEST_F(InspectTest, DescribesModelsOfWhichAPartIsNotSupported) {
   const fs::path golden = testing::golden("llama-gated").path;
   fs::copy(golden / "model.safetensors", folder.path() / "model.safetensors");
   Json config = Json::parse(content(golden / "config.json"));
-  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 2}};
+  config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2}};
   folder.write("config.json", config.dump());
-  EXPECT_EQ(described(folder.path(), {"rope_scaling", "yarn"}).at("architecture"), "llama");
+  EXPECT_EQ(described(folder.path(), {"rope_scaling", "dynamic"}).at("architecture"), "llama");
 
   config.erase("rope_scaling");
   config["num_hidden_layers"] = config["num_hidden_layers"].get<int>() - 1;
@@ -105,10 +128,10 @@ TEST_F(InspectTest, FailsForFilesThatAreBroken) {
   const auto whole =
       GgufWriter().text("general.architecture", "falcon").tensor_f32("token_embd.weight", {4, 6}).bytes();
   EXPECT_EQ(inspect(folder.write("cut.gguf", whole.substr(0, whole.size() / 2))).exit, 3);
-  folder.write("config.json", R"({"model_type": "mixtral")");
+  folder.write("config.json", R"({"model_type": "rwkv")");
   folder.write("model.safetensors", SafetensorsWriter().f32("t", {1}).bytes());
   EXPECT_EQ(inspect(folder.path()).exit, 3);
-  folder.write("config.json", R"({"model_type": "mixtral"})");
+  folder.write("config.json", R"({"model_type": "rwkv"})");
   folder.write("model.safetensors", "no tensors");
   const Finished finished = inspect(folder.path());
   EXPECT_EQ(finished.exit, 3);

@@ -77,6 +77,52 @@ double nll_from(std::size_t first, const Json& tokens, const std::string& logits
   return sum / static_cast<double>(tokens.size() - first);
 }
 
+// Windows of c tokens side by side, each begun by a BOS in place of its first token where there is one, and scored
+// behind its middle: as llama.cpp does it.
+TEST_F(PerplexityTest, OfTheSecondHalfOfEachWindow) {
+  // The shipped model with a BOS, which its file does not ask for.
+  const fs::path with_bos = scratch("with-bos");
+  fs::copy(fs::path(PITH_MODELS_DIR) / "bookworm-1m", with_bos);
+  Json tokenizer = Json::parse(content(with_bos / "tokenizer.json"));
+  const Json bos = {{"SpecialToken", {{"id", "<|endoftext|>"}, {"type_id", 0}}}};
+  tokenizer["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single", {bos, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+      {"pair", Json::array()},
+      {"special_tokens", {{"<|endoftext|>", {{"id", "<|endoftext|>"}, {"ids", {0}}, {"tokens", {"<|endoftext|>"}}}}}}};
+  std::ofstream(with_bos / "tokenizer.json") << tokenizer;
+  for (const std::string& path : {model(gated), with_bos.string()}) {
+    SCOPED_TRACE(path);
+    constexpr std::size_t context = 9;
+    std::string words;
+    for (int i = 0; i < 3; ++i) words += text;
+    const Json tokens = json_of({"tokenize", "-m", path, "-p", words}).at("tokens");
+    const bool has_bos = path != model(gated);
+    ASSERT_EQ(tokens[0] == 0, has_bos);
+    double sum = 0;
+    std::size_t scored = 0, windows = 0;
+    const std::string logits = scratch("half.f32").string();
+    for (std::size_t start = 0; start + context <= tokens.size(); start += context, ++windows) {
+      Json window = Json::array();
+      for (std::size_t i = 0; i < context; ++i) window.push_back(tokens[start + i]);
+      if (has_bos) window[0] = tokens[0];
+      done({"eval", "-m", path, "--tokens", "-", "--logits", logits}, window.dump());
+      sum += nll_from(context / 2 + 1, window, logits) * static_cast<double>(context - 1 - context / 2);
+      scored += context - 1 - context / 2;
+    }
+    ASSERT_GT(windows, 2u);
+    const Json json = json_of({"perplexity", "-m", path, "-p", words, "-c", "9", "--second-half"});
+    EXPECT_EQ(json.at("tokens"), scored);
+    EXPECT_EQ(json.at("windows"), windows);
+    EXPECT_EQ(json.at("second_half"), true);
+    EXPECT_NEAR(json.at("nll"), sum / static_cast<double>(scored), 1e-4);
+  }
+  expect_failure(2, {"--second-half", "at least one window"},
+                 {"perplexity", "-m", model(gated), "-p", "abc", "-c", "20", "--second-half"});
+  expect_failure(2, {"--second-half", "--stride"},
+                 {"perplexity", "-m", model(gated), "-p", text, "--stride", "3", "--second-half"});
+}
+
 TEST_F(PerplexityTest, SaysWhereAPolicyActsTooLateToBeMeasured) {
   const auto run = [&](const Arguments& more) {
     Arguments arguments = {"perplexity", "-m", model(gated), "-p", text, "--json"};
@@ -102,7 +148,7 @@ TEST_F(PerplexityTest, SaysWhereAPolicyActsTooLateToBeMeasured) {
     EXPECT_FALSE(says(measured, "")) << measured.err;
     EXPECT_LT(measured.json().at("kept"), 1);
   }
-  EXPECT_TRUE(says(run({"--policy", "gate,snapkv(rows=4,window=2)"}), "--prompt-tokens"));
+  EXPECT_TRUE(says(run({"--policy", "gate,snapkv(rows=6,window=2)"}), "--prompt-tokens"));
   EXPECT_TRUE(says(run({"--policy", "snapkv(rows=12,window=4)", "-b", "8"}), "--prompt-tokens")) << "in several passes";
   EXPECT_TRUE(says(run({"--policy", "h2o(rows=12,recent=4)", "-b", "8"}), "judges once a pass"));
   EXPECT_FALSE(says(run({"--policy", "h2o(rows=12,recent=4)", "-b", "1"}), "")) << "as decoding does";

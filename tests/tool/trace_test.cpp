@@ -34,7 +34,7 @@ TEST_F(TraceTest, SaysWhereAPolicyActsTooLateToBeSeen) {
     EXPECT_NE(err.find(what), std::string::npos) << err;
     return true;
   };
-  for (const char* policy : {"snapkv(rows=12,window=4)", "h2o(rows=12,recent=4)", "gate,snapkv(rows=4,window=2)"}) {
+  for (const char* policy : {"snapkv(rows=12,window=4)", "h2o(rows=12,recent=4)", "gate,snapkv(rows=6,window=2)"}) {
     SCOPED_TRACE(policy);
     EXPECT_TRUE(warned({"--eval", "--policy", policy}, "--eval"));
     EXPECT_TRUE(warned({"-n", "0", "--policy", policy}, "-n"));

@@ -167,7 +167,7 @@ TEST(TraceTest, KeptFractionCountsWhatQueriesSee) {
 TEST(CounterfactualTest, KeptTokensOutliveTheGateAndTheBudget) {
   const Model model = random_model({.seed = 2});
   for (const prune::AnyPolicy& policy : {prune::AnyPolicy(prune::learned_gate({.tau = INFINITY})),
-                                         prune::AnyPolicy(prune::h2o({.rows = 4, .recent = 2}))}) {
+                                         prune::AnyPolicy(prune::h2o({.rows = 6, .recent = 2}))}) {
     Session session(model, {.policy = policy, .threads = 1, .chunk = 1, .record_drops = true});
     const auto tokens = random_tokens(7, model.config(), 30);
     const SequenceId id = session.add(std::span(tokens).first(1));

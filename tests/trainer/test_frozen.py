@@ -29,9 +29,9 @@ def plain(q, k, v, gone):
 
 
 def margins(heads):
-    """A running minimum with some keys gone and the last 2 undecided."""
+    """A running minimum with some keys gone, the last 2 undecided and those ahead not there."""
     s = torch.randn(1, heads, LENGTH, LENGTH, dtype=torch.float64, generator=torch.Generator().manual_seed(heads)) + 1.5
-    return gates.running_minimum(s, 2)
+    return gates.running_minimum(s, 2).masked_fill(frozen.future(LENGTH), -math.inf)
 
 
 class Dense(unittest.TestCase):
@@ -50,10 +50,28 @@ class Dense(unittest.TestCase):
         torch.testing.assert_close(frozen.attend(q, k, v), expected)
 
     def test_what_is_still_to_come_looks_ahead(self):
-        peak = torch.rand(1, 1, 9, 9).tril()
+        peak = torch.rand(1, 1, 9, 9).triu()
         found = frozen.still_to_come(peak)
         for n in range(9):
-            torch.testing.assert_close(found[0, 0, n], peak[0, 0, n:].amax(0))
+            torch.testing.assert_close(found[0, 0, :, n], peak[0, 0, :, n:].amax(1))
+
+
+class Margins(unittest.TestCase):
+    def test_are_running_minima_and_teach_as_they_do(self):
+        torch.manual_seed(0)
+        q, k = (torch.randn(2, KV, LENGTH, SIZE, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        b = torch.tensor([0.2, -0.1], dtype=torch.float64, requires_grad=True)
+        push = torch.randn(2, KV, LENGTH, LENGTH, dtype=torch.float64)
+        for recent, block in ((1, 8), (4, 3), (30, 64)):
+            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent) - 0.3
+            low = low.masked_fill(frozen.future(LENGTH), -math.inf)
+            with mock.patch.object(frozen, "KEY_BLOCK", block):
+                found = frozen.Margins.apply(q, k, b, 0.3, recent)
+                torch.testing.assert_close(found, low)
+                mine, truth = (torch.autograd.grad((value.nan_to_num(posinf=0.0, neginf=0.0) * push).sum(), (q, k, b))
+                               for value in (found, low))
+            for a, c in zip(mine, truth):
+                torch.testing.assert_close(a, c)
 
 
 class HardAttention(unittest.TestCase):

@@ -82,19 +82,26 @@ def interrupted(run, at):
 class Objectives(unittest.TestCase):
     def test_attention_wants_what_will_be_read_for_more_than_its_price(self):
         torch.manual_seed(0)
-        s = (0.3 * torch.randn(1, 1, 10, 10)).requires_grad_()
-        peak = torch.rand(1, 1, 10, 10).tril()
-        low = gates.running_minimum(s, 2)
-        future, judged = frozen.still_to_come(peak), gates.judged(10, 2)
-        price = 0.4
-        loss, kept = local.attention_loss(low, peak, price, 1.5, 2)
-        soft = torch.sigmoid(1.5 * low)
-        causal = torch.ones(10, 10).tril().bool()
-        expected = (future * (1 - soft))[0, 0][judged].mean() + price * soft[0, 0][causal].mean()
-        self.assertAlmostEqual(loss.item(), expected.item(), places=6)
-        self.assertAlmostEqual(kept.item(), soft[0, 0][causal].mean().item(), places=6)
-        found, truth = (torch.autograd.grad(value, s, retain_graph=True)[0] for value in (loss, expected))
-        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-7)
+        q, k = (torch.randn(2, 3, 10, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        b = torch.tensor([0.2, -0.1, 0.5], dtype=torch.float64, requires_grad=True)
+        peak = torch.rand(2, 3, 10, 10, dtype=torch.float64).tril()
+        future = frozen.still_to_come(peak.transpose(2, 3)).transpose(2, 3)
+        causal, price = torch.ones(10, 10).tril().bool(), 0.4
+        for recent in (1, 4, 12):
+            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent)
+            judged = gates.judged(10, recent)
+            soft = torch.sigmoid(1.5 * low)
+            expected = price * soft[:, :, causal].mean()
+            if judged.any():
+                expected = expected + (future * (1 - soft))[:, :, judged].mean()
+            for block in (1, 3, 64):
+                with mock.patch.object(frozen, "KEY_BLOCK", block):
+                    loss, kept = local.AttentionLoss.apply(q, k, b, peak, price, 1.5, recent)
+                torch.testing.assert_close(loss, expected)
+                torch.testing.assert_close(kept, soft[:, :, causal].mean())
+                for found, truth in zip(*(torch.autograd.grad(2 * value, (q, k, b), retain_graph=True, allow_unused=True)
+                                          for value in (loss, expected))):
+                    torch.testing.assert_close(found, truth)
 
     def test_output_costs_nothing_where_nothing_is_dropped(self):
         supply = Supply(self)
@@ -153,6 +160,22 @@ class Local(unittest.TestCase):
         self.assertTrue(all(torch.equal(weight, after[name]) for name, weight in before.items()))
         state = torch.load(os.path.join(supply.at("run"), trainer.STATE))
         self.assertEqual(sum(weight.numel() for weight in state["model"].values()), 2 * (2 * 8 * 32 + 1))
+
+    def test_goes_on_from_gates_of_layers_for_their_heads(self):
+        """Where nothing is learned, the gates of all kv-heads of a layer drop what its one gate did."""
+        supply = Supply(self)
+        start = supply.local("layer", steps=20)
+        start.config.gate.threshold = 0.5
+        sidecar = supply.at("layer.safetensors")
+        checkpoint.save_sidecar(start, sidecar, torch.float32)
+        heads = supply.local("heads", steps=0, scope="kv_head", sidecar=sidecar)
+        x = torch.randn(1, LENGTH, start.config.d_model)
+        for layer, own in zip(start.gates(), heads.gates()):
+            self.assertEqual(own.heads, start.config.n_kv_heads)
+            torch.testing.assert_close(own(x), (layer(x) - 0.5).expand(-1, own.heads, -1, -1), rtol=1e-5, atol=1e-5)
+        with self.assertRaisesRegex(ValueError, "expected 1 a layer, or one, of dim 8, found 2 of dim 8"):
+            checkpoint.save_sidecar(heads, sidecar, torch.float32)
+            supply.local("back", steps=0, sidecar=sidecar)
 
     def test_refuses_an_unknown_objective(self):
         with self.assertRaisesRegex(ValueError, "objective: expected one of attention, output, found 'both'"):

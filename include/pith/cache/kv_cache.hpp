@@ -18,7 +18,7 @@ namespace pith::inline cache {
 /// How the rows of a sequence lie.
 struct KvLayouts {
   PageLayout kv;
-  /// Where kv-heads have lanes of their own, the learned gate's keys, which are the layer's, have one beside them.
+  /// Where kv-heads have lanes of their own, the keys of a gate that is the whole layer's have one beside them.
   std::optional<PageLayout> gate = {};
 };
 
@@ -88,9 +88,12 @@ class PITH_API KvLayer {
     return some;
   }
 
-  /// The lane that holds the gate's keys: the layer's only one, or one beside those of the kv-heads.
-  const Lane& gate() const { return gate_ != nullptr ? *gate_ : lanes_[0]; }
+  /// Whether the gate's keys lie in a lane of their own, gate(), rather than in the lanes whose rows they close.
   bool gate_is_apart() const { return gate_ != nullptr; }
+  const Lane& gate() const {
+    assert(gate_is_apart());
+    return *gate_;
+  }
 
   /// Where the gate is apart: [position] = the row of gate() of every token that some lane holds.
   std::span<const std::uint32_t> gate_rows() const;
@@ -141,6 +144,9 @@ class PITH_API KvCache {
   /// `window` is the architecture's own limit, which they keep to, 0 = none.
   void keep(std::size_t layer, std::span<const Position> positions, int window);
 
+  /// The same for tokens that are to come, in every layer.
+  void keep_ahead(std::span<const Position> positions);
+
   /// These tokens leave the layer, kept or not: the query at `next` is the first not to see them.
   void forget(std::size_t layer, std::span<const Position> positions, Position next);
 
@@ -155,8 +161,9 @@ class PITH_API KvCache {
  private:
   const KvLayouts* layouts_;
   std::size_t per_layer_;
-  std::vector<Lane> lanes_;  // [layer][lane]
-  std::vector<Lane> gates_;  // [layer], where gate keys have lanes of their own
+  std::vector<Lane> lanes_;                // [layer][lane]
+  std::vector<Lane> gates_;                // [layer], where gate keys have lanes of their own
+  std::vector<Position> kept_ahead_ = {};  // ascending
   KvLedger ledger_;
 };
 

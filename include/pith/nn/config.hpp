@@ -11,7 +11,21 @@
 
 namespace pith::inline nn {
 
-enum class Architecture : std::uint8_t { gpt2, llama, mistral, qwen2, qwen3 };
+enum class Architecture : std::uint8_t {
+  gpt2,
+  llama,
+  mistral,
+  mixtral,
+  qwen2,
+  qwen3,
+  qwen3_moe,
+  gemma2,
+  gemma3,
+  phi3,
+  smollm3,
+  olmo2,
+  granite
+};
 
 enum class Norm : std::uint8_t {
   rms,           // x / rms(x) * weight (Zhang and Sennrich, arXiv 1910.07467)
@@ -33,6 +47,16 @@ enum class Mlp : std::uint8_t {
 
 enum class Activation : std::uint8_t { silu, gelu, gelu_tanh };
 
+/// A mixture of MLPs (Shazeer et al., arXiv 1701.06538): of the softmax over a router's logits h W, the `chosen`
+/// largest weigh what their MLPs make of h; of equals, the first are chosen.
+struct Experts {
+  int count = 0;  // 0: one MLP for every token
+  int chosen = 0;
+  bool renormalised = true;  // the weights of the chosen sum to 1
+
+  bool operator==(const Experts&) const = default;
+};
+
 /// What a layer does:
 ///   h = norm(x);  q, k, v = h W;  q, k = rope(norm(q)), rope(norm(k));  x += scale * norm(attention(q, k, v) W_o)
 ///   h = norm(x);  x += scale * norm(mlp(h))
@@ -51,15 +75,32 @@ struct LayerPlan {
   int window = 0;         // tokens that a query sees, itself included; 0: all
   float query_scale = 0;  // of q . k; 0: 1 / sqrt(head_dim)
   float score_cap = 0;    // c tanh(score / c) of the scaled q . k; 0: none
+  int d_ff = 0;           // of its MLP, or of each expert; 0: Config::d_ff
+  Experts experts = {};
 
   bool operator==(const LayerPlan&) const = default;
+};
+
+/// By what YaRN made a RoPE's divisors (Peng et al., arXiv 2309.00071), for files that say this and not the divisors.
+struct YarnScaling {
+  float factor = 1;
+  float beta_fast = 32, beta_slow = 1;  // turns within the original context: more are kept, fewer stretched
+  int original_context = 0;
+
+  bool operator==(const YarnScaling&) const = default;
 };
 
 /// Rotary position embedding (Su et al., arXiv 2104.09864).
 struct RopeConfig {
   float theta = 10000.0f;
-  /// Frequency i is theta^(-2i/dim) / divisors[i]; empty = all 1. Linear and Llama 3 scaling are expressed here.
-  std::vector<float> divisors;  // [head_dim / 2]
+  /// Frequency i is theta^(-2i/dim) / divisors[i]; empty = all 1. Every scaling is expressed here.
+  std::vector<float> divisors = {};  // [dim / 2]
+  int dim = 0;                       // how many of a head's numbers turn, the first ones; 0: all
+  float magnitude = 1;               // of what has turned: the attention factor of YaRN and LongRoPE
+  /// LongRoPE (Ding et al., arXiv 2402.13753): the divisors of a session whose context is longer than the original one.
+  std::vector<float> long_divisors = {};  // [dim / 2], or empty
+  int original_context = 0;               // 0 without long_divisors
+  std::optional<YarnScaling> yarn = {};
 
   bool operator==(const RopeConfig&) const = default;
 };
@@ -70,11 +111,18 @@ enum class RopePairs : std::uint8_t {
   adjacent,  // (2i, 2i + 1): GGUF's Llama weights
 };
 
-/// The learned gate of a checkpoint (Anagnostidis et al., arXiv 2305.15805, section 3).
+/// Whose gate it is: all heads of a layer forget alike, or each kv-head has a gate of its own.
+enum class GateScope : std::uint8_t { layer, kv_head };
+
+/// As files spell it.
+constexpr std::string_view name(GateScope scope) { return scope == GateScope::kv_head ? "kv_head" : "layer"; }
+
+/// The learned gates of a checkpoint (Anagnostidis et al., arXiv 2305.15805, section 3).
 struct DropGateConfig {
-  int dim = 0;             // r, the width of the gate's queries and keys
+  int dim = 0;             // r, the width of a gate's queries and keys
   float threshold = 0.0f;  // keep iff s - threshold - tau > 0
   int recent = 1;          // a token cannot be dropped by the next recent - 1 tokens
+  GateScope scope = GateScope::layer;
 };
 
 struct Config {
@@ -97,7 +145,7 @@ struct Config {
   std::vector<LayerPlan> layers;
   std::vector<RopeConfig> ropes;
   RopePairs rope_pairs = RopePairs::halves;
-  std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar
+  std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar; the same in all layers
   std::optional<std::int32_t> bos;
   std::vector<std::int32_t> end_tokens;
 
@@ -105,6 +153,10 @@ struct Config {
   int d_query() const { return n_heads * head_dim; }
   int d_kv() const { return n_kv_heads * head_dim; }
   int group() const { return n_heads / n_kv_heads; }  // query heads that share one kv-head
+  int d_ff_of(const LayerPlan& plan) const { return plan.d_ff > 0 ? plan.d_ff : d_ff; }
+  int dim_of(const RopeConfig& rope) const { return rope.dim > 0 ? rope.dim : head_dim; }
+  bool gate_per_head() const { return gate && gate->scope == GateScope::kv_head; }
+  int gates() const { return gate_per_head() ? n_kv_heads : gate ? 1 : 0; }  // of a layer
 };
 
 /// "llama": Hugging Face's model_type.

@@ -24,7 +24,11 @@ namespace pith::inline nn {
 
 /// The activations of a pass; memory is reused from pass to pass.
 struct Workspace {
-  Workspace(const Config& config, const prune::Needs& wanted) : attention(config, wanted), needs(wanted) {}
+  /// `longest`: the context of its sequences, 0 = what the model was made for.
+  Workspace(const Config& config, const prune::Needs& wanted, std::size_t longest = 0)
+      : attention(config, wanted),
+        needs(wanted),
+        context(longest > 0 ? longest : static_cast<std::size_t>(config.context)) {}
 
   /// Room for so many tokens; what was held is gone.
   void resize(const Config& config, std::size_t tokens) {
@@ -41,6 +45,7 @@ struct Workspace {
 
   Attention attention;
   prune::Needs needs;
+  std::size_t context;
   Tensor<float> x;               // [tokens, d_model] the residual stream
   Activations h;                 // [tokens, d_model] its normalised form
   Tensor<float> q, k, v;         // [tokens, heads * head_dim]
@@ -97,6 +102,8 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .next = segment.next(),
                   .prompt_end = segment.prompt_end,
                   .gate = {},
+                  .group = static_cast<std::size_t>(config.group()),
+                  .wo = &w.wo.weight,
                   .threads = &threads,
                   .scratch = segment.scratch};
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
@@ -116,7 +123,7 @@ inline void embed(const Config& config, const Weights& weights, const Pass& pass
   }
   ws.ropes.resize(config.ropes.size());
   for (std::size_t i = 0; i < ws.ropes.size(); ++i)
-    ws.ropes[i].fill(config.ropes[i], static_cast<std::size_t>(config.head_dim), pass.positions);
+    ws.ropes[i].fill(config.ropes[i], static_cast<std::size_t>(config.head_dim), pass.positions, ws.context);
 }
 
 /// h = what a half of a layer reads: x, normalised where the plan says so.
@@ -170,7 +177,7 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     });
 
     // Remember, forget, attend, forget.
-    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? w.drop_gate.wk.rows() : 1);
+    const std::size_t judging = rows_in(pass) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
     store(config, pass, pass.layer, ws, threads);
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));

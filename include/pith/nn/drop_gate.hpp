@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The learned gate's projections; its judgement is the policy prune::LearnedGate.
+// The projections of learned gates; their judgement is the policy prune::LearnedGate.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace pith::inline nn {
 
-/// Queries and keys of the gate for the tokens of a pass, from the same normalised input as q, k and v, without
+/// Queries and keys of a layer's gates for the tokens of a pass, from the same normalised input as q, k and v, without
 /// rotation, in f32.
 class DropGate {
  public:
@@ -24,7 +24,7 @@ class DropGate {
     return {{{w.wq, queries_.view()}, {w.wk, keys_.view()}}};
   }
 
-  View<const float> keys() const { return keys_.view(); }  // [tokens, r]
+  View<const float> keys() const { return keys_.view(); }  // [tokens, gates * r]
 
   prune::GateQueries queries(const DropGateWeights& w, const DropGateConfig& config, std::size_t first,
                              std::size_t count, std::optional<float> tau) const {
@@ -37,7 +37,7 @@ class DropGate {
   }
 
  private:
-  Tensor<float> queries_, keys_;  // [tokens, r]
+  Tensor<float> queries_, keys_;  // [tokens, gates * r]
 };
 
 }  // namespace pith::inline nn

@@ -2,6 +2,7 @@
 // Every tensor that a model is made of, one line each: whoever loads, checks, counts, makes or writes them walks here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -34,6 +35,10 @@ enum class Role : std::uint8_t {
   mlp_gate,
   mlp_up,
   mlp_down,
+  router,
+  expert_gate,
+  expert_up,
+  expert_down,
   post_mlp_norm,
 };
 inline constexpr auto role_count = static_cast<std::size_t>(Role::post_mlp_norm) + 1;
@@ -42,8 +47,9 @@ inline bool is_drop_gate(Role role) {
   return role == Role::drop_gate_q || role == Role::drop_gate_k || role == Role::drop_gate_bias;
 }
 
-/// What most models' files call a tensor, without its suffix; {} stands for the layer. Empty: it has no usual name
-/// there, or none at all. A family of models that has names of its own gives them in src/nn/arch/.
+/// What most models' files call a tensor, without its suffix; {} stands for the layer, a second one for the expert.
+/// Empty: it has no usual name there, or none at all. A family of models that has names of its own gives them in
+/// src/nn/arch/.
 struct TensorNames {
   std::string_view hugging_face, gguf;
 };
@@ -52,12 +58,13 @@ struct Parameter {
   Role role = Role::embedding;
   TensorNames names = {};
   std::optional<std::size_t> layer = {};
+  std::optional<std::size_t> expert = {};
   std::string_view suffix = ".weight";  // of its name in files: ".weight", ".bias" or nothing
   bool present = true;                  // by the plan
   std::size_t rows = 0;                 // out_features, or the numbers of a vector
   std::size_t cols = 0;                 // in_features; 0: a vector
   bool rotated = false;                 // its rows are those of heads, turned in pairs (Config::rope_pairs)
-  bool exact = false;                   // never quantised: a table of positions, a gate
+  bool exact = false;                   // never quantised: a table of positions, a gate, a router
   bool plus_one = false;                // multiplies as 1 + itself
 
   std::size_t numbers() const { return cols == 0 ? rows : rows * cols; }
@@ -93,6 +100,27 @@ struct Lines {
     f(p, w.bias);
   }
 
+  /// `list` gets as many as there should be; one that is const is taken to have what it lacks empty.
+  template <class E>
+  void experts(Role role, const TensorNames& names, E& list, Linear MlpWeights::*which, std::size_t count,
+               std::size_t rows, std::size_t cols, bool bias, bool present) const {
+    if constexpr (!std::is_const_v<E>) list.resize(count);
+    [[maybe_unused]] static const MlpWeights none;
+    for (std::size_t i = 0; i < std::max(count, list.size()); ++i) {
+      const auto one = [&](Parameter p, auto& kept) {
+        p.expert = i;
+        f(p, kept);
+      };
+      const Lines<decltype(one)> line{layer, one};
+      const bool there = present && i < count;
+      if constexpr (std::is_const_v<E>) {
+        line.linear(role, names, (i < list.size() ? list[i] : none).*which, rows, cols, bias, Rows::plain, there);
+      } else {
+        line.linear(role, names, list[i].*which, rows, cols, bias, Rows::plain, there);
+      }
+    }
+  }
+
   template <class N>
   void norm(Role role, const TensorNames& names, N& w, Norm norm, std::size_t n, bool present = true,
             Rows order = Rows::plain) const {
@@ -110,14 +138,16 @@ struct Lines {
 }  // namespace detail
 
 /// Calls f(parameter, kept) for all that layer `layer` of a plan could have, present or not; w is a LayerWeights or a
-/// const one, and `kept` its Matrix, std::vector<float> or float.
+/// const one, and `kept` its Matrix or std::vector<float>.
 template <class Layer, class F>
 void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
-  const std::size_t d = size(config.d_model), ff = size(config.d_ff), head_dim = size(config.head_dim);
+  const std::size_t d = size(config.d_model), head_dim = size(config.head_dim);
   const std::size_t dq = size(config.d_query()), dkv = size(config.d_kv());
-  const std::size_t r = config.gate ? size(config.gate->dim) : 0;
+  const std::size_t gates = size(config.gates()), r = config.gate ? size(config.gate->dim) : 0;
   const LayerPlan& plan = config.layers[layer];
+  const std::size_t ff = size(config.d_ff_of(plan)), experts = size(plan.experts.count);
+  const bool gated = plan.mlp == Mlp::gated;
   const bool qk_norm = plan.qk_norm != QkNorm::none, per_head = plan.qk_norm == QkNorm::head;
   const bool drop_gate = config.gate.has_value(), exact = true;
 
@@ -133,26 +163,37 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
             per_head ? head_dim : dq, qk_norm, rotated);
   line.norm(Role::k_norm, {"model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"}, w.k_norm, plan.norm,
             per_head ? head_dim : dkv, qk_norm, rotated);
-  line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, r, d,
+  line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, gates * r, d,
               drop_gate, exact);
-  line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, r, d,
+  line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, gates * r, d,
               drop_gate, exact);
   f(Parameter{.role = Role::drop_gate_bias,
               .names = {"model.layers.{}.self_attn.int_bias", "blk.{}.attn_int_bias"},
               .layer = layer,
               .suffix = "",
               .present = drop_gate,
-              .rows = 1},
+              .rows = gates},
     w.drop_gate.bias);
   line.norm(Role::post_attention_norm, {"", "blk.{}.post_attention_norm"}, w.post_attention_norm, plan.norm, d,
             plan.post_norms);
   line.norm(Role::mlp_norm, {"model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"}, w.mlp_norm, plan.norm, d,
             plan.pre_norms);
-  line.linear(Role::mlp_gate, {"model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"}, w.mlp_gate, ff, d, plan.mlp_bias,
-              plain, plan.mlp == Mlp::gated);
-  line.linear(Role::mlp_up, {"model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"}, w.mlp_up, ff, d, plan.mlp_bias);
-  line.linear(Role::mlp_down, {"model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"}, w.mlp_down, d, ff, plan.mlp_bias);
-  line.norm(Role::post_mlp_norm, {"", "blk.{}.post_ffw_norm"}, w.post_mlp_norm, plan.norm, d, plan.post_norms);
+  line.linear(Role::mlp_gate, {"model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"}, w.mlp.gate, ff, d, plan.mlp_bias,
+              plain, gated && experts == 0);
+  line.linear(Role::mlp_up, {"model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"}, w.mlp.up, ff, d, plan.mlp_bias, plain,
+              experts == 0);
+  line.linear(Role::mlp_down, {"model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"}, w.mlp.down, d, ff, plan.mlp_bias,
+              plain, experts == 0);
+  line.matrix(Role::router, {"model.layers.{}.mlp.gate", "blk.{}.ffn_gate_inp"}, w.router, experts, d, experts > 0,
+              exact);
+  line.experts(Role::expert_gate, {"model.layers.{}.mlp.experts.{}.gate_proj", "blk.{}.ffn_gate_exps"}, w.experts,
+               &MlpWeights::gate, experts, ff, d, plan.mlp_bias, gated);
+  line.experts(Role::expert_up, {"model.layers.{}.mlp.experts.{}.up_proj", "blk.{}.ffn_up_exps"}, w.experts,
+               &MlpWeights::up, experts, ff, d, plan.mlp_bias, true);
+  line.experts(Role::expert_down, {"model.layers.{}.mlp.experts.{}.down_proj", "blk.{}.ffn_down_exps"}, w.experts,
+               &MlpWeights::down, experts, d, ff, plan.mlp_bias, true);
+  line.norm(Role::post_mlp_norm, {"model.layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm"},
+            w.post_mlp_norm, plan.norm, d, plan.post_norms);
 }
 
 /// The same for what is in no layer; `layers()` is called where those of the layers come in a file.

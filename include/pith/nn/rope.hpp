@@ -12,20 +12,25 @@
 
 namespace pith::inline nn {
 
-/// Turns of each pair for the tokens of a pass: cosine and sine, computed in double.
+/// Turns of each pair for the tokens of a pass: cosine and sine times the magnitude, computed in double.
 class RopeTable {
  public:
-  void fill(const RopeConfig& config, std::size_t head_dim, std::span<const Position> positions) {
-    const std::size_t pairs = head_dim / 2;
+  /// `context`: of the session, which chooses LongRoPE's divisors for all of its positions.
+  void fill(const RopeConfig& config, std::size_t head_dim, std::span<const Position> positions, std::size_t context) {
+    head_dim_ = head_dim;
+    const std::size_t pairs = (config.dim > 0 ? static_cast<std::size_t>(config.dim) : head_dim) / 2;
+    const bool stretched = !config.long_divisors.empty() && context > static_cast<std::size_t>(config.original_context);
+    const std::vector<float>& divisors = stretched ? config.long_divisors : config.divisors;
     turns_.resize(positions.size(), 2 * pairs);
     for (std::size_t i = 0; i < pairs; ++i) {
-      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
-      const double divisor = config.divisors.empty() ? 1.0 : static_cast<double>(config.divisors[i]);
+      const double exponent = -static_cast<double>(i) / static_cast<double>(pairs);
+      const double divisor = divisors.empty() ? 1.0 : static_cast<double>(divisors[i]);
       const double frequency = std::pow(static_cast<double>(config.theta), exponent) / divisor;
+      const auto magnitude = static_cast<double>(config.magnitude);
       for (std::size_t t = 0; t < positions.size(); ++t) {
         const double angle = static_cast<double>(positions[t]) * frequency;
-        turns_[t][2 * i] = static_cast<float>(std::cos(angle));
-        turns_[t][2 * i + 1] = static_cast<float>(std::sin(angle));
+        turns_[t][2 * i] = static_cast<float>(magnitude * std::cos(angle));
+        turns_[t][2 * i + 1] = static_cast<float>(magnitude * std::sin(angle));
       }
     }
   }
@@ -33,11 +38,10 @@ class RopeTable {
   /// Rotates the heads of token `t` in place; x is [heads * head_dim].
   void rotate(RopePairs pairs, std::size_t t, std::span<float> x) const {
     const std::span<const float> turn = turns_[t];
-    const std::size_t head_dim = turn.size();
-    const std::size_t half = head_dim / 2;
+    const std::size_t half = turn.size() / 2;
     const std::size_t step = pairs == RopePairs::adjacent ? 2 : 1;
     const std::size_t other = pairs == RopePairs::adjacent ? 1 : half;
-    for (float* head = x.data(); head != x.data() + x.size(); head += head_dim) {
+    for (float* head = x.data(); head != x.data() + x.size(); head += head_dim_) {
       for (std::size_t i = 0; i < half; ++i) {
         float& a = head[i * step];
         float& b = head[i * step + other];
@@ -50,6 +54,7 @@ class RopeTable {
   }
 
  private:
+  std::size_t head_dim_ = 0;
   Tensor<float> turns_;  // [token][pair] (cosine, sine)
 };
 

@@ -18,10 +18,17 @@ struct NormWeights {
   std::vector<float> bias;    // [n], Norm::layer only
 };
 
-/// s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4).
+/// Of each gate s[n, j] = (wq x_n) . (wk x_j) / sqrt(r) + bias (arXiv 2305.15805, eq. 4); Config::gates() of them.
 struct DropGateWeights {
-  Matrix wq, wk;  // [r, d_model]
-  float bias = 0;
+  Matrix wq, wk;            // [gates * r, d_model]
+  std::vector<float> bias;  // [gates]
+};
+
+/// act(h gate^T) * (h up^T) or act(h up^T), times down^T.
+struct MlpWeights {
+  Linear gate;  // [d_ff, d_model], gated MLPs only
+  Linear up;    // [d_ff, d_model]
+  Linear down;  // [d_model, d_ff]
 };
 
 /// Which of them a layer has is said by its LayerPlan; the others are empty.
@@ -34,9 +41,9 @@ struct LayerWeights {
   DropGateWeights drop_gate;        // with a gate only
   NormWeights post_attention_norm;  // [d_model]
   NormWeights mlp_norm;             // [d_model]
-  Linear mlp_gate;                  // [d_ff, d_model], gated MLPs only
-  Linear mlp_up;                    // [d_ff, d_model]
-  Linear mlp_down;                  // [d_model, d_ff]
+  MlpWeights mlp;                   // without experts only
+  Matrix router;                    // [experts, d_model]
+  std::vector<MlpWeights> experts;  // of Experts::count
   NormWeights post_mlp_norm;        // [d_model]
 };
 

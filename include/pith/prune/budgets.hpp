@@ -3,28 +3,85 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
 
 namespace pith::prune {
 
-/// allot(layer, moment, scores, keep): keep[lane] rows may stay in each lane of a layer, given scores[lane][row].
+/// allot(layer, moment, scores, keep): keep[lane] rows may stay in each lane of a layer, given scores[lane][row];
+/// those of spared rows, which count, are infinite.
 template <class B>
 concept Budget = std::copyable<B> && requires(const B& budget, const KvLayer& layer, const Moment& moment,
                                               std::span<const std::vector<float>> scores, std::span<std::size_t> keep) {
   budget.allot(layer, moment, scores, keep);
 };
 
-/// At most `rows` rows in every lane.
-struct Rows {
+/// A budget may also say whether anything is to be cut, before rows are scored: due(layer, moment, slack), where so
+/// many rows more than it allows are put up with.
+template <class B>
+concept SaysWhenDue = requires(const B& budget, const KvLayer& layer, const Moment& moment, std::size_t slack) {
+  { budget.due(layer, moment, slack) } -> std::same_as<bool>;
+};
+
+/// As many rows in every lane: a number, or a share of the tokens fed so far.
+struct PITH_API Rows {
   std::size_t rows = 0;
-  void allot(const KvLayer&, const Moment&, std::span<const std::vector<float>>, std::span<std::size_t> keep) const {
-    std::ranges::fill(keep, rows);
+  float share = 0;  // above 0: in place of `rows`
+
+  std::size_t at(const Moment& moment) const {
+    return share > 0 ? static_cast<std::size_t>(std::lround(share * static_cast<float>(moment.next))) : rows;
   }
+  bool due(const KvLayer& layer, const Moment& moment, std::size_t slack) const;
+  void allot(const KvLayer&, const Moment& moment, std::span<const std::vector<float>>,
+             std::span<std::size_t> keep) const {
+    std::ranges::fill(keep, at(moment));
+  }
+};
+
+/// As many rows in a layer as Rows allows its lanes together, of which each lane gets what its scores are worth beside
+/// those of the others: at least its best `floor` of what it would get alone, and what is spared (Ada-KV, Feng et al.,
+/// arXiv 2407.11550, algorithm 1). Scores must mean the same in all heads, as attention does. Of equal scores the
+/// lower head's stays.
+struct PITH_API SharedRows {
+  Rows rows;
+  float floor = 0.2f;  // 0 to 1
+
+  bool due(const KvLayer& layer, const Moment& moment, std::size_t slack) const;
+  void allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>> scores,
+             std::span<std::size_t> keep) const;
+};
+
+/// Rows on average over the layers, from many in the first to few in the last (PyramidKV, Cai et al., arXiv
+/// 2406.02069): what is above `window` falls on a straight line, whose last value is 1 / `steepness` of the average,
+/// or more where the first would be more than there is. Lanes get fractions rounded so that the sum is exact.
+struct PITH_API PyramidRows {
+  Rows rows;
+  int window = 0;
+  float steepness = 20;
+
+  /// Of layer `layer` of `layers`.
+  std::size_t at(std::size_t layer, const Moment& moment) const;
+  void allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>>,
+             std::span<std::size_t> keep) const {
+    std::ranges::fill(keep, at(layer.layer(), moment));
+  }
+};
+
+/// All rows, but only `sinks` and `recent` in a layer whose last query gives them more than `threshold` of its
+/// attention (SimLayerKV, Zhang et al., arXiv 2410.13846, section 4).
+struct PITH_API LazyLayers {
+  int sinks = 4, recent = 1024;
+  float threshold = 0.9f;
+
+  Needs needs() const { return {.evidence = column::last}; }
+  void allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>>,
+             std::span<std::size_t> keep) const;
 };
 
 /// spares(born, moment): is the token at position `born` beyond judgement?

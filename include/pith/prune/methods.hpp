@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: MIT
-// The papers: each one line over the parts, its deviations named.
+// The papers: each one line over the parts, its deviations named. Those that cut rows to a budget sum or average over
+// the query heads that share a kv-head, and give kv-heads budgets; papers that count query heads have as many times
+// more. All of them throw Error (argument) where an option is out of its range, or a budget below what is spared.
 #pragma once
 
-#include <cmath>
+#include <limits>
+#include <tuple>
 
 #include "pith/api.hpp"
-#include "pith/error.hpp"
 #include "pith/prune/budgets.hpp"
 #include "pith/prune/combinators.hpp"
 #include "pith/prune/evict.hpp"
 #include "pith/prune/intervals.hpp"
+#include "pith/prune/option.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/prune/scorers.hpp"
-#include "pith/prune/spelling.hpp"
 
 namespace pith::prune {
-
-/// Throws Error (argument) unless `value` is at least `least`; `what` names the option.
-PITH_API int at_least(int least, int value, const char* what);
 
 /// Forgets nothing.
 inline AnyPolicy none() { return {}; }
@@ -26,9 +25,13 @@ inline AnyPolicy none() { return {}; }
 /// tau = 0; a higher tau forgets more. Exact, token by token.
 struct LearnedGateOptions {
   float tau = 0;
+
+  static constexpr float infinity = std::numeric_limits<float>::infinity();
+  static constexpr std::tuple list = {
+      Option{"tau", &LearnedGateOptions::tau, -infinity, "strength: 0 as trained, higher forgets more", infinity}};
 };
-inline AnyPolicy learned_gate(LearnedGateOptions o = {}) {
-  require(!std::isnan(o.tau), ErrorCode::argument, "gate: tau is not a number");
+inline AnyPolicy learned_gate(const LearnedGateOptions& o = {}) {
+  check("gate", o);
   return LearnedGate{o.tau};
 }
 
@@ -37,38 +40,235 @@ inline AnyPolicy learned_gate(LearnedGateOptions o = {}) {
 struct StreamingOptions {
   int sinks = 4;
   int recent = 508;
+
+  static constexpr std::tuple list = {Option{"sinks", &StreamingOptions::sinks, 0, "first tokens, which always stay"},
+                                      Option{"recent", &StreamingOptions::recent, 1, "latest tokens that stay"}};
 };
-inline AnyPolicy streaming(StreamingOptions o = {}) {
-  return SlidingWindow{at_least(0, o.sinks, "streaming: sinks"), at_least(1, o.recent, "streaming: recent")};
+inline AnyPolicy streaming(const StreamingOptions& o = {}) {
+  check("streaming", o);
+  return SlidingWindow{o.sinks, o.recent};
 }
+
+/// What can be said to every method that keeps to a budget of rows.
+struct BudgetOptions {
+  float share = 0;
+  int sinks = 4;
+  int slack = 0;
+  int merge = 0;
+
+  static constexpr std::tuple list = {
+      Option{"share", &BudgetOptions::share, 0, "rows, as a share of the tokens so far; 0: as rows says", 1},
+      Option{"sinks", &BudgetOptions::sinks, 0, "first tokens, which always stay"},
+      Option{"slack", &BudgetOptions::slack, 0, "rows above the budget before it is cut to; saves scoring"},
+      Option{"merge", &BudgetOptions::merge, 0, "1: values of what leaves are folded into the rows most alike", 1}};
+};
+
+namespace detail {
+
+/// A scorer within a budget: sinks and `recent` tokens are spared.
+template <Scorer S, Budget B>
+auto within(std::string_view method, const S& scorer, const B& budget, int rows, int recent, const BudgetOptions& o) {
+  const long spared = long{recent} + o.sinks;
+  if (o.share == 0 && rows < spared)
+    fail(ErrorCode::argument, std::string(method) + ": rows",
+         "at least the " + std::to_string(spared) + " that are spared as sinks and recent tokens",
+         std::to_string(rows));
+  return Evict{scorer, budget, Both{Sinks{o.sinks}, Recent{recent}}, Forget{o.merge != 0},
+               static_cast<std::size_t>(o.slack)};
+}
+
+inline Rows rows_of(int rows, const BudgetOptions& o) { return {static_cast<std::size_t>(rows), o.share}; }
+
+}  // namespace detail
 
 /// H2O (Zhang et al., arXiv 2306.14048): the tokens that received most attention so far, and the latest ones, in every
 /// kv-head. Acts once per forward pass: with a prefill chunk of 1, after every token as in the paper.
-/// Deviation: attention is summed over the query heads that share a kv-head.
+/// Deviation: sinks are spared.
 struct H2oOptions {
-  int rows = 1024;  // all that stay, the recent ones included
+  int rows = 1024;  // all that stay, sinks and recent ones included
   int recent = 256;
+  int per_query = 0;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &H2oOptions::rows, 1, "all that stay in a kv-head"},
+      Option{"recent", &H2oOptions::recent, 0, "latest tokens, which always stay"},
+      Option{"per_query", &H2oOptions::per_query, 0, "1: attention by query that could give it, not its sum", 1}};
 };
-inline AnyPolicy h2o(H2oOptions o = {}) {
-  const Rows rows{static_cast<std::size_t>(at_least(1, o.rows, "h2o: rows"))};
-  return Method{spell("h2o", {{"rows", o.rows}, {"recent", o.recent}}),
-                per_head(Evict{attention_mass, rows, Recent{at_least(0, o.recent, "h2o: recent")}})};
+inline AnyPolicy h2o(const H2oOptions& o = {}, const BudgetOptions& b = {}) {
+  check("h2o", o, b);
+  const Rows rows = detail::rows_of(o.rows, b);
+  const auto judged_by = [&](const auto& scorer) -> AnyPolicy {
+    return detail::within("h2o", scorer, rows, o.rows, o.recent, b);
+  };
+  return Method{spelled("h2o", o, b),
+                per_head(o.per_query != 0 ? judged_by(MassPerQuery{}) : judged_by(attention_mass))};
+}
+
+/// TOVA (Oren et al., arXiv 2401.06104): the tokens to which the last query attends most, over all heads of a layer.
+/// Acts once per forward pass: with a prefill chunk of 1, after every token as in the paper.
+/// Deviation: sinks and the last token are spared.
+struct TovaOptions {
+  int rows = 1024;
+  int recent = 1;
+
+  static constexpr std::tuple list = {Option{"rows", &TovaOptions::rows, 1, "all that stay in a layer"},
+                                      Option{"recent", &TovaOptions::recent, 0, "latest tokens, which always stay"}};
+};
+inline AnyPolicy tova(const TovaOptions& o = {}, const BudgetOptions& b = {}) {
+  check("tova", o, b);
+  return Method{spelled("tova", o, b), detail::within("tova", Joint{ColumnScore{column::last}},
+                                                      detail::rows_of(o.rows, b), o.rows, o.recent, b)};
 }
 
 /// SnapKV (Li et al., arXiv 2404.14469): at the end of the prompt, keeps in every kv-head the tokens to which the
 /// prompt's last `window` tokens attend most, with their neighbours before the window, and the window itself.
-/// Deviation: attention is summed over the query heads that share a kv-head.
+/// Deviation: sinks are spared.
 struct SnapKvOptions {
-  int rows = 2048;  // all that stay, the window included
+  int rows = 2048;  // all that stay, sinks and window included
   int window = 32;
-  int pool = 7;  // neighbouring tokens over which the maximum is taken; odd
+  int pool = 7;
+  int average = 0;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &SnapKvOptions::rows, 1, "all that stay in a kv-head"},
+      Option{"window", &SnapKvOptions::window, 1, "last tokens of the prompt, whose attention counts"},
+      Option{"pool", &SnapKvOptions::pool, 1, "neighbouring tokens over which the maximum is taken; odd"},
+      Option{"average", &SnapKvOptions::average, 0, "1: the mean over neighbours in place of the maximum", 1}};
 };
-inline AnyPolicy snapkv(SnapKvOptions o = {}) {
-  require(o.pool % 2 == 1, ErrorCode::argument, "snapkv: pool must be odd");
-  const ObservationWindow scorer{at_least(1, o.window, "snapkv: window"), at_least(1, o.pool, "snapkv: pool")};
-  const Rows rows{static_cast<std::size_t>(at_least(1, o.rows, "snapkv: rows"))};
-  return Method{spell("snapkv", {{"rows", o.rows}, {"window", o.window}, {"pool", o.pool}}),
-                on_prefill(per_head(Evict{scorer, rows, Recent{o.window}}))};
+
+namespace detail {
+
+inline ObservationWindow observation(std::string_view method, const SnapKvOptions& o) {
+  require(o.pool % 2 == 1, ErrorCode::argument, std::string(method) + ": pool must be odd");
+  return {o.window, o.pool, o.average != 0};
+}
+
+}  // namespace detail
+
+inline AnyPolicy snapkv(const SnapKvOptions& o = {}, const BudgetOptions& b = {}) {
+  check("snapkv", o, b);
+  return Method{spelled("snapkv", o, b),
+                on_prefill(per_head(detail::within("snapkv", detail::observation("snapkv", o),
+                                                   detail::rows_of(o.rows, b), o.rows, o.window, b)))};
+}
+
+/// Ada-KV (Feng et al., arXiv 2407.11550): SnapKV, but the kv-heads of a layer share their rows: each keeps its best
+/// `floor` of what it would have alone, and the rest goes where attention is.
+struct AdaKvOptions {
+  float floor = 0.2f;
+
+  static constexpr std::tuple list = {
+      Option{"floor", &AdaKvOptions::floor, 0, "part of its even share that a kv-head is sure of", 1}};
+};
+inline AnyPolicy adakv(const SnapKvOptions& o = {}, const AdaKvOptions& a = {}, const BudgetOptions& b = {}) {
+  check("adakv", o, a, b);
+  const SharedRows rows{detail::rows_of(o.rows, b), a.floor};
+  return Method{
+      spelled("adakv", o, a, b),
+      on_prefill(per_head(detail::within("adakv", detail::observation("adakv", o), rows, o.rows, o.window, b)))};
+}
+
+/// PyramidKV (Cai et al., arXiv 2406.02069): SnapKV with more rows in lower layers, and fewer in higher ones.
+/// Deviation: what layers get is rounded so that its sum is exact.
+struct PyramidKvOptions {
+  float steepness = 20;
+
+  static constexpr std::tuple list = {
+      Option{"steepness", &PyramidKvOptions::steepness, 1, "average over what the last layer gets, window apart"}};
+};
+inline AnyPolicy pyramidkv(const SnapKvOptions& o = {}, const PyramidKvOptions& p = {}, const BudgetOptions& b = {}) {
+  check("pyramidkv", o, p, b);
+  const PyramidRows rows{detail::rows_of(o.rows, b), o.window, p.steepness};
+  return Method{spelled("pyramidkv", o, p, b),
+                on_prefill(per_head(
+                    detail::within("pyramidkv", detail::observation("pyramidkv", o), rows, o.rows, o.window, b)))};
+}
+
+/// CriticalKV (Feng et al., arXiv 2502.03805): SnapKV, where half of what stays is chosen by what its values come to in
+/// the layer's output, too. With `floor` below 1 over Ada-KV's budget.
+struct CriticalKvOptions {
+  float floor = 1;
+
+  static constexpr std::tuple list = {
+      Option{"floor", &CriticalKvOptions::floor, 0, "part of its even share that a kv-head is sure of", 1}};
+};
+inline AnyPolicy criticalkv(const SnapKvOptions& o = {}, const CriticalKvOptions& c = {}, const BudgetOptions& b = {}) {
+  check("criticalkv", o, c, b);
+  const Rows rows = detail::rows_of(o.rows, b);
+  const Critical scorer{detail::observation("criticalkv", o), rows, Both{Sinks{b.sinks}, Recent{o.window}}, o.window};
+  return Method{
+      spelled("criticalkv", o, c, b),
+      on_prefill(per_head(detail::within("criticalkv", scorer, SharedRows{rows, c.floor}, o.rows, o.window, b)))};
+}
+
+/// What is judged by keys and values alone.
+struct RowsOptions {
+  int rows = 1024;  // all that stay, sinks and recent ones included
+  int recent = 32;
+
+  static constexpr std::tuple list = {Option{"rows", &RowsOptions::rows, 1, "all that stay in a kv-head"},
+                                      Option{"recent", &RowsOptions::recent, 0, "latest tokens, which always stay"}};
+};
+
+/// KeyDiff (Park et al., arXiv 2504.15364): the tokens whose keys differ most from the others'. Acts once per forward
+/// pass, in prompts too, whose memory is bounded by that.
+/// Deviation: sinks and recent tokens are spared.
+inline AnyPolicy keydiff(const RowsOptions& o = {}, const BudgetOptions& b = {}) {
+  check("keydiff", o, b);
+  return Method{spelled("keydiff", o, b),
+                per_head(detail::within("keydiff", KeyDifference{}, detail::rows_of(o.rows, b), o.rows, o.recent, b))};
+}
+
+/// The tokens with the shortest keys (Devoto et al., arXiv 2406.11430). Acts once per forward pass.
+/// Deviation: sinks and recent tokens are spared.
+inline AnyPolicy knorm(const RowsOptions& o = {}, const BudgetOptions& b = {}) {
+  check("knorm", o, b);
+  return Method{spelled("knorm", o, b),
+                per_head(detail::within("knorm", KeyNorm{}, detail::rows_of(o.rows, b), o.rows, o.recent, b))};
+}
+
+/// CurDKV (arXiv 2509.15038): at the end of the prompt, the tokens with long keys and long values among their
+/// neighbours.
+/// Deviation: recent tokens are spared.
+inline AnyPolicy curdkv(const RowsOptions& o = {}, const BudgetOptions& b = {}) {
+  check("curdkv", o, b);
+  return Method{
+      spelled("curdkv", o, b),
+      on_prefill(per_head(detail::within("curdkv", NormShare{}, detail::rows_of(o.rows, b), o.rows, o.recent, b)))};
+}
+
+/// LagKV (Liang et al., arXiv 2504.04704): at the end of the prompt, of each part of `lag` tokens those that are
+/// strangest to the next part; sinks, the last whole part and what follows it always stay.
+struct LagKvOptions {
+  int rows = 1024;
+  int lag = 128;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &LagKvOptions::rows, 1, "all that stay in a kv-head, if so many may leave"},
+      Option{"lag", &LagKvOptions::lag, 2, "tokens in a part"}};
+};
+inline AnyPolicy lagkv(const LagKvOptions& o = {}, const BudgetOptions& b = {}) {
+  check("lagkv", o, b);
+  return Method{spelled("lagkv", o, b), on_prefill(per_head(detail::within("lagkv", LagDeviation{b.sinks, o.lag},
+                                                                           detail::rows_of(o.rows, b), o.rows, 0, b)))};
+}
+
+/// SimLayerKV (Zhang et al., arXiv 2410.13846): at the end of the prompt, layers whose last query attends to little but
+/// sinks and recent tokens keep those alone; the others keep everything.
+struct SimLayerKvOptions {
+  int sinks = 4;
+  int recent = 1024;
+  float threshold = 0.9f;
+
+  static constexpr std::tuple list = {
+      Option{"sinks", &SimLayerKvOptions::sinks, 0, "first tokens, which always stay"},
+      Option{"recent", &SimLayerKvOptions::recent, 1, "latest tokens, which always stay"},
+      Option{"threshold", &SimLayerKvOptions::threshold, 0, "share of attention on them that makes a layer lazy", 1}};
+};
+inline AnyPolicy simlayerkv(const SimLayerKvOptions& o = {}) {
+  check("simlayerkv", o);
+  return Method{spelled("simlayerkv", o), on_prefill(Evict{Recency{}, LazyLayers{o.sinks, o.recent, o.threshold},
+                                                           Both{Sinks{o.sinks}, Recent{o.recent}}})};
 }
 
 }  // namespace pith::prune

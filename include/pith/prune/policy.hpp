@@ -17,6 +17,7 @@
 
 #include "pith/api.hpp"
 #include "pith/cache/kv_cache.hpp"
+#include "pith/tensor/matrix.hpp"
 #include "pith/tensor/parallel.hpp"
 #include "pith/tensor/view.hpp"
 
@@ -24,7 +25,7 @@ namespace pith::prune {
 
 /// What a policy wants to be computed and kept for it.
 struct PITH_API Needs {
-  bool gate = false;           // the checkpoint's learned gate: keys in the rows, queries at each pass
+  bool gate = false;           // the checkpoint's learned gates: keys in the rows, queries at each pass
   bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
   Columns evidence = {};       // of the rows
   int window = 0;              // the last tokens of a prompt, whose attention column::window collects
@@ -35,10 +36,13 @@ struct PITH_API Needs {
   Needs operator|(const Needs& other) const;
 };
 
-/// The learned gate's side of a pass: s[n, j] = queries[n - first] . key[j] * scale + bias, to be above threshold.
+/// The learned gates' side of a pass: s[n, j] = queries[n - first] . key[j] * scale + bias, to be above threshold. A
+/// layer has one gate for all its lanes, or one for each.
 struct GateQueries {
-  View<const float> queries;  // [next - first, gate_dim]
-  float scale = 1, bias = 0, threshold = 0;
+  View<const float> queries;  // [next - first, gates * gate_dim]
+  float scale = 1;
+  std::span<const float> bias = {};  // [gates]
+  float threshold = 0;
   int recent = 1;                 // the first token that may drop j is j + recent
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
@@ -46,10 +50,18 @@ struct GateQueries {
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
 struct Scratch {
   std::vector<float> values;
-  std::vector<std::vector<float>> scores;  // [lane][row]
-  std::vector<std::size_t> keep;           // [lane]
-  std::vector<std::size_t> order;          // [row]
-  std::vector<Position> until;             // [row]
+  std::vector<std::vector<float>> scores;              // [lane][row]
+  std::vector<std::size_t> keep;                       // [lane]
+  std::vector<std::size_t> order;                      // [row]
+  std::vector<Position> until;                         // [row]
+  std::vector<float> sums;                             // [position]
+  std::vector<float> lane_scores;                      // [row]
+  std::vector<std::pair<float, std::size_t>> contest;  // (score, lane)
+  std::vector<float> numbers;                          // [head_dim] of one row
+  std::vector<float> mean;                             // [head_dim]
+  std::vector<float> squares, weights;                 // [row]
+  std::vector<float> keys, folded;                     // [row][head_dim]
+  std::vector<float> outputs, block;                   // of products with Moment::wo
 };
 
 /// Where a pass stands.
@@ -58,6 +70,8 @@ struct Moment {
   Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
   Position prompt_end = 0;       // one past the last token of the latest prompt
   GateQueries gate;              // where Needs::gate
+  std::size_t group = 1;         // query heads that share a kv-head
+  const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;
 

@@ -2,7 +2,9 @@
 // Policies by name, for command lines and configuration files.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "pith/api.hpp"
 #include "pith/prune/policy.hpp"
@@ -16,14 +18,27 @@ namespace pith::prune {
 ///     argument = option "=" value                    each option once, those left out have their defaults
 ///              | step                                the policy that a combinator applies, one step or several
 ///
-/// Methods:     none, gate(tau=), streaming(sinks=,recent=), h2o(rows=,recent=), snapkv(rows=,window=,pool=)
-/// Combinators: on_prefill(POLICY), per_head(POLICY),
-///              for_layers(layers=0-3,POLICY)         layers 0, 1, 2 and 3; layers=5: that one
-///              for_heads(heads=0+2,POLICY)           kv-heads 0 and 2 of every layer
-///              for_heads(heads=1.0+1.2+4.1,POLICY)   layer.head: heads 0 and 2 of layer 1 and head 1 of layer 4
+/// Methods and combinators, with their options, are those of catalogue(), which `pith policies` prints.
 ///
 /// For instance "gate,for_layers(layers=2-5,h2o(rows=1024,recent=256))". `tau` is the strength of a gate that does not
 /// name its own. AnyPolicy::describe() writes what this reads. Throws Error (argument), naming what there is.
 PITH_API AnyPolicy parse(std::string_view spec, float tau = 0);
+
+struct OptionText {
+  std::string name, fallback, range, what;  // "rows", "1024", "a whole number from 1 to …", "all that stay"
+};
+
+/// What can be said of a method or a combinator.
+struct MethodText {
+  std::string name;
+  std::string paper;      // its arXiv number; empty where there is none
+  std::string what;       // in a few words
+  std::string acts;       // when: "every token", "every pass", "end of a prompt" …
+  std::string arguments;  // of a combinator, as they are written
+  std::vector<OptionText> options = {};
+};
+
+/// All that parse knows.
+PITH_API std::vector<MethodText> catalogue();
 
 }  // namespace pith::prune

@@ -63,6 +63,7 @@ class PITH_API Activations {
 
  private:
   Tensor<float> values_;
+  std::size_t most_tokens_ = 0;  // ever: later quantised forms of so many rows find their memory
   Tensor<q8_activation> blocks_;
   bool quantised_ = false;
 };

@@ -11,19 +11,34 @@ namespace pith::inline nn {
 
 // config.json
 
-/// What it means that a key is absent.
+/// What it means that a key is absent; 0: it must be there.
 struct Defaults {
   int context = 2048;
-  int head_dim = 0;  // 0: hidden_size / num_attention_heads
+  int n_heads = 0, n_kv_heads = 0;  // 0 kv-heads: as many as heads
+  int head_dim = 0;                 // 0: hidden_size / num_attention_heads
+  double norm_eps = 1e-6;
+  bool tied_head = false;
 };
 
 /// Sizes, norm_eps and tied head in the keys that most families have; and the layers, all of them as `plan`.
 void read_sizes(const Keys& keys, const Defaults& defaults, const LayerPlan& plan, Config& config);
 
+/// As config.json spells it.
+std::string_view name(Activation activation);
 Activation read_activation(const Keys& keys, std::string_view key, std::string_view fallback);
 
-/// One RoPE for all layers: theta and scaling, wherever newer and older files keep them.
-void read_rope(const Keys& keys, Config& config);
+/// How much of a head a RoPE may turn in a family.
+enum class Rotary { whole, part };
+
+/// One RoPE for all layers: theta and scaling, wherever newer and older files keep them; `theta` where none does.
+void read_rope(const Keys& keys, Config& config, Rotary rotary = Rotary::whole, double theta = 10000);
+
+/// One RoPE by the object `scaling`, with `theta` where that has none.
+RopeConfig read_rope(const Keys& keys, const Keys& scaling, double theta, const Config& config,
+                     Rotary rotary = Rotary::whole);
+
+/// How many experts there are and how many a token goes through, or what it means that a key is absent.
+Experts read_experts(const Keys& keys, Experts defaults);
 
 /// The width of the sliding window, 0 for none; absent is not null: transformers then takes 4096.
 int read_window(const Keys& keys);
@@ -39,24 +54,34 @@ void check_heads(const Config& config, std::string_view where);
 
 // GGUF
 
-/// Sizes, tied head and norm_eps, of a key with this name; and the layers, all of them as `plan`.
+inline constexpr std::string_view rms_epsilon = "attention.layer_norm_rms_epsilon";
+inline constexpr std::string_view sliding_window = "attention.sliding_window";
+
+/// Sizes, experts, tied head and norm_eps, of a key with this name; and the layers, all of them as `plan` but for what
+/// the file says layer by layer.
 void read_gguf_sizes(const GgufKeys& keys, std::string_view epsilon, const LayerPlan& plan, Config& config);
 void write_gguf_sizes(const Config& config, std::string_view epsilon, GgufKeysOut& out);
 
-/// One RoPE for all layers. Divisors that differ are a tensor, gguf_divisors.
-void read_gguf_rope(const GgufKeys& keys, Config& config);
+/// One RoPE for all layers. Divisors that no key can say are tensors, gguf_rope_tensors.
+void read_gguf_rope(const GgufKeys& keys, Config& config, Rotary rotary = Rotary::whole);
 void write_gguf_rope(const Config& config, GgufKeysOut& out);
+
+/// Windows: those of a period, of which the last layer has none (GgufKeys::pattern), where the file does not say which.
+void read_gguf_windows(const GgufKeys& keys, int window, int period, Config& config);
+void write_gguf_windows(const Config& config, int period, GgufKeysOut& out);
+
+/// ggml's tensors that divide frequencies beside what the metadata says: of all sessions, of short and of long ones.
 inline constexpr std::string_view rope_freqs = "rope_freqs.weight";
-std::vector<float> gguf_divisors(const Config& config);  // empty where metadata says it all
+inline constexpr std::string_view rope_short = "rope_factors_short.weight";
+inline constexpr std::string_view rope_long = "rope_factors_long.weight";
+inline constexpr std::string_view rope_tensors[] = {rope_freqs, rope_short, rope_long};
+struct RopeTensor {
+  std::string_view name;
+  std::vector<float> divisors;
+};
+std::vector<RopeTensor> gguf_rope_tensors(const Config& config);
 
 /// The plan with the biases that the first layer has.
 LayerPlan with_gguf_biases(const GgufKeys& keys, LayerPlan plan);
-LayerPlan with_biases_of(const Config& config, LayerPlan plan);
-
-/// Refuses a model of which any layer does otherwise than `plan`, windows apart, or that has what only Config says.
-void require_plan(const Config& config, const LayerPlan& plan, const GgufKeysOut& out);
-
-/// The window that all layers have, 0 for none; refuses different ones.
-int common_window(const Config& config, const GgufKeysOut& out);
 
 }  // namespace pith::inline nn

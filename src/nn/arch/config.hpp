@@ -13,6 +13,9 @@
 
 namespace pith::inline nn {
 
+/// Where the config.json of a model of text and more has what is said of the text; that alone is read.
+inline constexpr const char* text_config = "text_config";
+
 /// config.json; `where` names it in errors. Its drop_gate is left to read_drop_gate.
 /// Throws Error (model) naming the key, or (unsupported) naming what this library does not do.
 Config read_config(const nlohmann::json& config, std::string_view where);

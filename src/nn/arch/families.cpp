@@ -6,10 +6,12 @@
 
 namespace pith::inline nn {
 
-extern const Family gpt2, llama, mistral, qwen2, qwen3;
+extern const Family gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma2, gemma3, phi3, smollm3, olmo2,
+    granite;
 
 std::span<const Family* const> families() {
-  static constexpr const Family* all[] = {&gpt2, &llama, &mistral, &qwen2, &qwen3};
+  static constexpr const Family* all[] = {&gpt2,   &llama,  &mistral, &mixtral, &qwen2, &qwen3,  &qwen3_moe,
+                                          &gemma2, &gemma3, &phi3,    &smollm3, &olmo2, &granite};
   return all;
 }
 
@@ -46,11 +48,14 @@ std::vector<const TensorName*> hugging_face_spellings(const Family& family, Role
   return own.empty() ? that_hold(hugging_face_names(), role) : own;
 }
 
-std::vector<const TensorName*> gguf_spellings(Role role) { return that_hold(gguf_names(), role); }
+std::vector<const TensorName*> gguf_spellings(const Family& family, Role role) {
+  auto own = that_hold(family.own_gguf_names, role);
+  return own.empty() ? that_hold(gguf_names(), role) : own;
+}
 
 const TensorName& gguf_spelling(const Family& family, Role role) {
   const auto native = hugging_face_spellings(family, role);
-  const auto all = gguf_spellings(role);
+  const auto all = gguf_spellings(family, role);
   const auto found = std::ranges::find_if(all, [&](const TensorName* name) {
     return !native.empty() && std::ranges::equal(name->roles, native[0]->roles);
   });

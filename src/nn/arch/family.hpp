@@ -17,6 +17,7 @@ struct Family {
   std::string_view model_type;  // in config.json
   std::string_view gguf;        // general.architecture in a GGUF
   std::string_view prefix;      // of tensors in Hugging Face's files; base models are saved without it
+  int vocabulary = 0;           // where config.json does not name its size; 0: it must
 
   // config.json's keys, where vocabulary and special tokens are read already.
   void (*read)(const Keys& keys, Config& config);
@@ -26,7 +27,9 @@ struct Family {
   void (*write_gguf)(const Config& config, GgufKeysOut& out);
 
   RopePairs gguf_pairs = RopePairs::halves;
-  std::span<const TensorName> names = {};  // in Hugging Face's files, of roles that hugging_face_names spells otherwise
+  // Of roles that hugging_face_names and gguf_names spell otherwise.
+  std::span<const TensorName> names = {};
+  std::span<const TensorName> own_gguf_names = {};
 };
 
 /// All of them. Where two share a name in GGUF files, the first reads those.
@@ -39,7 +42,7 @@ std::string known(std::string_view Family::*name);
 
 /// How tensors with this role may be called, likeliest first.
 std::vector<const TensorName*> hugging_face_spellings(const Family& family, Role role);
-std::vector<const TensorName*> gguf_spellings(Role role);
+std::vector<const TensorName*> gguf_spellings(const Family& family, Role role);
 
 /// The GGUF tensor that holds the parameters that Hugging Face's files have in one.
 const TensorName& gguf_spelling(const Family& family, Role role);

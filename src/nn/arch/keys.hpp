@@ -19,6 +19,7 @@ namespace pith::inline nn {
 // No model comes near these; below them no product of two of a config's numbers overflows.
 inline constexpr std::int64_t most_layers = 1 << 14;
 inline constexpr std::int64_t most_heads = 1 << 14;
+inline constexpr std::int64_t most_experts = 1 << 12;
 inline constexpr std::int64_t most_features = 1 << 24;  // of a row of activations
 inline constexpr std::int64_t most_tokens = 1 << 26;    // in a vocabulary
 inline constexpr std::int64_t most_positions = std::numeric_limits<std::int32_t>::max();
@@ -44,6 +45,8 @@ class Keys {
   bool flag(std::string_view key, bool fallback) const;
   std::string text(std::string_view key) const;
   std::string text_or(std::string_view key, std::string_view fallback) const;
+  /// A list of n positive numbers.
+  std::vector<float> positives(std::string_view key, std::size_t n) const;
   /// An integer or a list of integers; empty when absent.
   std::vector<std::int64_t> tokens(std::string_view key) const;
 
@@ -63,20 +66,34 @@ class GgufKeys {
 
   std::string where(std::string_view key) const;
   bool has(std::string_view key) const { return file_.find(full(key)) != nullptr; }
-  /// The tensor with this role, of the first layer where layers have one; null where there is none.
-  const gguf::Tensor* tensor(Role role, std::string_view suffix) const;
-  bool has_tensor(Role role, std::string_view suffix) const { return tensor(role, suffix) != nullptr; }
+  /// The tensor with this role, of a layer where layers have one; null where there is none.
+  const gguf::Tensor* tensor(Role role, std::string_view suffix, std::size_t layer = 0) const;
+  bool has_tensor(Role role, std::string_view suffix, std::size_t layer = 0) const {
+    return tensor(role, suffix, layer) != nullptr;
+  }
 
+  bool has_tensor(std::string_view name) const;
+
+  /// One number for all layers, be it said once or for each.
   int count(std::string_view key, std::int64_t most) const;
   int count_or(std::string_view key, std::int64_t most, int fallback) const;
+  /// [layer] said once for all of them, or for each.
+  std::vector<int> counts(std::string_view key, std::int64_t most, std::size_t layers) const;
+  /// [layer] said for each, or by a period, whose last layer is not meant (1: none is, 0: all are); absent: `period`.
+  std::vector<bool> pattern(std::string_view key, int period, std::size_t layers) const;
   float positive(std::string_view key) const;
   float positive_or(std::string_view key, float fallback) const;
+  /// Positive; 0 counts as absent.
+  float nonzero_or(std::string_view key, float fallback) const;
+  bool flag_or(std::string_view key, bool fallback) const { return file_.get_or(full(key), fallback); }
   std::string text_or(std::string_view key, std::string fallback) const;
   /// Keys for which 0 means that there is nothing of the kind.
   bool nonzero(std::string_view key) const { return file_.get_or<std::int64_t>(full(key), 0) != 0; }
 
  private:
   std::string full(std::string_view key) const { return prefix_ + std::string(key); }
+  bool is_array(std::string_view key) const;
+  void check_length(std::string_view key, std::size_t found, std::size_t layers) const;
 
   const gguf::File& file_;
   std::string prefix_;
@@ -87,18 +104,30 @@ class GgufKeysOut {
  public:
   /// `where` names the model in errors.
   GgufKeysOut(gguf::Writer& writer, std::string_view architecture, std::string_view where)
-      : writer_(writer), prefix_(std::string(architecture) + '.'), where_(where) {}
+      : writer_(writer), prefix_(std::string(architecture) + '.'), where_(where) {
+    written_.where = where_ + ": as a GGUF";
+  }
 
-  void add(std::string_view key, int n) { writer_.add(prefix_ + std::string(key), static_cast<std::uint32_t>(n)); }
-  void add(std::string_view key, float x) { writer_.add(prefix_ + std::string(key), x); }
-  void add(std::string_view key, const char* text) { writer_.add(prefix_ + std::string(key), text); }
+  void add(std::string_view key, int n);
+  void add(std::string_view key, float x);
+  void add(std::string_view key, bool flag);
+  void add(std::string_view key, const char* text);
+  void add(std::string_view key, const std::vector<int>& counts);
+  void add(std::string_view key, const std::vector<bool>& flags);
+
+  /// What has been added, as reading it would give it; without tensors.
+  const gguf::File& written() const { return written_; }
 
   /// Refuses what there is no key for.
   [[noreturn]] void refuse(std::string_view what, std::string_view expected, std::string_view found) const;
 
  private:
+  template <class T>
+  void put(std::string_view key, const T& encoded, gguf::Value value);
+
   gguf::Writer& writer_;
   std::string prefix_, where_;
+  gguf::File written_;
 };
 
 }  // namespace pith::inline nn

@@ -18,7 +18,7 @@ constexpr auto each_role = [] {
 /// What the list of parameters says, as one kind of file spells it.
 std::vector<TensorName> from_list(std::string_view TensorNames::*file) {
   Config config;
-  config.layers.resize(1);
+  config.layers = {{.experts = {.count = 1}}};  // that all have their turn
   std::vector<TensorName> out;
   const auto add = [&](const Parameter& p, const auto& /*kept*/) {
     if (p.suffix == ".bias" || (p.names.*file).empty()) return;
@@ -54,23 +54,31 @@ std::span<const TensorName> gguf_names() {
   return names;
 }
 
-std::string filled(std::string_view pattern, std::optional<std::size_t> layer) {
-  const auto hole = pattern.find("{}");
-  if (hole == std::string_view::npos || !layer) return std::string(pattern);
-  return std::string(pattern.substr(0, hole)) + std::to_string(*layer) + std::string(pattern.substr(hole + 2));
+std::string filled(std::string_view pattern, std::optional<std::size_t> layer, std::optional<std::size_t> expert) {
+  std::string out;
+  for (const auto& number : {layer, expert}) {
+    const auto hole = pattern.find("{}");
+    if (hole == std::string_view::npos || !number) break;
+    out.append(pattern.substr(0, hole)).append(std::to_string(*number));
+    pattern.remove_prefix(hole + 2);
+  }
+  return out.append(pattern);
 }
 
-bool follows(std::string_view name, std::string_view pattern, std::optional<std::size_t>* layer) {
-  const auto hole = pattern.find("{}");
-  if (hole != std::string_view::npos) {
+bool names_expert(std::string_view pattern) { return pattern.find("{}") != pattern.rfind("{}"); }
+
+bool follows(std::string_view name, std::string_view pattern, Numbers* numbers) {
+  Numbers found;
+  for (auto hole = pattern.find("{}"); hole != std::string_view::npos; hole = pattern.find("{}")) {
     if (!name.starts_with(pattern.substr(0, hole))) return false;
     std::size_t number = 0;
     const auto [end, error] = std::from_chars(name.data() + hole, name.data() + name.size(), number);
     if (error != std::errc()) return false;
-    if (layer != nullptr) *layer = number;
+    (found.layer ? found.expert : found.layer) = number;
     name.remove_prefix(static_cast<std::size_t>(end - name.data()));
     pattern.remove_prefix(hole + 2);
   }
+  if (numbers != nullptr) *numbers = found;
   if (!name.starts_with(pattern)) return false;
   name.remove_prefix(pattern.size());
   return name.empty() || name == ".weight" || name == ".bias";

@@ -14,14 +14,15 @@
 
 namespace pith::inline nn {
 
-/// One tensor of a file: a parameter, or several below each other.
+/// One tensor of a file: a parameter, or several below each other; those of experts that its name does not tell apart
+/// are [experts, rows, cols].
 struct TensorName {
   enum class Layout {
     out_in,  // [out_features, in_features]
     in_out,  // GPT-2's Conv1D
   };
 
-  std::string_view pattern;  // without the parameter's suffix; {} stands for the layer
+  std::string_view pattern;  // without the parameter's suffix; {} stands for the layer, a second one for the expert
   std::span<const Role> roles;
   Layout layout = Layout::out_in;
 
@@ -35,14 +36,25 @@ inline constexpr Role roles[] = {Rs...};
 /// The names that most models have in Hugging Face's files; a Family has its own for the others.
 std::span<const TensorName> hugging_face_names();
 
-/// The names of all models in GGUF files; the likelier of two comes first.
+/// The names that most models have in GGUF files, the likelier of two first; a Family has its own for the others.
 std::span<const TensorName> gguf_names();
 
-/// The pattern with its hole filled.
-std::string filled(std::string_view pattern, std::optional<std::size_t> layer);
+/// The pattern with its holes filled.
+std::string filled(std::string_view pattern, std::optional<std::size_t> layer, std::optional<std::size_t> expert = {});
+inline std::string filled(std::string_view pattern, const Parameter& p) {
+  return filled(pattern, p.layer, p.expert).append(p.suffix);
+}
 
-/// Whether a tensor's name, with whatever suffix, follows the pattern; where it has a layer, sets it.
-bool follows(std::string_view name, std::string_view pattern, std::optional<std::size_t>* layer = nullptr);
+/// Whether its name tells the expert.
+bool names_expert(std::string_view pattern);
+
+/// What stands in a name in the place of a pattern's holes.
+struct Numbers {
+  std::optional<std::size_t> layer, expert;
+};
+
+/// Whether a tensor's name, with whatever suffix, follows the pattern, and by which numbers.
+bool follows(std::string_view name, std::string_view pattern, Numbers* numbers = nullptr);
 
 /// Tensors that real files have and no model needs: what can be computed, and buffers of other programs.
 bool is_harmless(std::string_view name);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Qwen 2 and 2.5: Llama's layers with biases on q, k and v. Qwen 3: none, but norms of queries and keys, head by head.
+// Qwen 2 and 2.5: Llama's layers with biases on q, k and v. Qwen 3: none, but norms of queries and keys, head by head,
+// and a variant with experts in most layers.
+#include <algorithm>
+
 #include "nn/arch/common.hpp"
 
 namespace pith::inline nn {
@@ -32,44 +35,62 @@ void read_qwen3(const Keys& keys, Config& c) {
   read_rest(keys, c);
 }
 
-constexpr const char* epsilon = "attention.layer_norm_rms_epsilon";
-
-template <QkNorm qk_norm>
-void read_gguf(const GgufKeys& keys, Config& c) {
-  read_gguf_sizes(keys, epsilon, with_gguf_biases(keys, {.qk_norm = qk_norm}), c);
-  read_gguf_rope(keys, c);
-  // There is a key, but none that says which layers slide.
-  constexpr const char* key = "attention.sliding_window";
-  if (const int window = keys.nonzero(key) ? keys.count(key, most_positions) : c.context; window < c.context)
-    unsupported(keys.where(key), "no sliding window", std::to_string(window));
+void read_qwen3_moe(const Keys& keys, Config& c) {
+  read_qwen3(keys, c);
+  const Experts experts =
+      read_experts(keys, {.count = 128, .chosen = 8, .renormalised = keys.flag("norm_topk_prob", false)});
+  const int width = keys.count_or("moe_intermediate_size", most_features, 768);
+  const int step = keys.count_or("decoder_sparse_step", most_layers, 1);
+  const auto plain = keys.tokens("mlp_only_layers");
+  for (const std::int64_t layer : plain)
+    if (layer < 0 || layer >= c.n_layers())
+      keys.refuse("mlp_only_layers", "layers below " + std::to_string(c.n_layers()));
+  for (int i = 0; i < c.n_layers(); ++i) {
+    if ((i + 1) % step != 0 || std::ranges::find(plain, i) != plain.end()) continue;
+    LayerPlan& plan = c.layers[static_cast<std::size_t>(i)];
+    plan.experts = experts;
+    plan.d_ff = width != c.d_ff ? width : 0;
+  }
 }
 
 template <QkNorm qk_norm>
+void read_gguf(const GgufKeys& keys, Config& c) {
+  read_gguf_sizes(keys, rms_epsilon, with_gguf_biases(keys, {.qk_norm = qk_norm}), c);
+  read_gguf_rope(keys, c);
+  // There is a key, but none that says which layers slide.
+  if (const int window = keys.nonzero(sliding_window) ? keys.count(sliding_window, most_positions) : c.context;
+      window < c.context)
+    unsupported(keys.where(sliding_window), "no sliding window", std::to_string(window));
+}
+
 void write_gguf(const Config& c, GgufKeysOut& out) {
-  require_plan(c, with_biases_of(c, {.qk_norm = qk_norm}), out);
-  for (const LayerPlan& layer : c.layers)
-    if (layer.window > 0 && layer.window < c.context)
-      out.refuse("sliding window", "no sliding window", "one of " + std::to_string(layer.window));
-  write_gguf_sizes(c, epsilon, out);
+  write_gguf_sizes(c, rms_epsilon, out);
   write_gguf_rope(c, out);
 }
 
 }  // namespace
 
-extern const Family qwen2, qwen3;
+extern const Family qwen2, qwen3, qwen3_moe;
 constinit const Family qwen2 = {.architecture = Architecture::qwen2,
                                 .model_type = "qwen2",
                                 .gguf = "qwen2",
                                 .prefix = "model.",
                                 .read = read_qwen2,
                                 .read_gguf = read_gguf<QkNorm::none>,
-                                .write_gguf = write_gguf<QkNorm::none>};
+                                .write_gguf = write_gguf};
 constinit const Family qwen3 = {.architecture = Architecture::qwen3,
                                 .model_type = "qwen3",
                                 .gguf = "qwen3",
                                 .prefix = "model.",
                                 .read = read_qwen3,
                                 .read_gguf = read_gguf<QkNorm::head>,
-                                .write_gguf = write_gguf<QkNorm::head>};
+                                .write_gguf = write_gguf};
+constinit const Family qwen3_moe = {.architecture = Architecture::qwen3_moe,
+                                    .model_type = "qwen3_moe",
+                                    .gguf = "qwen3moe",
+                                    .prefix = "model.",
+                                    .read = read_qwen3_moe,
+                                    .read_gguf = read_gguf<QkNorm::head>,
+                                    .write_gguf = write_gguf};
 
 }  // namespace pith::inline nn

@@ -18,6 +18,7 @@ namespace pith::text::jinja {
 /// The names of one scope: the template's, or of a turn of a loop, of a call, of a block that is set.
 struct Frame {
   std::shared_ptr<Frame> outer;  // null: the variables of the conversation, and the globals
+  const Names* names = nullptr;  // of the scope, where something else can run in it
   std::vector<std::pair<std::string_view, Value>> values;
 
   Value* find(std::string_view name) {
@@ -45,6 +46,7 @@ class Interpreter {
   Text run(const Program& program) {
     Text out;
     out_ = &out;
+    frame_->names = program.names.front().get();
     run(program.body);
     return out;
   }
@@ -53,10 +55,10 @@ class Interpreter {
   /// A scope within the present one, for the length of a block.
   class Scope {
    public:
-    explicit Scope(Interpreter& in) : Scope(in, in.frame_) {}
-    Scope(Interpreter& in, std::shared_ptr<Frame> outer) : in_(in), back_(in.frame_) {
+    explicit Scope(Interpreter& in, const Names* names = nullptr) : Scope(in, in.frame_, names) {}
+    Scope(Interpreter& in, std::shared_ptr<Frame> outer, const Names* names = nullptr) : in_(in), back_(in.frame_) {
       in.runtime_.allocate(sizeof(Frame));
-      in.frame_ = std::make_shared<Frame>(Frame{std::move(outer), {}});
+      in.frame_ = std::make_shared<Frame>(Frame{std::move(outer), names, {}});
     }
     ~Scope() { in_.frame_ = back_; }
     Scope(const Scope&) = delete;
@@ -125,7 +127,7 @@ class Interpreter {
     const Loop loop = make_loop(std::move(next), length, depth_of(iterable));
     bool otherwise = true;  // until a turn has come to its end: a break or continue before that lets it stand
     while (auto value = advance(*loop.data)) {
-      const Scope scope(*this);
+      const Scope scope(*this, node.names);
       frame_->set("loop", loop);
       assign(node.target, std::move(*value));
       const Flow flow = run(node.body);
@@ -159,7 +161,7 @@ class Interpreter {
   Flow run(const SetBlock& node) {
     Value value;
     {
-      const Scope scope(*this);
+      const Scope scope(*this, node.names);
       value = runtime_.text(captured(node.body));
       if (node.filter) value = filter(*node.filter, value);
     }
@@ -169,7 +171,7 @@ class Interpreter {
   }
 
   Flow run(const FilterBlock& node) {
-    const Scope scope(*this);
+    const Scope scope(*this, node.names);
     const Value value = runtime_.text(captured(node.body));
     write(str(runtime_, filter(*node.filter, value)));
     return Flow::on;
@@ -178,7 +180,7 @@ class Interpreter {
   Flow run(const With& node) {
     std::vector<Value> values;
     for (const auto& [target, expression] : node.values) values.push_back(evaluate(*expression));
-    const Scope scope(*this);
+    const Scope scope(*this, node.names);
     for (std::size_t i = 0; i < values.size(); ++i) assign(node.values[i].first, std::move(values[i]));
     return run(node.body);
   }
@@ -199,7 +201,7 @@ class Interpreter {
   }
 
   Flow run(const Generation& node) {
-    const Scope scope(*this);
+    const Scope scope(*this, node.names);
     return run(node.body);
   }
 
@@ -212,6 +214,8 @@ class Interpreter {
     for (Frame* frame = frame_.get(); frame != nullptr; frame = frame->outer.get()) {
       runtime_.work();
       if (const Value* value = frame->find(name)) return *value;
+      if (frame->names != nullptr && frame->names->begins_unset(name))
+        return Runtime::undefined(in_quotes(name) + " is undefined");
     }
     for (const auto& [known, value] : variables_)
       if (known == name) return value;
@@ -305,7 +309,7 @@ class Interpreter {
       return out;
     };
 
-    const Scope scope(*this, std::move(home));
+    const Scope scope(*this, std::move(home), routine.names);
     std::vector<std::size_t> missing;
     for (std::size_t i = 0; i < n; ++i) {
       if (i < with.positional.size()) {

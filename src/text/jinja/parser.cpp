@@ -51,7 +51,8 @@ class Parser {
 
   Program run() {
     Program out;
-    out.body = block({}, 0);
+    within([&] { out.body = block({}, 0); });
+    out.names = std::move(scopes_);
     for (Lexeme& lexeme : lexemes_)
       if (lexeme.kind == Kind::data || lexeme.kind == Kind::string) out.literals.push_back(std::move(lexeme.text));
     return out;
@@ -194,7 +195,9 @@ class Parser {
     if (name == "print") return print_statement(out, offset);
     if (name == "generation") {
       const int loops = std::exchange(loops_, 0);
-      add(Generation{body_to("endgeneration", offset)});
+      Generation node;
+      node.names = within([&] { node.body = body_to("endgeneration", offset); });
+      add(std::move(node));
       loops_ = loops;
       return;
     }
@@ -215,11 +218,14 @@ class Parser {
     out.target = target(Attributes::no);
     need_word("in");
     out.iterable = tuple_or_expression(Conditionals::no);
-    if (skip_word("if")) out.condition = expression();
+    if (skip_word("if")) within([&] { out.condition = expression(); });
     if (is_word("recursive")) unsupported(now().offset, "a recursive loop");
-    out.body = body({"else", "endfor"}, offset);
+    out.names = within([&] {
+      sets(out.target);
+      out.body = body({"else", "endfor"}, offset);
+    });
     --loops_;
-    if (take().text == "else") out.otherwise = body_to("endfor", offset);
+    if (take().text == "else") within([&] { out.otherwise = body_to("endfor", offset); });
     return out;
   }
 
@@ -227,12 +233,13 @@ class Parser {
     If out;
     while (true) {
       auto condition = tuple_or_expression(Conditionals::no);
+      ++branches_;
       Block then = body({"elif", "else", "endif"}, offset);
       out.branches.emplace_back(std::move(condition), std::move(then));
       const std::string next = take().text;
-      if (next == "elif") continue;
       if (next == "else") out.otherwise = body_to("endif", offset);
-      return out;
+      --branches_;
+      if (next != "elif") return out;
     }
   }
 
@@ -240,15 +247,20 @@ class Parser {
     Target to = target(Attributes::yes);
     if (skip_sign("=")) {
       auto value = tuple_or_expression();
+      sets(to);
       out.push_back({offset, Set{std::move(to), std::move(value)}});
       return;
     }
-    ExpressionPtr filter;
-    while (is_sign("|")) filter = filter_link(std::move(filter));
-    const int loops = std::exchange(loops_, 0);
-    Block inner = body_to("endset", offset);
-    loops_ = loops;
-    out.push_back({offset, SetBlock{std::move(to), std::move(filter), std::move(inner)}});
+    sets(to);
+    SetBlock node;
+    node.target = std::move(to);
+    node.names = within([&] {
+      while (is_sign("|")) node.filter = filter_link(std::move(node.filter));
+      const int loops = std::exchange(loops_, 0);
+      node.body = body_to("endset", offset);
+      loops_ = loops;
+    });
+    out.push_back({offset, std::move(node)});
   }
 
   FilterBlock filter_block(std::size_t offset) {
@@ -256,7 +268,7 @@ class Parser {
     out.filter = filter_named(nullptr);
     while (is_sign("|")) out.filter = filter_link(std::move(out.filter));
     const int loops = std::exchange(loops_, 0);
-    out.body = body_to("endfilter", offset);
+    out.names = within([&] { out.body = body_to("endfilter", offset); });
     loops_ = loops;
     return out;
   }
@@ -269,7 +281,10 @@ class Parser {
       need_sign("=");
       out.values.emplace_back(std::move(to), expression());
     }
-    out.body = body_to("endwith", offset);
+    out.names = within([&] {
+      for (const auto& [to, value] : out.values) sets(to);
+      out.body = body_to("endwith", offset);
+    });
     return out;
   }
 
@@ -284,15 +299,19 @@ class Parser {
 
   Macro macro(std::size_t offset) {
     const std::string name = target_name();
+    sets(name);
     return {routine(name, "endmacro", offset, [&](Routine& out) { signature(out); })};
   }
 
   CallBlock call_block(std::size_t offset) {
     CallBlock out;
+    Names* const outer = names_;
     out.caller = routine("caller", "endcall", offset, [&](Routine& caller) {
       if (is_sign("(")) signature(caller);
       const std::size_t call = now().offset;
+      Names* const inner = std::exchange(names_, outer);
       out.call = expression();
+      names_ = inner;
       if (!std::holds_alternative<Call>(out.call->node)) fail(call, "expected a call");
     });
     return out;
@@ -302,12 +321,14 @@ class Parser {
   std::unique_ptr<const Routine> routine(const std::string& name, std::string_view end, std::size_t offset, Head head) {
     auto out = std::make_unique<Routine>();
     out->name = name;
-    head(*out);
-    routines_.push_back(out.get());
-    const int loops = std::exchange(loops_, 0);
-    out->body = body_to(end, offset);
-    loops_ = loops;
-    routines_.pop_back();
+    out->names = within([&] {
+      head(*out);
+      routines_.push_back(out.get());
+      const int loops = std::exchange(loops_, 0);
+      out->body = body_to(end, offset);
+      loops_ = loops;
+      routines_.pop_back();
+    });
     const auto is_parameter = [&](std::string_view word) {
       return std::find(out->parameters.begin(), out->parameters.end(), word) != out->parameters.end();
     };
@@ -323,6 +344,7 @@ class Parser {
       if (!out.parameters.empty()) need_sign(",");
       const std::size_t offset = now().offset;
       out.parameters.push_back(target_name());
+      sets(out.parameters.back());
       if (skip_sign("=")) {
         out.defaults.push_back(expression());
       } else if (!out.defaults.empty()) {
@@ -330,6 +352,32 @@ class Parser {
       }
     }
     need_sign(")");
+  }
+
+  // Names.
+
+  /// Parses something in a scope of its own.
+  template <class F>
+  const Names* within(F&& parse) {
+    scopes_.push_back(std::make_unique<Names>());
+    Names* const inner = scopes_.back().get();
+    inner->outer = names_;
+    Names* const outer = std::exchange(names_, inner);
+    const int branches = std::exchange(branches_, 0);
+    parse();
+    branches_ = branches;
+    names_ = outer;
+    return inner;
+  }
+
+  void reads(const std::string& name) { names_->set_first.try_emplace(name, false); }
+
+  /// What only some branch sets begins as the conversation's.
+  void sets(const std::string& name) { names_->set_first.try_emplace(name, branches_ == 0); }
+  void sets(const Target& target) {
+    for (const Target& part : target.parts) sets(part);
+    if (target.is_tuple) return;
+    target.attribute.empty() ? sets(target.name) : reads(target.name);
   }
 
   // Targets.
@@ -561,6 +609,7 @@ class Parser {
           if (name == "varargs") routine->reads_varargs = true;
           if (name == "kwargs") routine->reads_kwargs = true;
         }
+        reads(name);
         return make(offset, Name{name});
       }
       case Kind::string: {
@@ -739,6 +788,9 @@ class Parser {
   int links_ = 0;                   // operations in this tag so far
   int loops_ = 0;                   // around what is parsed, within the innermost routine
   std::vector<Routine*> routines_;  // around what is parsed
+  int branches_ = 0;                // around what is parsed, within the innermost scope
+  std::vector<std::unique_ptr<Names>> scopes_;
+  Names* names_ = nullptr;  // of the innermost scope
 };
 
 }  // namespace

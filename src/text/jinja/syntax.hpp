@@ -4,9 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -101,6 +103,23 @@ struct Target {
   bool is_tuple = false;
 };
 
+/// The names that a scope uses itself, and whether its first use of each sets it. Jinja binds such a name to the scope
+/// as a whole: whatever is called or runs within the scope before it is set finds nothing, where others find the
+/// conversation's variable.
+struct Names {
+  const Names* outer = nullptr;
+  std::map<std::string, bool, std::less<>> set_first;
+
+  /// Whether the name is this scope's own, and unset until the scope sets it.
+  bool begins_unset(std::string_view name) const {
+    const auto found = set_first.find(name);
+    if (found == set_first.end() || !found->second) return false;
+    for (const Names* names = outer; names != nullptr; names = names->outer)
+      if (names->set_first.contains(name)) return false;
+    return true;
+  }
+};
+
 struct Statement;
 using Block = std::vector<Statement>;
 
@@ -114,6 +133,7 @@ struct For {
   Target target;
   ExpressionPtr iterable, condition;  // condition: perhaps absent
   Block body, otherwise;
+  const Names* names = nullptr;  // of the body
 };
 struct If {
   std::vector<std::pair<ExpressionPtr, Block>> branches;
@@ -127,14 +147,17 @@ struct SetBlock {
   Target target;
   ExpressionPtr filter;  // perhaps absent
   Block body;
+  const Names* names = nullptr;
 };
 struct FilterBlock {
   ExpressionPtr filter;
   Block body;
+  const Names* names = nullptr;
 };
 struct With {
   std::vector<std::pair<Target, ExpressionPtr>> values;
   Block body;
+  const Names* names = nullptr;
 };
 
 /// What can be called with arguments: a macro, or the body of a call block.
@@ -144,6 +167,7 @@ struct Routine {
   std::vector<ExpressionPtr> defaults;  // of the last parameters
   bool reads_caller = false, reads_varargs = false, reads_kwargs = false;
   Block body;
+  const Names* names = nullptr;
 };
 struct Macro {
   std::unique_ptr<const Routine> routine;
@@ -154,6 +178,7 @@ struct CallBlock {
 };
 struct Generation {  // what the model has said, as transformers marks it for training
   Block body;
+  const Names* names = nullptr;
 };
 struct Break {};
 struct Continue {};

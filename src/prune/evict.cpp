@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include "pith/prune/evict.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "pith/tensor/ops.hpp"
+
+namespace pith::prune {
+
+namespace {
+
+float norm(std::span<const float> x) { return std::sqrt(ops::dot(x.data(), x.data(), x.size())); }
+
+}  // namespace
+
+void MergeValues::operator()(const Cut& cut) const {
+  const Lane& lane = cut.rows();
+  const auto& shape = lane.layout().shape();
+  const std::size_t dim = shape.head_dim, rows = lane.rows();
+  Scratch& scratch = *cut.moment.scratch;
+  auto &keys = scratch.keys, &folded = scratch.folded;        // [row][dim]; folded: values, with what joined them
+  auto &norms = scratch.squares, &weights = scratch.weights;  // [row] of keys; of what is folded together, 0 = nothing
+  auto& value = scratch.numbers;
+  constexpr float leaves = -1;
+  keys.resize(rows * dim);
+  folded.resize(rows * dim);
+  norms.resize(rows);
+  value.resize(dim);
+  for (std::size_t h = 0; h < shape.heads; ++h) {
+    weights.assign(rows, 0.0f);
+    for (const std::size_t row : cut.victims) weights[row] = leaves;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::span key(&keys[row * dim], dim);
+      lane.row(row).key(h, key);
+      norms[row] = norm(key);
+    }
+    for (const std::size_t victim : cut.victims) {
+      std::size_t nearest = rows;
+      float most = 0;  // a cosine below 0 has no weight
+      for (std::size_t row = 0; row < rows; ++row) {
+        if (weights[row] == leaves || norms[row] == 0 || norms[victim] == 0) continue;
+        const float cosine = ops::dot(&keys[row * dim], &keys[victim * dim], dim) / (norms[row] * norms[victim]);
+        if (cosine <= most) continue;
+        most = cosine;
+        nearest = row;
+      }
+      if (nearest == rows) continue;
+      lane.row(nearest).value(h, value);
+      const float of_nearest = norm(value);
+      const std::span fold(&folded[nearest * dim], dim);
+      if (weights[nearest] == 0) {
+        std::ranges::copy(value, fold.begin());
+        weights[nearest] = 1;
+      }
+      lane.row(victim).value(h, value);
+      const float own = norm(value);
+      if (own == 0) continue;
+      const float w = most * own / (own + of_nearest);
+      for (std::size_t c = 0; c < dim; ++c) fold[c] += w * value[c];
+      weights[nearest] += w;
+    }
+    for (std::size_t row = 0; row < rows; ++row) {
+      if (weights[row] <= 1) continue;  // nothing joined it: the row stays bit for bit
+      const std::span fold(&folded[row * dim], dim);
+      ops::scale(fold.data(), 1 / weights[row], dim);
+      lane.row(row).set_value(h, fold);
+    }
+  }
+}
+
+}  // namespace pith::prune

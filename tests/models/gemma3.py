@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""What transformers computes of the weights in a Gemma 3 GGUF: a Hugging Face directory of them in f32, the logits of a
+text in float64, and the text that it goes on with.
+
+    python tests/models/gemma3.py $PITH_MODELS/gemma-3-270m.q4_k_m.gguf $PITH_MODELS/gemma-3-270m
+
+models_gemma3_test looks for both in the folder $PITH_MODELS.
+"""
+import json
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
+from make import InDouble  # noqa: E402
+
+# Rows of logits that are kept, of the text's tokens: all of them would be a hundred megabytes.
+KEPT = 16
+
+TEXTS = [
+    "The old house stood at the end of the lane, and nobody in the village could remember who had built it. Its "
+    "windows were dark, its garden was overgrown with roses, and every evening, when the bells of the church began to ring, a "
+    "single light appeared in the tower. The children said that a sailor lived there; the baker said that it was only "
+    "the wind and the moon. One morning in October a letter arrived, addressed to",
+    "def quicksort(numbers):\n    if len(numbers) < 2:\n        return numbers\n    pivot = numbers[0]\n",
+    "The capital of France is",
+    "Water boils at a temperature of",
+]
+
+
+def pieces_of(reader):
+    field = reader.fields["tokenizer.ggml.tokens"]
+    return [bytes(field.parts[i]).decode("utf-8") for i in field.data]
+
+
+def tokens_of(text, ids):
+    """Greedy by the longest piece: any tokens of the vocabulary will do."""
+    text, out = text.replace(" ", "\u2581"), [2]
+    while text:
+        size = next(n for n in range(min(len(text), 24), 0, -1) if text[:n] in ids)
+        out.append(ids[text[:size]])
+        text = text[size:]
+    return out
+
+
+def config_of(reader):
+    def value(key):
+        field = reader.fields.get("gemma3." + key)
+        return None if field is None else field.contents()
+
+    return transformers.Gemma3TextConfig(
+        vocab_size=len(pieces_of(reader)), hidden_size=value("embedding_length"),
+        intermediate_size=value("feed_forward_length"), num_hidden_layers=value("block_count"),
+        num_attention_heads=value("attention.head_count"), num_key_value_heads=value("attention.head_count_kv"),
+        head_dim=value("attention.key_length"), max_position_embeddings=value("context_length"),
+        rms_norm_eps=value("attention.layer_norm_rms_epsilon"), sliding_window=value("attention.sliding_window"),
+        query_pre_attn_scalar=value("attention.key_length"),
+        rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": value("rope.freq_base")},
+                         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}})
+
+
+def weights_of(reader, config):
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA3, config.num_hidden_layers)
+    with torch.device("meta"):
+        model = transformers.Gemma3ForCausalLM(config)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    out = {}
+    for name, _ in model.named_parameters():
+        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight",)))
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        out[name] = torch.from_numpy(np.ascontiguousarray(values - 1 if name.endswith("norm.weight") else values))
+    assert not tensors, sorted(tensors)
+    return out
+
+
+def main(source, folder):
+    reader = gguf.GGUFReader(source)
+    config = config_of(reader)
+    weights = weights_of(reader, config)
+    model = transformers.Gemma3ForCausalLM(config)
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
+    folder.mkdir(exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    del model
+
+    pieces = pieces_of(reader)
+    ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
+    texts = [tokens_of(text, ids) for text in TEXTS]
+    expected = []
+    with InDouble(), torch.no_grad():
+        config._attn_implementation = "eager"
+        model = transformers.Gemma3ForCausalLM(config).double().eval()
+        model.load_state_dict(weights, strict=False)
+        model.tie_weights()
+        for number, tokens in enumerate(texts):
+            logits = model(torch.tensor([tokens])).logits[0]
+            last, step = len(tokens) - 1, max(1, len(tokens) // KEPT)
+            rows = [row for row in range(last % step, last + 1, step)][-KEPT:]
+            logits[rows].numpy().astype("<f4").tofile(folder / f"logits-{number}.f32")
+            out = model(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
+            greedy = []
+            while len(greedy) < 32:
+                greedy.append(int(out.logits[0, -1].argmax()))
+                out = model(torch.tensor([[greedy[-1]]]), past_key_values=out.past_key_values, use_cache=True)
+            expected.append({"tokens": tokens, "rows": rows, "greedy": greedy})
+            print("".join(pieces[t] for t in greedy).replace("\u2581", " "), flush=True)
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
