@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "pith/tensor/ops.hpp"
@@ -207,7 +208,7 @@ void LagDeviation::score(const KvLayer& layer, std::size_t lane, const Moment& m
       for (const Numbers::Read read : {&Row::key, &Row::value})
         add_deviation(rows, moment, read, h, part, next, deviation);
     std::iota(rank.begin(), rank.end(), std::size_t{0});
-    std::ranges::stable_sort(rank, {}, [&](std::size_t i) { return deviation[i]; });
+    std::ranges::sort(rank, {}, [&](std::size_t i) { return std::pair(deviation[i], i); });
     for (std::size_t r = 0; r < size; ++r) out[part[rank[r]]] = static_cast<float>(r) / static_cast<float>(size);
   }
 }
