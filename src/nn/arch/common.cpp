@@ -169,6 +169,14 @@ Activation read_activation(const Keys& keys, std::string_view key, std::string_v
   unsupported(keys.where(key), expected, in_quotes(found));
 }
 
+LayerPlan read_llama_plan(const Keys& keys) {
+  const bool bias = keys.flag("attention_bias", false);
+  return {.qkv_bias = bias,
+          .o_bias = bias,
+          .mlp_bias = keys.flag("mlp_bias", false),
+          .activation = read_activation(keys, "hidden_act", "silu")};
+}
+
 RopeConfig read_rope(const Keys& keys, const Keys& scaling, double theta, const Config& c, Rotary rotary) {
   theta = scaling.positive_or("rope_theta", theta);
   RopeConfig rope{.theta = static_cast<float>(theta)};
@@ -399,6 +407,11 @@ void write_gguf_rope(const Config& c, GgufKeysOut& out) {
     out.add("rope.scaling.type", "linear");
     out.add("rope.scaling.factor", rope.divisors.front());
   }
+}
+
+void write_gguf_usual(const Config& c, GgufKeysOut& out) {
+  write_gguf_sizes(c, rms_epsilon, out);
+  write_gguf_rope(c, out);
 }
 
 void read_gguf_windows(const GgufKeys& keys, int window, int period, Config& c) {

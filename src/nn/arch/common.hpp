@@ -27,6 +27,9 @@ void read_sizes(const Keys& keys, const Defaults& defaults, const LayerPlan& pla
 std::string_view name(Activation activation);
 Activation read_activation(const Keys& keys, std::string_view key, std::string_view fallback);
 
+/// Llama's layers, with the biases and the activation that the keys name.
+LayerPlan read_llama_plan(const Keys& keys);
+
 /// How much of a head a RoPE may turn in a family.
 enum class Rotary { whole, part };
 
@@ -65,6 +68,9 @@ void write_gguf_sizes(const Config& config, std::string_view epsilon, GgufKeysOu
 /// One RoPE for all layers. Divisors that no key can say are tensors, gguf_rope_tensors.
 void read_gguf_rope(const GgufKeys& keys, Config& config, Rotary rotary = Rotary::whole);
 void write_gguf_rope(const Config& config, GgufKeysOut& out);
+
+/// What all models with RMSNorm and one RoPE say: sizes, then the RoPE.
+void write_gguf_usual(const Config& config, GgufKeysOut& out);
 
 /// Windows: those of a period, of which the last layer has none (GgufKeys::pattern), where the file does not say which.
 void read_gguf_windows(const GgufKeys& keys, int window, int period, Config& config);

@@ -7,14 +7,9 @@ namespace pith::inline nn {
 namespace {
 
 void read(const Keys& keys, Config& c) {
-  const bool bias = keys.flag("attention_bias", false);
-  read_sizes(keys, {.context = 2048},
-             {.qkv_bias = bias,
-              .o_bias = bias,
-              .mlp_bias = keys.flag("mlp_bias", false),
-              .activation = read_activation(keys, "hidden_act", "silu"),
-              .query_scale = static_cast<float>(keys.positive_or("attention_multiplier", 1))},
-             c);
+  LayerPlan plan = read_llama_plan(keys);
+  plan.query_scale = static_cast<float>(keys.positive_or("attention_multiplier", 1));
+  read_sizes(keys, {.context = 2048}, plan, c);
   c.embedding_scale = static_cast<float>(keys.positive_or("embedding_multiplier", 1));
   c.residual_scale = static_cast<float>(keys.positive_or("residual_multiplier", 1));
   c.logit_scale = static_cast<float>(1 / keys.positive_or("logits_scaling", 1));

@@ -8,13 +8,7 @@ namespace pith::inline nn {
 namespace {
 
 void read_llama(const Keys& keys, Config& c) {
-  const bool bias = keys.flag("attention_bias", false);
-  read_sizes(keys, {.context = 2048},
-             {.qkv_bias = bias,
-              .o_bias = bias,
-              .mlp_bias = keys.flag("mlp_bias", false),
-              .activation = read_activation(keys, "hidden_act", "silu")},
-             c);
+  read_sizes(keys, {.context = 2048}, read_llama_plan(keys), c);
   read_rope(keys, c);
   read_layer_types(keys, 0, c);
 }
@@ -51,8 +45,7 @@ void read_gguf(const GgufKeys& keys, Config& c) {
 }
 
 void write_gguf(const Config& c, GgufKeysOut& out) {
-  write_gguf_sizes(c, rms_epsilon, out);
-  write_gguf_rope(c, out);
+  write_gguf_usual(c, out);
   if (const int window = c.layers.front().window; window > 0) out.add(sliding_window, window);
 }
 

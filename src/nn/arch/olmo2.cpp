@@ -30,11 +30,6 @@ void read_gguf(const GgufKeys& keys, Config& c) {
                 std::to_string(keys.count(sliding_window, most_positions)));
 }
 
-void write_gguf(const Config& c, GgufKeysOut& out) {
-  write_gguf_sizes(c, rms_epsilon, out);
-  write_gguf_rope(c, out);
-}
-
 }  // namespace
 
 extern const Family olmo2;
@@ -44,7 +39,7 @@ constinit const Family olmo2 = {.architecture = Architecture::olmo2,
                                 .prefix = "model.",
                                 .read = read,
                                 .read_gguf = read_gguf,
-                                .write_gguf = write_gguf,
+                                .write_gguf = write_gguf_usual,
                                 .names = names};
 
 }  // namespace pith::inline nn

@@ -34,8 +34,7 @@ void read_gguf(const GgufKeys& keys, Config& c) {
 }
 
 void write_gguf(const Config& c, GgufKeysOut& out) {
-  write_gguf_sizes(c, rms_epsilon, out);
-  write_gguf_rope(c, out);
+  write_gguf_usual(c, out);
   out.add(sliding_window, c.layers.front().window);
 }
 

@@ -63,11 +63,6 @@ void read_gguf(const GgufKeys& keys, Config& c) {
     unsupported(keys.where(sliding_window), "no sliding window", std::to_string(window));
 }
 
-void write_gguf(const Config& c, GgufKeysOut& out) {
-  write_gguf_sizes(c, rms_epsilon, out);
-  write_gguf_rope(c, out);
-}
-
 }  // namespace
 
 extern const Family qwen2, qwen3, qwen3_moe;
@@ -77,20 +72,20 @@ constinit const Family qwen2 = {.architecture = Architecture::qwen2,
                                 .prefix = "model.",
                                 .read = read_qwen2,
                                 .read_gguf = read_gguf<QkNorm::none>,
-                                .write_gguf = write_gguf};
+                                .write_gguf = write_gguf_usual};
 constinit const Family qwen3 = {.architecture = Architecture::qwen3,
                                 .model_type = "qwen3",
                                 .gguf = "qwen3",
                                 .prefix = "model.",
                                 .read = read_qwen3,
                                 .read_gguf = read_gguf<QkNorm::head>,
-                                .write_gguf = write_gguf};
+                                .write_gguf = write_gguf_usual};
 constinit const Family qwen3_moe = {.architecture = Architecture::qwen3_moe,
                                     .model_type = "qwen3_moe",
                                     .gguf = "qwen3moe",
                                     .prefix = "model.",
                                     .read = read_qwen3_moe,
                                     .read_gguf = read_gguf<QkNorm::head>,
-                                    .write_gguf = write_gguf};
+                                    .write_gguf = write_gguf_usual};
 
 }  // namespace pith::inline nn

@@ -13,13 +13,7 @@ void leave_out_rope(int interval, Config& c) {
 }
 
 void read(const Keys& keys, Config& c) {
-  const bool bias = keys.flag("attention_bias", false);
-  read_sizes(keys, {.context = 32768, .n_kv_heads = 4, .tied_head = true},
-             {.qkv_bias = bias,
-              .o_bias = bias,
-              .mlp_bias = keys.flag("mlp_bias", false),
-              .activation = read_activation(keys, "hidden_act", "silu")},
-             c);
+  read_sizes(keys, {.context = 32768, .n_kv_heads = 4, .tied_head = true}, read_llama_plan(keys), c);
   read_rope(keys, c, Rotary::whole, 2e6);
   // A list says of each layer whether it has RoPE: the key is named for what a 0 means.
   const auto with_rope = keys.tokens("no_rope_layers");
@@ -39,11 +33,6 @@ void read_gguf(const GgufKeys& keys, Config& c) {
   leave_out_rope(usual_interval, c);  // no key says which
 }
 
-void write_gguf(const Config& c, GgufKeysOut& out) {
-  write_gguf_sizes(c, rms_epsilon, out);
-  write_gguf_rope(c, out);
-}
-
 }  // namespace
 
 extern const Family smollm3;
@@ -53,7 +42,7 @@ constinit const Family smollm3 = {.architecture = Architecture::smollm3,
                                   .prefix = "model.",
                                   .read = read,
                                   .read_gguf = read_gguf,
-                                  .write_gguf = write_gguf,
+                                  .write_gguf = write_gguf_usual,
                                   .gguf_pairs = RopePairs::adjacent};
 
 }  // namespace pith::inline nn
