@@ -77,6 +77,13 @@ auto within(std::string_view method, const S& scorer, const B& budget, int rows,
                static_cast<std::size_t>(o.slack)};
 }
 
+/// The same once a prompt, for every kv-head.
+template <Scorer S, Budget B>
+AnyPolicy at_prompts_end(std::string_view method, const S& scorer, const B& budget, int rows, int recent,
+                         const BudgetOptions& o) {
+  return on_prefill(per_head(within(method, scorer, budget, rows, recent, o)));
+}
+
 inline Rows rows_of(int rows, const BudgetOptions& o) { return {static_cast<std::size_t>(rows), o.share}; }
 
 }  // namespace detail
@@ -147,9 +154,8 @@ inline ObservationWindow observation(std::string_view method, const SnapKvOption
 
 inline AnyPolicy snapkv(const SnapKvOptions& o = {}, const BudgetOptions& b = {}) {
   check("snapkv", o, b);
-  return Method{spelled("snapkv", o, b),
-                on_prefill(per_head(detail::within("snapkv", detail::observation("snapkv", o),
-                                                   detail::rows_of(o.rows, b), o.rows, o.window, b)))};
+  return Method{spelled("snapkv", o, b), detail::at_prompts_end("snapkv", detail::observation("snapkv", o),
+                                                                detail::rows_of(o.rows, b), o.rows, o.window, b)};
 }
 
 /// Ada-KV (Feng et al., arXiv 2407.11550): SnapKV, but the kv-heads of a layer share their rows: each keeps its best
@@ -163,9 +169,8 @@ struct AdaKvOptions {
 inline AnyPolicy adakv(const SnapKvOptions& o = {}, const AdaKvOptions& a = {}, const BudgetOptions& b = {}) {
   check("adakv", o, a, b);
   const SharedRows rows{detail::rows_of(o.rows, b), a.floor};
-  return Method{
-      spelled("adakv", o, a, b),
-      on_prefill(per_head(detail::within("adakv", detail::observation("adakv", o), rows, o.rows, o.window, b)))};
+  return Method{spelled("adakv", o, a, b),
+                detail::at_prompts_end("adakv", detail::observation("adakv", o), rows, o.rows, o.window, b)};
 }
 
 /// PyramidKV (Cai et al., arXiv 2406.02069): SnapKV with more rows in lower layers, and fewer in higher ones.
@@ -180,8 +185,7 @@ inline AnyPolicy pyramidkv(const SnapKvOptions& o = {}, const PyramidKvOptions& 
   check("pyramidkv", o, p, b);
   const PyramidRows rows{detail::rows_of(o.rows, b), o.window, p.steepness};
   return Method{spelled("pyramidkv", o, p, b),
-                on_prefill(per_head(
-                    detail::within("pyramidkv", detail::observation("pyramidkv", o), rows, o.rows, o.window, b)))};
+                detail::at_prompts_end("pyramidkv", detail::observation("pyramidkv", o), rows, o.rows, o.window, b)};
 }
 
 /// CriticalKV (Feng et al., arXiv 2502.03805): SnapKV, where half of what stays is chosen by what its values come to in
@@ -196,9 +200,8 @@ inline AnyPolicy criticalkv(const SnapKvOptions& o = {}, const CriticalKvOptions
   check("criticalkv", o, c, b);
   const Rows rows = detail::rows_of(o.rows, b);
   const Critical scorer{detail::observation("criticalkv", o), rows, Both{Sinks{b.sinks}, Recent{o.window}}, o.window};
-  return Method{
-      spelled("criticalkv", o, c, b),
-      on_prefill(per_head(detail::within("criticalkv", scorer, SharedRows{rows, c.floor}, o.rows, o.window, b)))};
+  return Method{spelled("criticalkv", o, c, b),
+                detail::at_prompts_end("criticalkv", scorer, SharedRows{rows, c.floor}, o.rows, o.window, b)};
 }
 
 /// What is judged by keys and values alone.
@@ -232,9 +235,8 @@ inline AnyPolicy knorm(const RowsOptions& o = {}, const BudgetOptions& b = {}) {
 /// Deviation: recent tokens are spared.
 inline AnyPolicy curdkv(const RowsOptions& o = {}, const BudgetOptions& b = {}) {
   check("curdkv", o, b);
-  return Method{
-      spelled("curdkv", o, b),
-      on_prefill(per_head(detail::within("curdkv", NormShare{}, detail::rows_of(o.rows, b), o.rows, o.recent, b)))};
+  return Method{spelled("curdkv", o, b),
+                detail::at_prompts_end("curdkv", NormShare{}, detail::rows_of(o.rows, b), o.rows, o.recent, b)};
 }
 
 /// LagKV (Liang et al., arXiv 2504.04704): at the end of the prompt, of each part of `lag` tokens those that are
@@ -249,8 +251,8 @@ struct LagKvOptions {
 };
 inline AnyPolicy lagkv(const LagKvOptions& o = {}, const BudgetOptions& b = {}) {
   check("lagkv", o, b);
-  return Method{spelled("lagkv", o, b), on_prefill(per_head(detail::within("lagkv", LagDeviation{b.sinks, o.lag},
-                                                                           detail::rows_of(o.rows, b), o.rows, 0, b)))};
+  return Method{spelled("lagkv", o, b), detail::at_prompts_end("lagkv", LagDeviation{b.sinks, o.lag},
+                                                               detail::rows_of(o.rows, b), o.rows, 0, b)};
 }
 
 /// SimLayerKV (Zhang et al., arXiv 2410.13846): at the end of the prompt, layers whose last query attends to little but
