@@ -13,6 +13,11 @@ namespace pith {
 
 namespace {
 
+/// How many messages stand before the user's first.
+std::size_t systems_in(const std::vector<Message>& messages) {
+  return !messages.empty() && messages.front().role == "system" ? 1 : 0;
+}
+
 /// A stretch of what a template wrote.
 ChatText slice(const ChatText& chat, std::size_t begin, std::size_t end) {
   ChatText out{chat.text.substr(begin, end - begin), {}, chat.begins_text && begin == 0};
@@ -56,7 +61,7 @@ struct Chat::Impl {
   }
 
   std::size_t context() const { return generator.session().context(); }
-  std::size_t systems() const { return !messages.empty() && messages.front().role == "system" ? 1 : 0; }
+  std::size_t systems() const { return systems_in(messages); }
 
   // --- What the template writes -------------------------------------------------------------------------------------
 
@@ -281,7 +286,7 @@ const std::vector<Message>& Chat::messages() const { return impl_->messages; }
 
 void Chat::restore(std::vector<Message> messages) {
   Impl& chat = *impl_;
-  const std::size_t systems = !messages.empty() && messages.front().role == "system" ? 1 : 0;
+  const std::size_t systems = systems_in(messages);
   for (std::size_t i = systems; i < messages.size(); ++i)
     if (const char* expected = (i - systems) % 2 == 0 ? "user" : "assistant"; messages[i].role != expected)
       fail(ErrorCode::argument, "message " + std::to_string(i), "the role \"" + std::string(expected) + "\"",
