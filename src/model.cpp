@@ -72,9 +72,10 @@ void check_config(const Config& config) {
   if (static_cast<std::size_t>(config.head_dim) > max_head_dim)
     fail(ErrorCode::unsupported, "head_dim", "at most " + std::to_string(max_head_dim),
          std::to_string(config.head_dim));
-  if (config.gate && (config.gate->dim <= 0 || config.gate->recent < 1))
-    fail(ErrorCode::model, "drop_gate", "dim > 0 and recent >= 1",
-         std::to_string(config.gate->dim) + " and " + std::to_string(config.gate->recent));
+  if (config.gate && (config.gate->dim <= 0 || config.gate->recent < 1 || config.gate->sinks < 0))
+    fail(ErrorCode::model, "drop_gate", "dim > 0, recent >= 1 and sinks >= 0",
+         std::to_string(config.gate->dim) + ", " + std::to_string(config.gate->recent) + " and " +
+             std::to_string(config.gate->sinks));
 
   const auto finite = [](const char* what, float x) {
     if (!std::isfinite(x)) fail(ErrorCode::model, what, "a finite number", std::to_string(x));

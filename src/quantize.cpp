@@ -309,6 +309,7 @@ void add_format(const Config& config, const Choice& choice, gguf::Writer& out) {
                                       {"dim", config.gate->dim},
                                       {"threshold", config.gate->threshold},
                                       {"recent", config.gate->recent},
+                                      {"sinks", config.gate->sinks},
                                       {"scope", name(config.gate->scope)}}
                            .dump());
 }

@@ -81,6 +81,7 @@ void print_json(const Model& model) {
     gate = {{"dim", c.gate->dim},
             {"threshold", c.gate->threshold},
             {"recent", c.gate->recent},
+            {"sinks", c.gate->sinks},
             {"scope", name(c.gate->scope)}};
   nlohmann::ordered_json kv;
   for (const KvFormat format : kv_formats) {
@@ -167,7 +168,8 @@ void print_table(const Model& model) {
   if (sliding > 0) print_line("window", text(widest_window) + " tokens in " + text(sliding) + " layers");
   print_line("gate", c.gate ? "learned" + std::string(c.gate_per_head() ? " for each kv-head" : "") + ", width " +
                                   text(c.gate->dim) + ", threshold " + number_text(c.gate->threshold, 3) +
-                                  (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "")
+                                  (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "") +
+                                  (c.gate->sinks > 0 ? ", and the first " + text(c.gate->sinks) : "")
                             : "none");
   std::string kv;
   for (const KvFormat format : kv_formats)

@@ -117,6 +117,7 @@ def parse(arguments):
     sub.add_argument("--go-on", action="store_true", help="start from the gates that the model has")
     sub.add_argument("--dim", type=int, default=64, help="rows of the gate's projections")
     sub.add_argument("--recent", type=int, default=1, help="a token cannot be dropped before this many later ones")
+    sub.add_argument("--sinks", type=int, default=0, help="the first tokens of a text that are never dropped")
     sub.add_argument("--gamma", type=float, default=1.0, help="weight of the sparsity loss, nats")
     sub.add_argument("--keep", type=float, default=0.1, help="kept fraction, mean over queries and layers, at which it ends")
     sub.add_argument("--bias", type=float, default=1.9, help="the gates' scalar at the start; > 0 starts almost dense")
@@ -132,6 +133,7 @@ def parse(arguments):
     frozen(sub, 300, 2e-3)
     sub.add_argument("--dim", type=int, default=64, help="rows of a gate's projections")
     sub.add_argument("--recent", type=int, default=8, help="a token cannot be dropped before this many later ones")
+    sub.add_argument("--sinks", type=int, default=4, help="the first tokens of a text that are never dropped")
     sub.add_argument("--scope", choices=gates.SCOPES, default="layer", help="one gate a layer, or one for each of its kv-heads")
     sub.add_argument("--bias", type=float, default=5.0, help="the gates' scalar at the start; > 0 starts almost dense")
     sub.add_argument("--gates", help="sidecar to begin with, of the same --dim; one for each layer begins one for each kv-head")
@@ -148,6 +150,7 @@ def parse(arguments):
     sub.add_argument("--bias-speed", type=float, default=10.0,
                      help="rate of the gates' scalars, which settle what each keeps, against that of their matrices")
     sub.add_argument("--recent", type=int, help="a token cannot be dropped before this many later ones (default: as it was)")
+    sub.add_argument("--sinks", type=int, help="the first tokens of a text that are never dropped (default: as it was)")
 
     sub = command("evaluate", run_evaluate, "perplexity, kept fraction and recall of the masked full forward")
     sub.add_argument("--model", required=True)
@@ -205,6 +208,7 @@ def parse(arguments):
     sub.add_argument("--out", required=True, help="a directory, or a file that ends in .safetensors for the gates alone")
     sub.add_argument("--tau", type=float, default=0.0, help="strength to add to the gates' threshold")
     sub.add_argument("--recent", type=int, help="a token cannot be dropped before this many later ones (default: as it was)")
+    sub.add_argument("--sinks", type=int, help="the first tokens of a text that are never dropped (default: as it was)")
     sub.add_argument("--dtype", choices=DTYPES, default="f16")
     sub.add_argument("--without-gates", action="store_true", help="leave the gates out of the directory")
 
@@ -241,7 +245,7 @@ def run_pretrain(args):
 
 
 def run_gates(args):
-    gate = None if args.go_on or args.train == "dense" else gates.GateConfig(args.dim, 0.0, args.recent)
+    gate = None if args.go_on or args.train == "dense" else gates.GateConfig(args.dim, 0.0, args.recent, sinks=args.sinks)
     decoder = adapt.adapt(
         args.model, args.data, args.out, train=args.train, gate=gate, bias=args.bias, gamma=args.gamma, keep=args.keep,
         steps=args.steps, step_phase=args.step_phase, length=args.length, batch_size=args.batch, rate=args.rate,
@@ -252,7 +256,7 @@ def run_gates(args):
 
 def run_local(args):
     decoder = local.train(
-        args.model, args.data, args.out, gate=gates.GateConfig(args.dim, 0.0, args.recent, args.scope), bias=args.bias,
+        args.model, args.data, args.out, gate=gates.GateConfig(args.dim, 0.0, args.recent, args.scope, args.sinks), bias=args.bias,
         sidecar=args.gates, objective=args.objective, price=args.price, steps=args.steps, length=args.length, batch_size=args.batch,
         rate=args.rate, sharpness=tuple(args.sharpness), recall_share=args.recall_share, workers=args.workers,
         seed=args.seed, device=args.device, bf16=args.bf16)
@@ -263,7 +267,8 @@ def run_distil(args):
     decoder = distil.train(
         args.model, args.data, args.out, sidecar=args.gates, keeps=args.keep, steps=args.steps,
         length=args.length, batch_size=args.batch, rate=args.rate, sharpness=args.sharpness,
-        recall_share=args.recall_share, bias_speed=args.bias_speed, recent=args.recent, workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
+        recall_share=args.recall_share, bias_speed=args.bias_speed, recent=args.recent, sinks=args.sinks,
+        workers=args.workers, seed=args.seed, device=args.device, bf16=args.bf16)
     print(checkpoint.save_run_gates(decoder, args.out))
 
 
@@ -348,7 +353,7 @@ def run_export(args):
     decoder = checkpoint.load(args.model, args.gates)
     if decoder.config.gate:
         decoder.config.gate.threshold += args.tau
-        decoder.config.gate.recent = args.recent or decoder.config.gate.recent
+        decoder.config.gate.spare(args.recent, args.sinks)
     if args.out.endswith(".safetensors"):
         checkpoint.save_sidecar(decoder, args.out, DTYPES[args.dtype])
     else:

@@ -59,7 +59,7 @@ def taus_for(decoder, rows, keeps):
         x, rope = decoder.begin(row[None])
         for block in decoder.blocks:
             h = block.norm1(x)
-            low = gates.running_minimum(block.attention.gate(h), decoder.config.gate.recent)
+            low = gates.running_minimum(block.attention.gate(h), *decoder.config.gate.spared)
             lows.append(low[:, :, causal].flatten()[::THINNING])
             x = x + block.attention.join(frozen.attend(*block.attention.project(h, rope)))
             x = x + block.mlp(block.norm2(x))
@@ -90,19 +90,19 @@ class Row:
 
 
 def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate, sharpness, recall_share, bias_speed=10.0,
-          recent=None, workers=1, seed=1, device=None, bf16=None):
+          recent=None, sinks=None, workers=1, seed=1, device=None, bf16=None):
     """Train the gates that `base` has, or that `sidecar` gives it, on the prepared `folder`; returns the model.
 
     keeps: fractions of all causal pairs, one a strength; the first is the one of the gates' own threshold. sharpness: of
     the sigmoid whose slope stands for the step's. bias_speed: learning rate of a gate's scalar, which settles what it keeps
-    beside the others, against that of its matrices. recent: other than the gates were made for. Resumes from out/state.pt.
+    beside the others, against that of its matrices. recent, sinks: other than the gates were made for. Resumes from out/state.pt.
     """
     device = trainer.pick_device(device)
     kind = trainer.fast_type(device, bf16)
     decoder = checkpoint.load(base, sidecar)
     if decoder.config.gate is None:
         raise ValueError(f"{base}: expected a model with gates to go on with, found a dense one")
-    decoder.config.gate.recent = recent or decoder.config.gate.recent
+    decoder.config.gate.spare(recent, sinks)
     decoder.freeze(kind).to(device)
     head = decoder.head_weight().detach().to(kind)
     supply = batches.Batches(folder, recall_share, seed)
@@ -130,5 +130,5 @@ def train(base, folder, out, *, sidecar, keeps, steps, length, batch_size, rate,
             "strength": which, "tau": tau - strengths.taus[0].item(), "price": price, "fit": apart, "kept": kept,
             "kept_per_layer": layers.tolist()}
 
-    run.run(steps, loss_of, log_every=len(keeps))
+    run.run(steps, loss_of, log_every=1)
     return decoder

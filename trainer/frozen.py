@@ -85,7 +85,7 @@ class Judged(typing.NamedTuple):
         grad_b[self.head] += pull.sum()
 
 
-def judge(q, k, b, recent):
+def judge(q, k, b, recent, sinks=0):
     """`Judged` parts of gates with queries q (scaled), keys k [B, heads, T, dim] and scalars b [heads]; they cover all pairs."""
     batch, heads, length, _ = q.shape
     distance = max(recent, 1)                                            # from which on a pair is judged
@@ -95,6 +95,7 @@ def judge(q, k, b, recent):
             ages = near - torch.arange(stop - start, device=q.device)[:, None]
             s = torch.addmm(b[head], k[row, head, start:stop], q[row, head, start:].t())
             s[:, :len(near)].masked_fill_(ages < distance, math.inf)
+            s[:max(0, sinks - start)] = math.inf
             yield Judged(row, head, start, stop, ages, *s.cummin(1))
 
 
@@ -102,11 +103,11 @@ class Margins(torch.autograd.Function):
     """The running minimum of gates, as `judge` has them, minus tau: [B, heads, query, key], -inf where a key is ahead."""
 
     @staticmethod
-    def forward(ctx, q, k, b, tau, recent):
+    def forward(ctx, q, k, b, tau, recent, sinks):
         ctx.save_for_backward(q, k, b)
-        ctx.recent = recent
+        ctx.spared = recent, sinks
         margin = q.new_full((*q.shape[:3], q.shape[2]), -math.inf)
-        for part in judge(q, k, b, recent):
+        for part in judge(q, k, b, *ctx.spared):
             low = part.low.sub_(tau)
             part.near(low).masked_fill_(part.ages < 0, -math.inf)
             margin[part.row, part.head, part.start:, part.start:part.stop] = low.t()
@@ -116,9 +117,9 @@ class Margins(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, b = ctx.saved_tensors
         grads = [torch.zeros_like(part) for part in (q, k, b)]
-        for part in judge(q, k, b, ctx.recent):
+        for part in judge(q, k, b, *ctx.spared):
             part.teach(grad[part.row, part.head, part.start:, part.start:part.stop].t().contiguous(), q, k, grads)
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 class HardAttention(torch.autograd.Function):
@@ -239,7 +240,7 @@ def gated_hidden(decoder, tokens, tau, sharpness):
     for block in decoder.blocks:
         h = block.norm1(x)
         gate = block.attention.gate
-        twins.append(Margins.apply(*gate.project(h.detach()), gate.b, tau, decoder.config.gate.recent))
+        twins.append(Margins.apply(*gate.project(h.detach()), gate.b, tau, *decoder.config.gate.spared))
         margins.append(twins[-1].detach().requires_grad_())
         x = x + block.attention.join(HardAttention.apply(*block.attention.project(h, rope), margins[-1], sharpness))
         x = x + block.mlp(block.norm2(x))

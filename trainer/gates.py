@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The learned drop gate (arXiv 2305.15805): logits, the soft mask it is trained with, the step mask it is run with.
 
-    s[n,j] = (Wq x_n) . (Wk x_j) / sqrt(r) + b     keep j at n iff s[n,j] - tau > 0; only n >= j + recent is judged
+    s[n,j] = (Wq x_n) . (Wk x_j) / sqrt(r) + b     keep j at n iff s[n,j] - tau > 0; only j >= sinks, n >= j + recent are judged
     t_j    = min { n >= j + recent : s[n,j] - tau <= 0 };  query n sees key j iff j <= n < t_j
 
 Shapes: [..., query, key]; in a model they are [batch, heads, query, key], where a layer has one gate for all its heads
@@ -27,10 +27,25 @@ class GateConfig:
     threshold: float = 0.0    # tau
     recent: int = 1           # the query at distance `recent` is the first that may drop a key
     scope: str = "layer"      # one of SCOPES: whose gate it is
+    sinks: int = 0            # the first so many tokens are never dropped
 
     def to_json(self):
         fields = {"type": "interaction", "dim": self.dim, "threshold": self.threshold, "recent": self.recent}
-        return fields if self.scope == "layer" else {**fields, "scope": self.scope}
+        if self.scope != "layer":
+            fields["scope"] = self.scope
+        if self.sinks:
+            fields["sinks"] = self.sinks
+        return fields
+
+    @property
+    def spared(self):
+        """(recent, sinks): what no query may drop."""
+        return self.recent, self.sinks
+
+    def spare(self, recent, sinks):
+        """Others than the gates were made for, where not None."""
+        self.recent = self.recent if recent is None else recent
+        self.sinks = self.sinks if sinks is None else sinks
 
     def heads(self, n_kv_heads):
         """Gates of a layer."""
@@ -45,7 +60,8 @@ class GateConfig:
         scope = fields.get("scope", "layer")
         if scope not in SCOPES:
             raise ValueError(f"{where}: drop_gate.scope: expected {' or '.join(SCOPES)}, found {scope!r}")
-        return GateConfig(int(fields["dim"]), float(fields.get("threshold", 0.0)), int(fields.get("recent", 1)), scope)
+        return GateConfig(int(fields["dim"]), float(fields.get("threshold", 0.0)), int(fields.get("recent", 1)), scope,
+                          int(fields.get("sinks", 0)))
 
 
 class DropGate(torch.nn.Module):
@@ -77,33 +93,35 @@ class DropGate(torch.nn.Module):
             return (k @ q.transpose(2, 3) + self.b.float()[:, None, None]).transpose(2, 3)
 
 
-def judged(length, recent, device=None):
-    """Pairs that the gate decides: query - key >= max(recent, 1), bool [query, key]."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril(-max(recent, 1))
+def judged(length, recent, sinks=0, device=None):
+    """Pairs that the gate decides: key >= sinks, query - key >= max(recent, 1); bool [query, key]."""
+    pairs = torch.ones(length, length, dtype=torch.bool, device=device).tril(-max(recent, 1))
+    pairs[:, :sinks] = False
+    return pairs
 
 
-def soft_mask(s, alpha, recent):
+def soft_mask(s, alpha, recent, sinks=0):
     """Log of the cumulative product of keep probabilities over the later queries: [..., query, key], <= 0.
 
-    Diagonal, future and the last `recent` keys are 0. It is added to the attention logits.
+    What is not `judged` is 0. It is added to the attention logits.
     """
     p = entmax.alpha_sigmoid(s, alpha).clamp_min(TINY)
-    undecided = ~judged(s.shape[-1], recent, s.device)
+    undecided = ~judged(s.shape[-1], recent, sinks, s.device)
     return p.masked_fill(undecided, 1.0).log().cumsum(-2)
 
 
-def running_minimum(s, recent):
+def running_minimum(s, recent, sinks=0):
     """The least s[i,j] of the queries i <= n that have judged key j, inf where none has: [..., query, key].
 
     Key j is gone at n iff this is <= tau: the step rule itself, before its step.
     """
-    undecided = ~judged(s.shape[-1], recent, s.device).transpose(0, 1)
+    undecided = ~judged(s.shape[-1], recent, sinks, s.device).transpose(0, 1)
     return s.transpose(-2, -1).masked_fill(undecided, math.inf).cummin(-1).values.transpose(-2, -1)
 
 
-def dropped(s, threshold, recent):
+def dropped(s, threshold, recent, sinks=0):
     """Whether key j is gone at query n: bool [..., query, key]."""
-    drops = (s - threshold <= 0) & judged(s.shape[-1], recent, s.device)
+    drops = (s - threshold <= 0) & judged(s.shape[-1], recent, sinks, s.device)
     return drops.to(torch.uint8).cummax(-2).values.bool()
 
 

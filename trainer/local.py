@@ -37,17 +37,18 @@ class AttentionLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, q, k, b, peak, price, sharpness, recent):
+    def forward(ctx, q, k, b, peak, price, sharpness, recent, sinks):
         batch, heads, length, _ = q.shape
-        reach = max(0, length - max(recent, 1))                              # queries that judge the first key
+        reach = max(0, length - max(recent, 1) - sinks)                      # queries that judge the first key they may
         judged = max(1, reach * (reach + 1) // 2) * batch * heads
         causal = length * (length + 1) // 2 * batch * heads
         grads = [torch.zeros_like(part) for part in (q, k, b)]
         total = kept = 0.0
-        for part in frozen.judge(q, k, b, recent):
+        for part in frozen.judge(q, k, b, recent, sinks):
             need = peak[part.row, part.head, part.start:, part.start:part.stop].t()
             need = frozen.still_to_come(need).div_(judged)
             part.near(need).masked_fill_(part.ages < max(recent, 1), 0.0)
+            need[:max(0, sinks - part.start)] = 0.0
             mask = part.low.mul_(sharpness).sigmoid_()
             part.near(mask).masked_fill_(part.ages < 0, 0.0)
             kept += mask.sum().item()
@@ -61,7 +62,7 @@ class AttentionLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):
-        return (*(part * grad for part in ctx.saved_tensors), None, None, None, None)
+        return (*(part * grad for part in ctx.saved_tensors), None, None, None, None, None)
 
 
 def output_loss(attention, low, q, k, v, mixed, price, sharpness, rows):
@@ -84,7 +85,7 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
 
     Returns (gradients in the order of `decoder.gates().parameters()`, losses [n_layers], kept of causal pairs [n_layers]).
     """
-    recent = decoder.config.gate.recent
+    spared = decoder.config.gate.spared
     with torch.no_grad():
         x, rope = decoder.begin(tokens)
     gradients, losses, kept = [], [], []
@@ -98,9 +99,9 @@ def layer_gradients(decoder, tokens, *, objective, price, sharpness, generator):
             else:
                 mixed = frozen.attend(q, k, v)
         if objective == "attention":
-            loss, keeps = AttentionLoss.apply(*attention.gate.project(h), attention.gate.b, peak, price, sharpness, recent)
+            loss, keeps = AttentionLoss.apply(*attention.gate.project(h), attention.gate.b, peak, price, sharpness, *spared)
         else:
-            low = gates.running_minimum(attention.gate(h), recent)
+            low = gates.running_minimum(attention.gate(h), *spared)
             rows = torch.randperm(tokens.shape[1], generator=generator)[:QUERIES].sort().values
             loss, keeps = output_loss(attention, low, q, k, v, mixed, price, sharpness, rows)
         gradients += torch.autograd.grad(loss, list(attention.gate.parameters()))

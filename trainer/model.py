@@ -250,12 +250,12 @@ class Decoder(nn.Module):
     def _layer_mask(self, block, h, mask, visibility, decisions):
         if block.attention.gate is None or (visibility.alpha is None and visibility.threshold is None):
             return mask
-        s, recent = block.attention.gate(h), self.config.gate.recent
+        s, spared = block.attention.gate(h), self.config.gate.spared
         if visibility.alpha is not None:
-            decision = gates.soft_mask(s, visibility.alpha, recent)
+            decision = gates.soft_mask(s, visibility.alpha, *spared)
             decisions.append(decision)
             return mask + decision
-        decision = gates.dropped(s, visibility.threshold, recent)
+        decision = gates.dropped(s, visibility.threshold, *spared)
         decisions.append(decision)
         return mask.expand_as(s).masked_fill(decision, -math.inf)
 

@@ -29,6 +29,7 @@ struct Judge {
         bias(moment.gate.bias[number]),
         cut(moment.gate.threshold + moment.gate.tau.value_or(tau)),
         recent(moment.gate.recent),
+        sinks(moment.gate.sinks),
         first(moment.first),
         next(moment.next) {}
 
@@ -39,8 +40,11 @@ struct Judge {
 
   View<const float> queries;  // [next - first, gate_dim]
   float scale, bias, cut;
-  int recent;
+  int recent, sinks;
   Position first, next;  // the queries
+
+  /// Whether query n has a say on the row of token `born`.
+  bool judges(Position n, Position born) const { return born >= sinks && born + recent <= n; }
 
   /// scores[query][row] of a page with the queries [begin, end).
   void score(const Page& page, Position begin, Position end, float* scores, const std::byte* ahead = nullptr) const {
@@ -61,7 +65,8 @@ struct Judge {
       const Position end = std::min(begin + together, next);
       // Numbers rather than branches, here and below, so that compilers take several rows at once.
       int any = 0;
-      for (std::size_t i = 0; i < rows; ++i) any |= int{until[i] > begin} & int{born[i] < end - recent};
+      for (std::size_t i = 0; i < rows; ++i)
+        any |= int{until[i] > begin} & int{born[i] >= sinks} & int{born[i] < end - recent};
       if (any == 0) continue;
       score(page, begin, end, scores_of_page, ahead);
       ahead = nullptr;
@@ -69,10 +74,10 @@ struct Judge {
         const float* const scores = scores_of_page + static_cast<std::size_t>(n - begin) * capacity;
         if (logits != nullptr)
           for (std::size_t i = 0; i < rows; ++i)
-            if (born[i] + recent <= n && until[i] > n) logits[i] = scores[i] - cut;
+            if (judges(n, born[i]) && until[i] > n) logits[i] = scores[i] - cut;
         int closes[capacity], some = 0;
         for (std::size_t i = 0; i < rows; ++i) {
-          closes[i] = int{born[i] <= n - recent} & int{until[i] > n} & int{!(scores[i] > cut)};
+          closes[i] = int{born[i] >= sinks} & int{born[i] <= n - recent} & int{until[i] > n} & int{!(scores[i] > cut)};
           some |= closes[i];
         }
         if (some == 0) continue;
@@ -133,8 +138,8 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
         if (wanted) {
           const Position n = last_judge(end, until[key]);
           if (n == last_judge(keys.until(key), until[key])) {
-            if (n >= judge.first && n >= born + judge.recent) page.evidence(slot)[i] = logits[key];
-          } else if (n >= judge.first && n >= born + judge.recent) {
+            if (n >= judge.first && judge.judges(n, born)) page.evidence(slot)[i] = logits[key];
+          } else if (n >= judge.first && judge.judges(n, born)) {
             // Closed by another before the gate was done with the token.
             float scores[capacity];
             judge.score(keys.page(key / capacity), n, n + 1, scores);

@@ -4,9 +4,8 @@ text in float64, and the text that it goes on with.
 
     python tests/models/gemma3.py $PITH_MODELS/gemma-3-270m.q4_k_m.gguf $PITH_MODELS/gemma-3-270m
 
-models_gemma3_test looks for both in the folder $PITH_MODELS.
+models_real_test looks for both in the folder $PITH_MODELS.
 """
-import json
 import sys
 from pathlib import Path
 
@@ -15,11 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
-from make import InDouble  # noqa: E402
-
-# Rows of logits that are kept, of the text's tokens: all of them would be a hundred megabytes.
-KEPT = 16
+import expected
 
 TEXTS = [
     "The old house stood at the end of the lane, and nobody in the village could remember who had built it. Its "
@@ -81,36 +76,19 @@ def main(source, folder):
     reader = gguf.GGUFReader(source)
     config = config_of(reader)
     weights = weights_of(reader, config)
-    model = transformers.Gemma3ForCausalLM(config)
-    model.load_state_dict(weights, strict=False)
-    model.tie_weights()
+
+    def make_model():
+        return expected.model_of(transformers.Gemma3ForCausalLM, config, weights)
+
     folder.mkdir(exist_ok=True)
-    model.save_pretrained(folder)
+    make_model().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    del model
 
     pieces = pieces_of(reader)
     ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
     texts = [tokens_of(text, ids) for text in TEXTS]
-    expected = []
-    with InDouble(), torch.no_grad():
-        config._attn_implementation = "eager"
-        model = transformers.Gemma3ForCausalLM(config).double().eval()
-        model.load_state_dict(weights, strict=False)
-        model.tie_weights()
-        for number, tokens in enumerate(texts):
-            logits = model(torch.tensor([tokens])).logits[0]
-            last, step = len(tokens) - 1, max(1, len(tokens) // KEPT)
-            rows = [row for row in range(last % step, last + 1, step)][-KEPT:]
-            logits[rows].numpy().astype("<f4").tofile(folder / f"logits-{number}.f32")
-            out = model(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
-            greedy = []
-            while len(greedy) < 32:
-                greedy.append(int(out.logits[0, -1].argmax()))
-                out = model(torch.tensor([[greedy[-1]]]), past_key_values=out.past_key_values, use_cache=True)
-            expected.append({"tokens": tokens, "rows": rows, "greedy": greedy})
-            print("".join(pieces[t] for t in greedy).replace("\u2581", " "), flush=True)
-    (folder / "expected.json").write_text(json.dumps(expected))
+    for greedy in expected.write(folder, make_model, texts):
+        print("".join(pieces[t] for t in greedy).replace("\u2581", " "), flush=True)
 
 
 if __name__ == "__main__":

@@ -490,6 +490,8 @@ TEST(Config, ReadsDropGates) {
   EXPECT_EQ(read_gate(whole).threshold, 0.25f);
   EXPECT_EQ(read_gate(whole).recent, 8);
   EXPECT_EQ(read_gate(whole).scope, GateScope::kv_head);
+  EXPECT_EQ(read_gate(whole).sinks, 0);
+  EXPECT_EQ(read_gate(changed(whole, "sinks", 4)).sinks, 4);
   EXPECT_EQ(read_gate(changed(whole, "scope", "layer")).scope, GateScope::layer);
   const DropGateConfig bare = read_gate({{"type", "interaction"}, {"propagate_in_depth", false}});
   EXPECT_EQ(bare.dim, 0);
@@ -508,6 +510,7 @@ TEST(Config, ReadsDropGates) {
   for (const json& bad : std::vector<json>{0, -1, 1.5, "x", 4294967297}) {
     refused(changed(whole, "dim", bad), ErrorCode::model, "dim");
     refused(changed(whole, "recent", bad), ErrorCode::model, "recent");
+    if (bad != 0) refused(changed(whole, "sinks", bad), ErrorCode::model, "sinks");
   }
   for (const json& bad : std::vector<json>{"x", 1e300, std::nan(""), true})
     refused(changed(whole, "threshold", bad), ErrorCode::model, "threshold");

@@ -73,29 +73,33 @@ TEST(KeepEverythingTest, TauOfMinusInfinityIsTheDenseModel) {
   }
 }
 
-/// Sees the latest `count` tokens, its own included, and no others.
-class Latest : public reference::Visibility {
+/// Sees what a gate must spare, and no other tokens.
+class Spared : public reference::Visibility {
  public:
-  explicit Latest(int count) : count_(count) {}
-  bool sees(int /*layer*/, int /*kv_head*/, int n, int j) const override { return n < j + count_; }
+  explicit Spared(const DropGateConfig& gate) : gate_(gate) {}
+  bool sees(int /*layer*/, int /*kv_head*/, int n, int j) const override {
+    return j < gate_.sinks || n < j + gate_.recent;
+  }
 
  private:
-  int count_;
+  DropGateConfig gate_;
 };
 
-TEST(KeepEverythingTest, TauOfInfinityLeavesATokenOnlyItselfAndWhatIsTooRecentToDrop) {
+TEST(KeepEverythingTest, TauOfInfinityLeavesATokenOnlyItselfTheSinksAndWhatIsTooRecentToDrop) {
   for (const int recent : {1, 5}) {
     const Model model = random_model({.seed = 21, .gate_recent = recent, .window = 0});
+    const DropGateConfig& gate = *model.config().gate;
+    ASSERT_GT(gate.sinks, 0);
     SCOPED_TRACE(describe(model));
     const auto tokens = random_tokens(21, model.config(), 60);
-    Latest latest(recent);
+    Spared spared(gate);
     const auto expected =
-        reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &latest});
+        reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &spared});
     for (const Feeding feeding : {Feeding{256}, Feeding{7}, Feeding{Feeding::decode}}) {
       SCOPED_TRACE(feeding.name());
       const Fed fed = feed(model, tokens, feeding, {.policy = prune::learned_gate({.tau = infinity})});
       EXPECT_LT(relative_error(fed.logits, expected.logits), 1e-5);
-      for (const std::size_t rows : fed.stats.live_rows) EXPECT_EQ(rows, static_cast<std::size_t>(recent));
+      for (const std::size_t rows : fed.stats.live_rows) EXPECT_EQ(rows, static_cast<std::size_t>(gate.sinks + recent));
     }
   }
 }

@@ -183,7 +183,7 @@ Judgement judge(const Mat& x, const DropGateWeights& w, const DropGateConfig& ga
   const double cut = static_cast<double>(gate.threshold) + tau;
   const int tokens = static_cast<int>(x.rows());
   Judgement out{std::vector<int>(at(tokens), never_dropped)};
-  for (int j = 0; j < tokens; ++j) {
+  for (int j = gate.sinks; j < tokens; ++j) {
     for (int n = j + gate.recent; n < tokens && out.drop[at(j)] == never_dropped; ++n) {
       out.min_margin = std::min(out.min_margin, std::abs(s(n, j) - cut));
       if (s(n, j) - cut <= 0.0) out.drop[at(j)] = n;

@@ -45,7 +45,7 @@ struct Result {
 };
 
 /// s[n,j] = (W_q x_n) . (W_k x_j) / sqrt(r) + b;  t_j = min { n >= j + recent : s[n,j] - threshold - tau <= 0 };
-/// query n sees j iff j <= n < t_j.
+/// query n sees j iff j <= n < t_j; a token before gate.sinks has no t_j.
 Result forward(const Config& config, const Weights& weights, std::span<const Token> tokens,
                const Options& options = {});
 

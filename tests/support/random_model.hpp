@@ -184,6 +184,7 @@ class ModelMaker {
       c.gate = DropGateConfig{.dim = random_.integer(3, 17),
                               .threshold = random_.one_of({0.0f, 0.25f, -0.5f}),
                               .recent = spec_.gate_recent > 0 ? spec_.gate_recent : recent,
+                              .sinks = spec_.gate_bias ? 0 : std::max(0, random_.integer(-3, 4)),
                               .scope = spec_.gate_scope};
     }
     if (spec_.plans == ModelSpec::Plans::any) plan_freely();
@@ -293,7 +294,7 @@ inline std::string describe(const Model& model) {
                                            std::to_string(plan.experts.count) + " experts");
   if (c.gate)
     text += ", gate of a " + std::string(name(c.gate->scope)) + ", dim " + std::to_string(c.gate->dim) + " recent " +
-            std::to_string(c.gate->recent);
+            std::to_string(c.gate->recent) + " sinks " + std::to_string(c.gate->sinks);
   return text;
 }
 

@@ -97,12 +97,13 @@ class Directory(InFolder):
                          {"type": "interaction", "dim": 8, "threshold": 0.25, "recent": 3})
 
     def test_a_sidecar_may_have_a_gate_for_each_kv_head(self):
-        decoder = model.Decoder(support.tiny(gate=gates.GateConfig(8, 0.25, 3, "kv_head")), gate_bias=0.4)
+        decoder = model.Decoder(support.tiny(gate=gates.GateConfig(8, 0.25, 3, "kv_head", sinks=2)), gate_bias=0.4)
         checkpoint.save(decoder, self.folder, dtype=torch.float32, gates_inside=False)
         sidecar = self.path("heads.safetensors")
         checkpoint.save_sidecar(decoder, sidecar)
         tensors, metadata = safetensors_io.read(sidecar)
-        self.assertEqual(json.loads(metadata["drop_gate"])["scope"], "kv_head")
+        self.assertEqual(json.loads(metadata["drop_gate"]), {"type": "interaction", "dim": 8, "threshold": 0.25, "recent": 3,
+                                                             "scope": "kv_head", "sinks": 2})
         stored = [tensors[f"model.layers.1.self_attn.{name}"] for name in ("q_int.weight", "k_int.weight", "int_bias")]
         self.assertEqual([(list(one.shape), one.dtype) for one in stored],
                          [([16, 32], torch.float16), ([16, 32], torch.float16), ([2], torch.float32)])

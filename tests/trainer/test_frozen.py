@@ -62,11 +62,11 @@ class Margins(unittest.TestCase):
         q, k = (torch.randn(2, KV, LENGTH, SIZE, dtype=torch.float64, requires_grad=True) for _ in range(2))
         b = torch.tensor([0.2, -0.1], dtype=torch.float64, requires_grad=True)
         push = torch.randn(2, KV, LENGTH, LENGTH, dtype=torch.float64)
-        for recent, block in ((1, 8), (4, 3), (30, 64)):
-            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent) - 0.3
+        for *spared, block in ((1, 0, 8), (4, 0, 3), (4, 5, 3), (1, 2, 64), (30, 4, 64)):
+            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], *spared) - 0.3
             low = low.masked_fill(frozen.future(LENGTH), -math.inf)
             with mock.patch.object(frozen, "KEY_BLOCK", block):
-                found = frozen.Margins.apply(q, k, b, 0.3, recent)
+                found = frozen.Margins.apply(q, k, b, 0.3, *spared)
                 torch.testing.assert_close(found, low)
                 mine, truth = (torch.autograd.grad((value.nan_to_num(posinf=0.0, neginf=0.0) * push).sum(), (q, k, b))
                                for value in (found, low))
@@ -155,7 +155,7 @@ class Passes(unittest.TestCase):
         for family in model.FAMILIES:
             for scope in gates.SCOPES:
                 torch.manual_seed(2)
-                decoder = model.Decoder(support.tiny(family, gates.GateConfig(8, recent=3, scope=scope)), gate_bias=0.1).eval()
+                decoder = model.Decoder(support.tiny(family, gates.GateConfig(8, recent=3, scope=scope, sinks=2)), gate_bias=0.1).eval()
                 for _, weight in decoder.gate_parameters():
                     if weight.dim() == 2:
                         torch.nn.init.normal_(weight)

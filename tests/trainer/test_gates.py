@@ -25,9 +25,10 @@ class SoftMask(unittest.TestCase):
                     expected = sum(math.log(max(p[0, i, j].item(), gates.TINY)) for i in range(j + recent, n + 1))
                     self.assertAlmostEqual(mask[0, n, j].item(), expected, delta=1e-3)
 
-    def test_spares_the_diagonal_the_future_and_the_recent(self):
-        mask = gates.soft_mask(logits() - 100.0, 2.0, 3)
-        spared = ~gates.judged(12, 3)
+    def test_spares_the_diagonal_the_future_the_recent_and_the_sinks(self):
+        mask = gates.soft_mask(logits() - 100.0, 2.0, 3, 2)
+        spared = ~gates.judged(12, 3, 2)
+        self.assertEqual(int((~spared).sum()), sum(max(0, n - 3 - 2 + 1) for n in range(12)))
         self.assertTrue((mask[:, spared] == 0).all())
         self.assertTrue((mask[:, ~spared] < 0).all())
 
@@ -48,12 +49,12 @@ class SoftMask(unittest.TestCase):
 
 class StepMask(unittest.TestCase):
     def test_drops_for_good_at_the_first_judge_that_says_no(self):
-        for recent in (1, 2, 5):
+        for recent, sinks in ((1, 0), (2, 3), (5, 1)):
             for tau in (0.0, 0.7):
                 s = logits(seed=recent)
-                found = gates.drop_at(gates.dropped(s, tau, recent))
+                found = gates.drop_at(gates.dropped(s, tau, recent, sinks))
                 for j in range(12):
-                    against = [n for n in range(j + recent, 12) if s[0, n, j] - tau <= 0]
+                    against = [n for n in range(j + recent, 12) if j >= sinks and s[0, n, j] - tau <= 0]
                     self.assertEqual(found[0, j].item(), against[0] if against else -1)
 
     def test_zero_is_a_no(self):

@@ -87,16 +87,16 @@ class Objectives(unittest.TestCase):
         peak = torch.rand(2, 3, 10, 10, dtype=torch.float64).tril()
         future = frozen.still_to_come(peak.transpose(2, 3)).transpose(2, 3)
         causal, price = torch.ones(10, 10).tril().bool(), 0.4
-        for recent in (1, 4, 12):
-            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], recent)
-            judged = gates.judged(10, recent)
+        for spared in ((1, 0), (4, 0), (4, 2), (1, 5), (12, 4)):
+            low = gates.running_minimum(q @ k.transpose(2, 3) + b[:, None, None], *spared)
+            judged = gates.judged(10, *spared)
             soft = torch.sigmoid(1.5 * low)
             expected = price * soft[:, :, causal].mean()
             if judged.any():
                 expected = expected + (future * (1 - soft))[:, :, judged].mean()
             for block in (1, 3, 64):
                 with mock.patch.object(frozen, "KEY_BLOCK", block):
-                    loss, kept = local.AttentionLoss.apply(q, k, b, peak, price, 1.5, recent)
+                    loss, kept = local.AttentionLoss.apply(q, k, b, peak, price, 1.5, *spared)
                 torch.testing.assert_close(loss, expected)
                 torch.testing.assert_close(kept, soft[:, :, causal].mean())
                 for found, truth in zip(*(torch.autograd.grad(2 * value, (q, k, b), retain_graph=True, allow_unused=True)

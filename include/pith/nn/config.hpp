@@ -122,6 +122,7 @@ struct DropGateConfig {
   int dim = 0;             // r, the width of a gate's queries and keys
   float threshold = 0.0f;  // keep iff s - threshold - tau > 0
   int recent = 1;          // a token cannot be dropped by the next recent - 1 tokens
+  int sinks = 0;           // the first tokens of a sequence, which are never dropped (Xiao et al., arXiv 2309.17453)
   GateScope scope = GateScope::layer;
 };
 

@@ -33,6 +33,7 @@ class DropGate {
             w.bias,
             config.threshold,
             config.recent,
+            config.sinks,
             tau};
   }
 

@@ -10,8 +10,8 @@
 
 namespace pith::prune {
 
-/// Drops row j at t_j = min { n >= j + recent : s[n, j] - threshold - tau <= 0 } (arXiv 2305.15805, eq. 5-6, at step
-/// decisions). Where kv-heads have lanes of their own, a token is judged once, and closed in each of them.
+/// Drops row j >= sinks at t_j = min { n >= j + recent : s[n, j] - threshold - tau <= 0 } (arXiv 2305.15805, eq. 5-6,
+/// at step decisions). Where kv-heads have lanes of their own, a token is judged once, and closed in each of them.
 struct PITH_API LearnedGate {
   float tau = 0;
 

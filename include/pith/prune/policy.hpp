@@ -44,6 +44,7 @@ struct GateQueries {
   std::span<const float> bias = {};  // [gates]
   float threshold = 0;
   int recent = 1;                 // the first token that may drop j is j + recent
+  int sinks = 0;                  // the tokens before this one are not judged
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 

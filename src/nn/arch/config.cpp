@@ -214,6 +214,7 @@ DropGateConfig read_drop_gate(const nlohmann::json& gate, std::string_view where
   out.dim = keys.count_or("dim", most_features, 0);
   out.threshold = static_cast<float>(keys.number_or("threshold", 0.0));
   out.recent = keys.count_or("recent", most_positions, 1);
+  out.sinks = keys.count_or("sinks", most_positions, 0, 0);
   const auto scope = keys.text_or("scope", name(GateScope::layer));
   if (scope == name(GateScope::kv_head))
     out.scope = GateScope::kv_head;

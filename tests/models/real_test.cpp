@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gemma 3 270M against transformers in float64, from the same numbers as a Hugging Face directory in f32 and from the
-// quantised file they come from. gemma3.py beside this makes the directory and says how.
+// Models that people run against transformers in float64. gemma3.py and smollm2.py beside this make what is expected
+// and say how.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,8 +21,15 @@ namespace fs = std::filesystem;
 using test::real_absent;
 using test::real_model;
 
-constexpr const char* directory = "gemma-3-270m";
-constexpr const char* quantised = "gemma-3-270m.q4_k_m.gguf";
+/// The same numbers twice: a Hugging Face directory in f32, with what transformers computes of it beside, and the
+/// quantised file that they come from.
+struct RealModel {
+  const char* name;
+  const char* directory;
+  const char* quantised;
+};
+
+constexpr const char* made = "/expected.json";
 
 struct Text {
   std::vector<Token> tokens, greedy;       // and what it goes on with
@@ -87,24 +94,35 @@ Found compare(const Model& model, const std::vector<Text>& texts) {
   return found;
 }
 
-TEST(Gemma3, IsTransformersInF32) {
-  const auto folder = real_model(directory);
-  if (folder.empty()) GTEST_SKIP() << real_absent(directory);
+class RealModels : public ::testing::TestWithParam<RealModel> {};
+
+TEST_P(RealModels, AreTransformersInF32) {
+  const auto folder = real_model(GetParam().directory);
+  if (folder.empty()) GTEST_SKIP() << real_absent(GetParam().directory);
+  if (!fs::exists(folder / "expected.json")) GTEST_SKIP() << real_absent(GetParam().directory + std::string(made));
   const Model model = Model::load(folder);
   const Found found = compare(model, texts(folder, model.config()));
   EXPECT_LT(found.error, 2e-4);
   EXPECT_EQ(found.greedy, found.of);
 }
 
-// Its weights are the same numbers; rows are rounded to 8 bits before they are multiplied with them.
-TEST(Gemma3, IsNearWhereItIsQuantised) {
-  const auto folder = real_model(directory), file = real_model(quantised);
-  if (folder.empty() || file.empty()) GTEST_SKIP() << real_absent(folder.empty() ? directory : quantised);
+// The weights are the same numbers; rows are rounded to 8 bits before they are multiplied with them.
+TEST_P(RealModels, AreNearWhereTheyAreQuantised) {
+  const auto folder = real_model(GetParam().directory), file = real_model(GetParam().quantised);
+  if (folder.empty() || file.empty())
+    GTEST_SKIP() << real_absent(folder.empty() ? GetParam().directory : GetParam().quantised);
+  if (!fs::exists(folder / "expected.json")) GTEST_SKIP() << real_absent(GetParam().directory + std::string(made));
   const Model model = Model::load(file);
   const Found found = compare(model, texts(folder, model.config()));
   EXPECT_LT(found.mean_kl, 0.005);
   EXPECT_GE(found.greedy, found.of * 95 / 100);
 }
+
+INSTANTIATE_TEST_SUITE_P(, RealModels,
+                         ::testing::Values(RealModel{"Gemma3", "gemma-3-270m", "gemma-3-270m.q4_k_m.gguf"},
+                                           RealModel{"SmolLM2", "smollm2-135m-instruct",
+                                                     "smollm2-135m-instruct.q4_1.gguf"}),
+                         [](const auto& model) { return std::string(model.param.name); });
 
 }  // namespace
 }  // namespace pith::testing
