@@ -98,7 +98,8 @@ void check_config(const Config& config) {
       if (!divisors.empty() && divisors.size() != pairs)
         fail(ErrorCode::model, "rope divisors", "none or " + std::to_string(pairs), std::to_string(divisors.size()));
   }
-  for (const LayerPlan& plan : config.layers) {
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerPlan& plan = config.layers[i];
     finite("query_scale", plan.query_scale);
     finite("score_cap", plan.score_cap);
     if (plan.score_cap < 0) fail(ErrorCode::model, "score_cap", "0 or more", std::to_string(plan.score_cap));
@@ -111,6 +112,15 @@ void check_config(const Config& config) {
     if (plan.rope < -1 || plan.rope >= static_cast<int>(config.ropes.size()))
       fail(ErrorCode::model, "rope", "-1 or one of the " + std::to_string(config.ropes.size()) + " ropes",
            std::to_string(plan.rope));
+    if (plan.kv_from >= 0) {
+      const std::string what = "layer " + std::to_string(i) + ": kv_from";
+      const auto from = static_cast<std::size_t>(plan.kv_from);
+      if (from >= i || config.layers[from].kv_from >= 0)
+        fail(ErrorCode::model, what, "an earlier layer with keys and values of its own", std::to_string(from));
+      if (config.layers[from].window != plan.window)
+        fail(ErrorCode::model, what, "a layer with the same window of " + std::to_string(plan.window),
+             std::to_string(config.layers[from].window) + " of layer " + std::to_string(from));
+    }
   }
 }
 

@@ -62,23 +62,35 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
   check(needs.layers, config.n_layers(), "layer");
   check(needs.kv_heads, config.n_kv_heads, "kv-head");
   if (config.head_dim % block_values(options.kv) != 0)
-    fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
+    fail(ErrorCode::unsupported, "cache format " + name(options.kv),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),
          std::to_string(config.head_dim));
+  if (const auto block = static_cast<std::size_t>(block_values(options.kv.keys));
+      static_cast<std::size_t>(config.head_dim) / block < needs.key_blocks)
+    fail(ErrorCode::unsupported, "policy",
+         "keys of at least " + std::to_string(needs.key_blocks * block) + " numbers in a cache of " +
+             std::string(name(options.kv.keys)) + ", of which some can be left out",
+         "head_dim " + std::to_string(config.head_dim));
   const GateKeys gate_keys = options.gate_keys.value_or(options.kv == KvFormat::f32 ? GateKeys::f32 : GateKeys::f16);
   PageLayout::Shape gate{.heads = 0,
                          .gate_dim = needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
                          .gate_keys = gate_keys == GateKeys::f32 ? KvFormat::f32 : KvFormat::f16,
                          .evidence = column::holders};
   const bool apart = needs.gate && needs.lane_per_head && !config.gate_per_head();
-  return {PageLayout({.keys = options.kv,
-                      .values = options.kv,
+  return {PageLayout({.keys = options.kv.keys,
+                      .values = options.kv.values,
                       .heads = needs.lane_per_head ? 1 : static_cast<std::size_t>(config.n_kv_heads),
                       .head_dim = static_cast<std::size_t>(config.head_dim),
                       .gate_dim = apart ? 0 : gate.gate_dim,
                       .gate_keys = gate.gate_keys,
                       .evidence = needs.evidence}),
           apart ? std::optional<PageLayout>(gate) : std::nullopt};
+}
+
+std::vector<std::size_t> kv_owners(const Config& config) {
+  std::vector<std::size_t> owners;
+  for (std::size_t layer = 0; layer < config.layers.size(); ++layer) owners.push_back(config.kv_owner(layer));
+  return owners;
 }
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
@@ -144,8 +156,7 @@ struct Session::Impl {
 
   Sequence make_sequence() {
     constexpr std::size_t most_expected_rows = 8192;
-    return {KvCache(layouts, pool, static_cast<std::size_t>(config.n_layers()), lanes_per_layer(),
-                    std::min(context, most_expected_rows),
+    return {KvCache(layouts, pool, kv_owners(config), lanes_per_layer(), std::min(context, most_expected_rows),
                     options.record_drops || options.on_drop ? DropLog::Keep::history : DropLog::Keep::counts)};
   }
 
@@ -347,13 +358,12 @@ struct Session::Impl {
     stats.bytes_high_water = pool.bytes_high_water();
     stats.policy = policy.describe();
     stats.live_rows.resize(static_cast<std::size_t>(config.n_layers()));
-    const std::size_t lanes = static_cast<std::size_t>(config.n_layers()) * lanes_per_layer();
     for (const Sequence* sequence : some) {
       const auto length = static_cast<std::size_t>(sequence->length);
       stats.bytes_used += sequence->cache.bytes();
       stats.bytes_dense += sequence->cache.bytes_of(length);
       for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
-      stats.seen_rows += lanes * length;
+      stats.seen_rows += sequence->cache.all_lanes() * length;
       stats.dropped_rows += sequence->cache.log().dropped();
     }
     return stats;
@@ -504,7 +514,7 @@ std::vector<std::vector<std::vector<std::int32_t>>> Session::drop_at(SequenceId 
     for (std::size_t lane = 0; lane < all[layer].size(); ++lane)
       for (Position j = 0; j < s.length; ++j)
         // Dropped for the next token is not yet dropped from what any token saw.
-        if (const Position until = log.until(layer, lane, j); until < s.length)
+        if (const Position until = log.until(s.cache.owner(layer), lane, j); until < s.length)
           all[layer][lane][static_cast<std::size_t>(j)] = until;
   return all;
 }

@@ -417,6 +417,8 @@ TEST(Quantize, RefusesWhatAGgufCannotSay) {
   refused({.architecture = Architecture::qwen2, .window = 9}, {"as a GGUF", "sliding window", "found 9"});
   refused({.architecture = Architecture::mistral, .n_layers = 3, .window = 9},
           {"as a GGUF", "layer 1: sliding window"});
+  refused({.architecture = Architecture::llama, .n_layers = 2, .lanes = ModelSpec::Lanes::shared},
+          {"as a GGUF", "layer 1: layer whose keys and values it reads"});
   const Model one = random_model({.architecture = Architecture::mistral, .n_layers = 1, .window = 9});
   quantize(one, file, {.format = Format::f32});
   expect_same(Model::load(file), one, random_tokens(1, one.config(), 60), 1e-5);

@@ -110,6 +110,11 @@ TEST_P(ArchitectureTest, RoundedCachesAreRoundedAndNoMore) {
   check_random(2, 700, {.architecture = GetParam(), .gate = ModelSpec::Gate::no}, 2e-3, {.kv = KvFormat::f16});
   check_random(2, 800, {.architecture = GetParam(), .head_dim = 32, .gate = ModelSpec::Gate::no}, 2e-2,
                {.kv = KvFormat::q8_0});
+  // A number that single precision rounds to another of sixteen quants moves much.
+  check_random(2, 820, {.architecture = GetParam(), .head_dim = 96, .n_layers = 1, .gate = ModelSpec::Gate::no}, 5e-2,
+               {.kv = KvFormat::q4_0});
+  check_random(2, 840, {.architecture = GetParam(), .head_dim = 32, .gate = ModelSpec::Gate::no}, 2e-2,
+               {.kv = {KvFormat::q8_0, KvFormat::f16}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, ArchitectureTest, ::testing::ValuesIn(architectures()),
@@ -120,6 +125,14 @@ TEST(ReferenceTest, EveryPlanEqualsTheMaskedForward) {
   check_random(60, 2000, {.plans = ModelSpec::Plans::any}, 1e-5);
   check_random(10, 3000, {.window = 7, .plans = ModelSpec::Plans::any}, 1e-5);
   check_random(10, 4000, {.gate_scope = GateScope::kv_head, .plans = ModelSpec::Plans::any}, 1e-5);
+}
+
+// Layers that read the keys and values of another, and have no gate either.
+TEST(ReferenceTest, SharedKeysAndValuesEqualTheMaskedForward) {
+  constexpr auto shared = ModelSpec::Lanes::shared;
+  check_random(12, 5000, {.n_layers = 4, .lanes = shared}, 1e-5);
+  check_random(12, 5100, {.n_layers = 4, .plans = ModelSpec::Plans::any, .lanes = shared}, 1e-5);
+  check_random(4, 5200, {.n_layers = 5, .gate_scope = GateScope::kv_head, .window = 7, .lanes = shared}, 1e-5);
 }
 
 // Longer than what one task of the attention takes on at a time, in pages and in queries.

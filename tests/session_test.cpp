@@ -128,6 +128,8 @@ TEST(SessionTest, RefusesBadOptions) {
   EXPECT_EQ(make(model, {.chunk = -3}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.context = -1}), ErrorCode::argument);
   EXPECT_EQ(make(model, {.kv = KvFormat::q8_0}), ErrorCode::unsupported) << "a head of 16 is half a block";
+  for (const KvPair& kv : {KvPair(KvFormat::f32, KvFormat::q4_0), KvPair(KvFormat::q4_0, KvFormat::f32)})
+    EXPECT_EQ(make(model, {.kv = kv}), ErrorCode::unsupported) << name(kv);
   EXPECT_EQ(make(small_model(ModelSpec::Gate::no), {.policy = prune::learned_gate()}), ErrorCode::unsupported);
   EXPECT_EQ(make(random_model({.seed = 1, .architecture = Architecture::gpt2, .context = 64}), {.context = 65}),
             ErrorCode::argument)

@@ -103,7 +103,7 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
         {"format", options.model.empty() ? nlohmann::ordered_json(options.format) : nlohmann::ordered_json()},
         {"parameters", model.parameters()},
         {"model_bytes", model.bytes()},
-        {"kv", options.kv},
+        {"kv", name(options.kv)},
         {"keep", options.keep},
         {"gate_dim", model.config().gate ? model.config().gate->dim : 0},
         {"policy", options.policy.empty() ? "none" : prune::parse(options.policy).describe()},

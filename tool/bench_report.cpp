@@ -56,9 +56,10 @@ double lanes(const Config& config, bool with_gate) {
 }
 
 /// Bytes of one row: its keys and values, and the gate's key.
-double row_bytes(const Config& config, Format kv, bool with_gate) {
+double row_bytes(const Config& config, const KvPair& kv, bool with_gate) {
+  const auto dim = static_cast<std::size_t>(config.head_dim);
   const double keys_and_values =
-      2.0 * config.n_kv_heads * static_cast<double>(pith::row_bytes(kv, static_cast<std::size_t>(config.head_dim)));
+      config.n_kv_heads * static_cast<double>(pith::row_bytes(kv.keys, dim) + pith::row_bytes(kv.values, dim));
   return keys_and_values / lanes(config, with_gate) + (with_gate && config.gate ? 4.0 * config.gate->dim : 0.0);
 }
 
@@ -113,8 +114,7 @@ class Report {
     const double all_lanes = layers() * lanes(model_.config(), gated) * sequences;
     // Rows grow by one a step: the mean over the steps measured.
     const double rows = static_cast<double>(stand.bench.decoded_rows()) - all_lanes * (options_.tokens - 1) / 2.0;
-    const double bytes =
-        bytes_read(model_, gated) + rows * row_bytes(model_.config(), *format_named(options_.kv), gated);
+    const double bytes = bytes_read(model_, gated) + rows * row_bytes(model_.config(), options_.kv, gated);
     const double bound = bytes / machine_.bytes_read.median();
     nlohmann::ordered_json row = {{"test", "decode"},
                                   {"depth", stand.bench.depth()},
@@ -159,7 +159,7 @@ nlohmann::ordered_json report_rows(const Model& model, const BenchOptions& optio
 
 void print_table(const BenchOptions& options, const nlohmann::ordered_json& report) {
   const auto& system = report["system"];
-  std::cout << name_of(options) << ", " << options.kv << " cache, " << system["threads"] << " threads, "
+  std::cout << name_of(options) << ", " << name(options.kv) << " cache, " << system["threads"] << " threads, "
             << system["isa"].get<std::string>() << ", plain read "
             << number_text(system["read_bytes_per_s"].get<double>() / 1e9, 1) << " GB/s\n";
   std::cout << "\ntest        depth    kept   live rows    tokens/s   (min, max)            ms/token   cache       of "

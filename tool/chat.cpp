@@ -324,7 +324,7 @@ class Conversation {
            {"left_out", chat_->left_out()},
            {"seed", how_.sampler.seed},
            {"policy", chat_->session().policy().describe()},
-           {"kv", cache_.kv},
+           {"kv", name(cache_.kv)},
            {"isa", isa()}});
   }
 

@@ -21,20 +21,30 @@ namespace {
 
 struct InspectOptions {
   ModelOptions model;
+  KvPair kv = KvFormat::f32;
 };
 
 /// What a token that is kept takes in all layers, gate keys and bookkeeping included; nothing where the format does not
 /// fit the heads.
-std::optional<double> kv_bytes_per_token(const Config& config, KvFormat format) {
-  if (config.head_dim % block_values(format) != 0) return std::nullopt;
+std::optional<double> kv_bytes_per_token(const Config& config, const KvPair& formats) {
+  if (config.head_dim % block_values(formats) != 0) return std::nullopt;
   const int lanes = config.gate_per_head() ? config.n_kv_heads : 1;  // of a layer
-  const PageLayout layout({.keys = format,
-                           .values = format,
+  const PageLayout layout({.keys = formats.keys,
+                           .values = formats.values,
                            .heads = static_cast<std::size_t>(config.n_kv_heads / lanes),
                            .head_dim = static_cast<std::size_t>(config.head_dim),
                            .gate_dim = config.gate ? static_cast<std::size_t>(config.gate->dim) : 0,
-                           .gate_keys = format == KvFormat::f32 ? KvFormat::f32 : KvFormat::f16});
-  return static_cast<double>(layout.bytes()) * config.n_layers() * lanes / static_cast<double>(PageLayout::capacity);
+                           .gate_keys = formats == KvFormat::f32 ? KvFormat::f32 : KvFormat::f16});
+  const auto layers = std::ranges::count_if(config.layers, [](const LayerPlan& plan) { return plan.kv_from < 0; });
+  return static_cast<double>(layout.bytes()) * static_cast<double>(layers * lanes) /
+         static_cast<double>(PageLayout::capacity);
+}
+
+/// What inspect speaks of: every format alone, and the pair that was asked for.
+std::vector<KvPair> kv_pairs(const KvPair& asked) {
+  std::vector<KvPair> pairs(kv_formats.begin(), kv_formats.end());
+  if (asked.keys != asked.values) pairs.push_back(asked);
+  return pairs;
 }
 
 using Tensors = std::vector<TensorInfo>;
@@ -74,7 +84,7 @@ const LayerPlan* mixture(const Config& c) {
   return found == c.layers.end() ? nullptr : &*found;
 }
 
-void print_json(const Model& model) {
+void print_json(const Model& model, const KvPair& asked) {
   const Config& c = model.config();
   nlohmann::ordered_json gate;  // null without
   if (c.gate)
@@ -84,9 +94,9 @@ void print_json(const Model& model) {
             {"sinks", c.gate->sinks},
             {"scope", name(c.gate->scope)}};
   nlohmann::ordered_json kv;
-  for (const KvFormat format : kv_formats) {
-    const auto bytes = kv_bytes_per_token(c, format);
-    kv[std::string(name(format))] = bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json();
+  for (const KvPair& formats : kv_pairs(asked)) {
+    const auto bytes = kv_bytes_per_token(c, formats);
+    kv[name(formats)] = bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json();
   }
   std::vector<int> windows;
   for (const LayerPlan& plan : c.layers) windows.push_back(plan.window);
@@ -147,7 +157,7 @@ void print_tensors(const Tensors& tensors) {
               << shape_text(t.shape) << '\n';
 }
 
-void print_table(const Model& model) {
+void print_table(const Model& model, const KvPair& asked) {
   const Config& c = model.config();
   const auto text = [](auto n) { return std::to_string(n); };
 
@@ -172,9 +182,9 @@ void print_table(const Model& model) {
                                   (c.gate->sinks > 0 ? ", and the first " + text(c.gate->sinks) : "")
                             : "none");
   std::string kv;
-  for (const KvFormat format : kv_formats)
-    if (const auto bytes = kv_bytes_per_token(c, format))
-      kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + std::string(name(format));
+  for (const KvPair& formats : kv_pairs(asked))
+    if (const auto bytes = kv_bytes_per_token(c, formats))
+      kv += (kv.empty() ? "" : ", ") + bytes_text(*bytes) + " as " + name(formats);
   print_line("a kept token", kv);
   print_tensors(model.tensors());
 }
@@ -200,7 +210,7 @@ void describe(const ModelFiles& files, const std::string& reason, const Tool& to
 Exit inspect(const InspectOptions& options, const Tool& tool) {
   try {
     const Model model = load(options.model);
-    tool.json ? print_json(model) : print_table(model);
+    tool.json ? print_json(model, options.kv) : print_table(model, options.kv);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::unsupported && error.code() != ErrorCode::model) throw;
     describe(ModelFiles::read(options.model.path), error.what(), tool);
@@ -214,6 +224,7 @@ void add_inspect(CLI::App& app, Tool& tool) {
   auto [command, options] = add_command<InspectOptions>(app, tool, "inspect", "What is in a model", inspect);
   add_model_path(command, options.model);
   add_gates(command, options.model);
+  add_kv_format(command, options.kv);
 }
 
 }  // namespace pith::tool

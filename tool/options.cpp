@@ -9,7 +9,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <set>
 #include <system_error>
 
 #include "flags.hpp"
@@ -45,15 +44,17 @@ Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool) {
   return tokenizer;
 }
 
-void add_kv_format(CommandLine& line, std::string& format) {
-  std::set<std::string> names;
+void add_kv_format(CommandLine& line, KvPair& formats) {
   std::string list;
-  for (const KvFormat one : kv_formats) {
-    names.emplace(name(one));
-    list.append(list.empty() ? "" : ", ").append(name(one));
-  }
-  line.add_option("--kv", format, "Format of the cache: " + list + " [" + format + "]")
-      ->check(CLI::IsMember(names).description(""))
+  for (const KvFormat one : kv_formats) list.append(name(one)).append(", ");
+  list += "or two such as k=q8_0,v=q4_0";
+  const auto read = [&formats, list](const std::vector<std::string>& words) {
+    const std::optional<KvPair> named = kv_pair_named(words.front());
+    if (!named) throw CLI::ValidationError("--kv", "expected " + list + ", found '" + words.front() + "'");
+    formats = *named;
+    return true;
+  };
+  line.add_option("--kv", CLI::callback_t(read), "Format of the cache: " + list + " [" + name(formats) + "]")
       ->type_name("FORMAT");
 }
 
@@ -116,7 +117,7 @@ SessionOptions session_options(const CacheOptions& options, const Model& model, 
   if (options.context > model.config().context)
     tool.warn("--ctx-size/-c: " + std::to_string(options.context) + " tokens are more than the " +
               std::to_string(model.config().context) + " that the model was trained for");
-  session.kv = *kv_format_named(options.kv);
+  session.kv = options.kv;
   if (!options.gate_keys.empty()) session.gate_keys = options.gate_keys == "f32" ? GateKeys::f32 : GateKeys::f16;
   session.threads = options.threads;
   session.chunk = options.chunk;

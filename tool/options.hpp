@@ -31,14 +31,15 @@ Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool);
 struct CacheOptions {
   std::string policy;  // empty = gate if the model has gates, else none
   std::optional<float> tau;
-  std::string kv = "f32";
+  KvPair kv = KvFormat::f32;
   std::string gate_keys;  // empty = by kv
   int context = 0;        // 0 = the model's
   int threads = 0;        // 0 = one per core
   int chunk = 256;
 };
 void add_options(CommandLine& line, CacheOptions& options);
-void add_kv_format(CommandLine& line, std::string& format);
+/// --kv: one of KvFormats for keys and values, or k=FORMAT,v=FORMAT.
+void add_kv_format(CommandLine& line, KvPair& formats);
 void add_threads(CommandLine& line, int& threads);
 void add_chunk(CommandLine& line, int& chunk);
 

@@ -135,7 +135,7 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
            {"text_tokens", text.size()},
            {"prompt_tokens", options.feed.prompt ? nlohmann::ordered_json(*options.feed.prompt) : nullptr},
            {"policy", policy_name(options.cache, model)},
-           {"kv", options.cache.kv},
+           {"kv", name(options.cache.kv)},
            {"notes", notes}});
   else
     std::cout << "perplexity  " << number_text(result.perplexity(), 4) << "\nnll         "

@@ -133,7 +133,8 @@ Exit run(const RunOptions& options, const Tool& tool) {
   const SamplerOptions sampling = sampler_options(options.sampling);
   tool.detail(options.model.path + ": " + std::string(name(model.config().architecture)) + ", " +
               std::to_string(model.parameters()) + " parameters; policy " + policy_name(options.cache, model) +
-              ", cache " + options.cache.kv + ", " + std::string(isa()) + ", seed " + std::to_string(sampling.seed));
+              ", cache " + name(options.cache.kv) + ", " + std::string(isa()) + ", seed " +
+              std::to_string(sampling.seed));
 
   const Outcome out = generate(options, sampling, model, tokenizer, tool);
 
@@ -154,7 +155,7 @@ Exit run(const RunOptions& options, const Tool& tool) {
            {"decode_tokens_per_s", rate(out.decoded(), out.decode_seconds)},
            {"seed", sampling.seed},
            {"policy", policy_name(options.cache, model)},
-           {"kv", options.cache.kv},
+           {"kv", name(options.cache.kv)},
            {"isa", isa()}});
   std::cout.flush();
   tool.note(summary(out));

@@ -86,7 +86,7 @@ SessionOptions Bench::settings(Gate gate) const {
   settings.policy = options_.policy.empty() ? prune::none() : parse_policy(options_.policy);
   // Judges every row and drops none: the figure holds what the gate costs at exactly this retention.
   if (gate == Gate::on) settings.policy = prune::learned_gate({.tau = -std::numeric_limits<float>::infinity()});
-  settings.kv = *kv_format_named(options_.kv);
+  settings.kv = options_.kv;
   settings.threads = options_.threads;
   settings.chunk = options_.chunk;
   settings.context = depth_ + std::max(options_.prompt, options_.tokens + 2);

@@ -15,7 +15,8 @@ namespace pith::tool {
 
 struct BenchOptions {
   std::string model, gates, synthetic;
-  std::string format = "q8_0", kv = "f16", policy;
+  std::string format = "q8_0", policy;
+  KvPair kv = KvFormat::f16;
   std::vector<int> depths = {0, 1024, 4096, 8192};
   int prompt = 512, tokens = 32, repetitions = 5, threads = 0, sequences = 1, gate_dim = 64, chunk = 256;
   std::vector<double> keep = {1};

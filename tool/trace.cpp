@@ -140,7 +140,7 @@ Exit trace_one(const TraceOptions& options, Outputs& outputs, const Tool& tool) 
   const TraceInfo info{.model = options.model.path,
                        .policy = policy_name(options.cache, model),
                        .tau = options.cache.tau.value_or(0.0f),
-                       .kv = *kv_format_named(options.cache.kv),
+                       .kv = options.cache.kv,
                        .prompt_tokens = prompt.size()};
   const std::string json = to_json(trace, info, model.config(), tokenizer);
   const Interrupt interrupt;
@@ -208,8 +208,8 @@ Exit trace_corpus(const TraceOptions& options, Outputs& outputs, const Tool& too
   }
   if (tool.json) {
     nlohmann::ordered_json out{
-        {"format", "pith-aggregate/1"},         {"model", options.model.path}, {"policy", policy},
-        {"tau", options.cache.tau.value_or(0)}, {"kv", options.cache.kv},      {"context", context}};
+        {"format", "pith-aggregate/1"},         {"model", options.model.path},  {"policy", policy},
+        {"tau", options.cache.tau.value_or(0)}, {"kv", name(options.cache.kv)}, {"context", context}};
     out.update(to_json(aggregate));
     out["notes"] = notes;
     print(out);

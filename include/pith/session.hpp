@@ -69,7 +69,7 @@ struct PassInfo {
 /// goes on with the callbacks that were left, and gives the logits that this one could not.
 struct SessionOptions {
   std::optional<prune::AnyPolicy> policy = {};           // default: the learned gate if the model has one, else none
-  KvFormat kv = KvFormat::f32;                           // how keys and values are stored
+  KvPair kv = KvFormat::f32;                             // how keys are stored, and how values
   std::optional<GateKeys> gate_keys = {};                // default: f32 in a cache of f32, else f16
   std::optional<Threads> threads = {};                   // a count, or some to share; default: one per core
   int chunk = 256;                                       // tokens of one sequence per forward pass

@@ -71,7 +71,7 @@ struct TraceInfo {
   std::string model;   // its name
   std::string policy;  // prune::AnyPolicy::describe
   float tau = 0;
-  KvFormat kv = KvFormat::f32;
+  KvPair kv = KvFormat::f32;
   std::size_t prompt_tokens = 0;  // the first so many tokens were given
 };
 

@@ -2,6 +2,8 @@
 #include "pith/cache/kv_cache.hpp"
 
 #include <algorithm>
+#include <cassert>
+#include <numeric>
 
 namespace pith::inline cache {
 
@@ -45,16 +47,37 @@ std::span<const std::uint32_t> KvLayer::gate_rows() const {
   return rows;
 }
 
+namespace {
+
+std::vector<std::size_t> each_its_own(std::size_t n_layers) {
+  std::vector<std::size_t> owners(n_layers);
+  std::iota(owners.begin(), owners.end(), std::size_t{0});
+  return owners;
+}
+
+}  // namespace
+
 KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
                  std::size_t expected_rows, DropLog::Keep keep)
+    : KvCache(layouts, pool, each_its_own(n_layers), lanes_per_layer, expected_rows, keep) {}
+
+KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::vector<std::size_t> owners, std::size_t lanes_per_layer,
+                 std::size_t expected_rows, DropLog::Keep keep)
     : layouts_(&layouts),
+      owners_(std::move(owners)),
+      places_(owners_.size()),
       per_layer_(lanes_per_layer),
-      ledger_{DropLog(keep, n_layers, lanes_per_layer), layouts.kv.slot(column::gate_logit)} {
-  lanes_.reserve(n_layers * lanes_per_layer);
-  for (std::size_t i = 0; i < n_layers * lanes_per_layer; ++i) lanes_.emplace_back(layouts.kv, pool, expected_rows);
+      ledger_{DropLog(keep, owners_.size(), lanes_per_layer), layouts.kv.slot(column::gate_logit)} {
+  std::size_t filled = 0;  // layers that fill lanes
+  for (std::size_t layer = 0; layer < owners_.size(); ++layer) {
+    assert(owners_[layer] <= layer && owners_[owners_[layer]] == owners_[layer]);
+    if (owners_[layer] == layer) places_[layer] = filled++;
+  }
+  lanes_.reserve(filled * lanes_per_layer);
+  for (std::size_t i = 0; i < filled * lanes_per_layer; ++i) lanes_.emplace_back(layouts.kv, pool, expected_rows);
   if (!layouts.gate) return;
-  gates_.reserve(n_layers);
-  for (std::size_t i = 0; i < n_layers; ++i) gates_.emplace_back(*layouts.gate, pool, expected_rows);
+  gates_.reserve(filled);
+  for (std::size_t i = 0; i < filled; ++i) gates_.emplace_back(*layouts.gate, pool, expected_rows);
   ledger_.gate_rows.resize(expected_rows);
 }
 
@@ -65,7 +88,7 @@ void KvCache::append(std::size_t layer, Position born, Position until) {
     if (kept) lane.pin(lane.rows() - 1, until);
   }
   if (gates_.empty()) return;
-  Lane& gate = gates_[layer];
+  Lane& gate = gates_[place(layer)];
   gate.append(born, until).evidence(gate.slot(column::holders)) = static_cast<float>(per_layer_);
 }
 
@@ -110,7 +133,7 @@ std::size_t KvCache::bytes() const {
 
 std::size_t KvCache::bytes_for(std::size_t rows_per_lane) const {
   std::size_t sum = 0;
-  for (const Lane& lane : lanes_) sum += lane.pages_for(rows_per_lane) * layouts_->kv.bytes();
+  for (const Lane& lane : lanes_) sum += lane.pages_for(rows_per_lane) * lane.layout().bytes();
   for (const Lane& lane : gates_) sum += lane.pages_for(rows_per_lane) * layouts_->gate->bytes();
   return sum;
 }

@@ -22,9 +22,11 @@ Lane::Lane(const PageLayout& layout, PagePool& pool, std::size_t expected_rows) 
 
 Lane::Lane(Lane&& other) noexcept
     : layout_(other.layout_),
+      channels_(std::move(other.channels_)),
       pool_(other.pool_),
       table_(std::exchange(other.table_, {})),
-      rows_(std::exchange(other.rows_, 0)) {}
+      rows_(std::exchange(other.rows_, 0)),
+      states_(std::move(other.states_)) {}
 
 Row Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
@@ -66,6 +68,11 @@ void Lane::pin(std::size_t row, Position until) {
 
 void Lane::unpin(std::size_t row) { table_[row / capacity].pinned &= ~bit(row); }
 
+std::vector<float>& Lane::state(std::string_view name) const {
+  const auto found = std::ranges::find(states_, name, &State::name);
+  return found != states_.end() ? found->numbers : states_.emplace_back(State{name}).numbers;
+}
+
 void Lane::find_earliest_until(std::size_t page) const {
   Position earliest = never;
   for (const Position until : this->page(page).until()) earliest = std::min(earliest, until);
@@ -78,8 +85,38 @@ void Lane::clear() {
   rows_ = 0;
 }
 
+void Lane::keep_channels(std::vector<std::uint16_t> kept) {
+  assert(channels_ == nullptr);
+  PageLayout::Shape shape = layout_->shape();
+  assert(kept.size() % shape.heads == 0);
+  shape.key_dim = kept.size() / shape.heads;
+  const PageLayout& whole = *layout_;
+  channels_ = std::make_shared<const KeyChannels>(KeyChannels{PageLayout(shape), std::move(kept)});
+  layout_ = &channels_->layout;
+  std::vector<std::byte> copy(whole.bytes());
+  std::vector<float> numbers(shape.head_dim);
+  for (std::size_t p = 0; p < table_.size(); ++p) {
+    PageEntry& entry = table_[p];
+    std::memcpy(copy.data(), entry.memory, copy.size());
+    pool_->give(entry.memory, whole.bytes());
+    const PageEntry from{copy.data(), entry.earliest_until, entry.pinned};
+    entry.memory = pool_->take(layout_->bytes());
+    const std::size_t rows = page(p).rows();
+    const Page source(whole, from, rows);
+    whole.copy_but_keys(*layout_, entry.memory, copy.data());
+    for (std::size_t i = 0; i < rows; ++i)
+      for (std::size_t h = 0; h < shape.heads; ++h) {
+        source.row(i).key(h, numbers);
+        page(p).row(i).set_key(h, numbers);
+      }
+  }
+}
+
 void Lane::copy_from(const Lane& other) {
-  assert(rows_ == 0 && layout_ == other.layout_);
+  assert(rows_ == 0);
+  layout_ = other.layout_;
+  channels_ = other.channels_;
+  states_ = other.states_;
   table_.reserve(other.table_.capacity());
   for (const PageEntry& entry : other.table_) {
     table_.push_back({pool_->take(layout_->bytes()), entry.earliest_until, entry.pinned});

@@ -97,6 +97,13 @@ inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
 inline float largest(F v) { return largest_of_8(v); }
 inline void store_largest(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, largest_of_8(a, b, c, d)); }
 
+template <std::size_t apart>
+inline F swapped(F v) {
+  if constexpr (apart == 1) return _mm256_permute_ps(v, 0xb1);
+  if constexpr (apart == 2) return _mm256_permute_ps(v, 0x4e);
+  if constexpr (apart == 4) return _mm256_permute2f128_ps(v, v, 1);
+}
+
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) {
   const I halves = _mm256_and_si256(v, splat(0xffff));
@@ -232,6 +239,12 @@ inline void store_quads(Quad* p, const I (&numbers)[4]) {
 inline QuadFactors splat(const Quad& quad) { return {splat(word_at(quad.numbers)), splat(word_at(quad.numbers + 2))}; }
 inline Quants load_quants(const std::uint8_t* p) {
   return {_mm256_and_si256(load_32(p), _mm256_set1_epi16(255)), _mm256_srli_epi16(load_32(p), 8)};
+}
+template <bool high>
+inline Quants load_nibbles(const std::uint8_t* p) {
+  const I low = _mm256_set1_epi16(15), bytes = load_32(p);
+  if constexpr (high) return {_mm256_and_si256(_mm256_srli_epi16(bytes, 4), low), _mm256_srli_epi16(bytes, 12)};
+  return {_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16(bytes, 8), low)};
 }
 /// The sum of a product in two parts, of which there is one here: registers are few.
 inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {

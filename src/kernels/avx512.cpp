@@ -97,6 +97,14 @@ inline void store_largest(float* p, F a, F b, F c, F d) {
 }
 inline float largest(F v) { return largest_of_8(folded_largest(v)); }
 
+template <std::size_t apart>
+inline F swapped(F v) {
+  if constexpr (apart == 1) return _mm512_permute_ps(v, 0xb1);
+  if constexpr (apart == 2) return _mm512_permute_ps(v, 0x4e);
+  if constexpr (apart == 4) return _mm512_shuffle_f32x4(v, v, 0xb1);
+  if constexpr (apart == 8) return _mm512_shuffle_f32x4(v, v, 0x4e);
+}
+
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
@@ -223,6 +231,11 @@ inline void store_quads(Quad* p, const I (&numbers)[2]) {
 }
 inline QuadFactors splat(const Quad& quad) { return {splat(word_at(quad.high)), splat(word_at(quad.low))}; }
 inline Quants load_quants(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+template <bool high>
+inline Quants load_nibbles(const std::uint8_t* p) {
+  const I bytes = _mm512_loadu_si512(p);
+  return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
+}
 /// The sum of a product in two parts.
 inline I add_first(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.low); }
 inline I add_second(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.high); }

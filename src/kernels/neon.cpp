@@ -82,6 +82,12 @@ inline float sum(F v) { return vgetq_lane_f32(sums_of_4(v, v, v, v), 0); }
 inline float largest(F v) { return vmaxvq_f32(v); }
 inline void store_largest(float* p, F a, F b, F c, F d) { store(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d))); }
 
+template <std::size_t apart>
+inline F swapped(F v) {
+  if constexpr (apart == 1) return vrev64q_f32(v);
+  if constexpr (apart == 2) return vextq_f32(v, v, 2);
+}
+
 /// The f16 in the lower half of each lane.
 inline F lower_halves(I v) { return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(v))); }
 
@@ -183,6 +189,13 @@ inline QuadFactors splat(const Quad& quad) {
 inline Quants load_quants(const std::uint8_t* p) {
   const uint16x8_t pairs = vreinterpretq_u16_u8(vld1q_u8(p));
   return {vreinterpretq_s16_u16(vandq_u16(pairs, vdupq_n_u16(255))), vreinterpretq_s16_u16(vshrq_n_u16(pairs, 8))};
+}
+template <bool high>
+inline Quants load_nibbles(const std::uint8_t* p) {
+  const uint16x8_t pairs = vreinterpretq_u16_u8(vld1q_u8(p)), low = vdupq_n_u16(15);
+  const uint16x8_t even = high ? vandq_u16(vshrq_n_u16(pairs, 4), low) : vandq_u16(pairs, low);
+  const uint16x8_t odd = high ? vshrq_n_u16(pairs, 12) : vandq_u16(vshrq_n_u16(pairs, 8), low);
+  return {vreinterpretq_s16_u16(even), vreinterpretq_s16_u16(odd)};
 }
 /// The sum of a product in two parts: of the first two lanes, each in two pairs, and of the others.
 inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {

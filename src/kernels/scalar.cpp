@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The plain twin of every kernel: the formula as a loop. Rows of blocks may lie at any address.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -66,24 +67,27 @@ void quantise(const float* values, std::size_t n, q8_activation* out) {
   for (std::size_t i = 0; i < n / 32; ++i) BlockTraits<q8_activation>::encode(values + i * 32, out[i]);
 }
 
-/// Number `column` of a row of a tile: of numbers, of keys and of values of q8_0.
+/// Number `column` of a row of a tile: of numbers, of keys and of values in squares.
 template <Block B>
 float number_at(const std::byte* tile, std::size_t dim, std::size_t row, std::size_t column) {
   return to_float(block_at<B>(tile, row * dim + column));
 }
 
-const q8_0_square& square_at(const std::byte* tile, std::size_t column) {
-  return static_cast<const q8_0_square*>(static_cast<const void*>(tile))[column / 32];
+template <class Square>
+const Square& square_at(const std::byte* tile, std::size_t column) {
+  return static_cast<const Square*>(static_cast<const void*>(tile))[column / 32];
 }
 
+template <class Square>
 float key_at(const std::byte* tile, std::size_t, std::size_t row, std::size_t column) {
-  const q8_0_square& square = square_at(tile, column);
-  return to_float(square.scales[row]) * static_cast<float>(square.quant(column % 32, row));
+  const Square& square = square_at<Square>(tile, column);
+  return to_float(square.scales[row]) * static_cast<float>(square.raw(column % 32, row) - Square::middle);
 }
 
+template <class Square>
 float value_at(const std::byte* tile, std::size_t, std::size_t row, std::size_t column) {
-  const q8_0_square& square = square_at(tile, column);
-  return to_float(square.scales[row]) * static_cast<float>(square.quant(row, column % 32));
+  const Square& square = square_at<Square>(tile, column);
+  return to_float(square.scales[row]) * static_cast<float>(square.raw(row, column % 32) - Square::middle);
 }
 
 template <auto at>
@@ -150,6 +154,20 @@ float exp_shifted(float* x, float shift, std::size_t n) {
   return sum;
 }
 
+void hadamard(float* x, std::size_t n) {
+  for (std::size_t size = std::bit_floor(n); n > 0; x += size, n -= size, size = std::bit_floor(n)) {
+    for (std::size_t apart = 1; apart < size; apart *= 2)
+      for (std::size_t i = 0; i < size; ++i)
+        if ((i & apart) == 0) {
+          const float a = x[i], b = x[i + apart];
+          x[i] = a + b;
+          x[i + apart] = a - b;
+        }
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    for (std::size_t i = 0; i < size; ++i) x[i] *= scale;
+  }
+}
+
 void add_product(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                  std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride) {
   for (std::size_t i = 0; i < rows; ++i)
@@ -189,18 +207,19 @@ constexpr FormatKernels numbers = {.matmul = matmul<B>,
                                    .accumulate = accumulate<number_at<B>>,
                                    .encode = plain_encode<B>,
                                    .decode = plain_decode<B>};
-constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
-                                        .dots = dots<key_at>,
-                                        .accumulate = accumulate<value_at>,
-                                        .encode = plain_encode<q8_0>,
-                                        .decode = plain_decode<q8_0>};
+template <Block B>
+constexpr FormatKernels squares = {.matmul = matmul_blocks<B>,
+                                   .dots = dots<key_at<typename SquareOf<B>::type>>,
+                                   .accumulate = accumulate<value_at<typename SquareOf<B>::type>>,
+                                   .encode = plain_encode<B>,
+                                   .decode = plain_decode<B>};
 template <Block B>
 constexpr FormatKernels weights = {.matmul = matmul_blocks<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
 
 template <Block B>
 constexpr FormatKernels kernels_of() {
-  if constexpr (std::is_same_v<B, q8_0>)
-    return q8_0_kernels;
+  if constexpr (!std::is_void_v<typename SquareOf<B>::type>)
+    return squares<B>;
   else if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, float>)
     return numbers<B>;
   else
@@ -234,6 +253,7 @@ const Table scalar = {
     .elementwise = elementwise_kernels<Looped>,
     .max = max,
     .exp_shifted = exp_shifted,
+    .hadamard = hadamard,
     .add_product = add_product,
     .absorb = absorb,
     .absorb_rows = absorb_rows,

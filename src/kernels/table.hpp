@@ -51,6 +51,7 @@ struct Table {
   ElementwiseKernels elementwise;
   float (*max)(const float* x, std::size_t n);
   float (*exp_shifted)(float* x, float shift, std::size_t n);
+  void (*hadamard)(float* x, std::size_t n);
   /// See ops::add_product, ops::absorb and ops::absorb_rows.
   void (*add_product)(const float* a, std::size_t a_row, std::size_t a_col, const float* b, std::size_t b_stride,
                       std::size_t rows, std::size_t depth, std::size_t cols, float* c, std::size_t c_stride);

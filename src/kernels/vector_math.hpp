@@ -96,6 +96,50 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   map(out, n, NormaliseAndShift{splat(factor)}, out, weight, bias);
 }
 
+/// 1 in lanes whose number has not the bit `apart`, -1 in the others.
+template <size_t apart>
+struct Signs {
+  alignas(64) float lanes[width] = {};
+  constexpr Signs() {
+    for (size_t l = 0; l < width; ++l) lanes[l] = (l & apart) == 0 ? 1.0f : -1.0f;
+  }
+};
+template <size_t apart>
+constexpr Signs<apart> signs;
+
+/// The stages of a Walsh-Hadamard transform that stay within a vector: of lanes `apart`, sum and difference, and so on.
+template <size_t apart>
+inline F butterflies(F v) {
+  v = fma(v, load(signs<apart>.lanes), swapped<apart>(v));
+  if constexpr (2 * apart < width) v = butterflies<2 * apart>(v);
+  return v;
+}
+
+void hadamard(float* x, size_t n) {
+  for (size_t size = 0; n > 0; x += size, n -= size) {
+    size = 1;
+    while (2 * size <= n) size *= 2;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    size_t apart = size < width ? 1 : width;
+    for (; apart < size && apart < width; apart *= 2)
+      for (size_t i = 0; i < size; ++i)
+        if ((i & apart) == 0) {
+          const float a = x[i], b = x[i + apart];
+          x[i] = a + b;
+          x[i + apart] = a - b;
+        }
+    for (size_t i = 0; i + width <= size; i += width) store(x + i, butterflies<1>(load(x + i)));
+    for (; apart < size; apart *= 2)
+      for (size_t begin = 0; begin < size; begin += 2 * apart)
+        for (size_t i = begin; i < begin + apart; i += width) {
+          const F a = load(x + i), b = load(x + i + apart);
+          store(x + i, a + b);
+          store(x + i + apart, a - b);
+        }
+    for (size_t i = 0; i < size; ++i) x[i] *= scale;
+  }
+}
+
 float max(const float* x, size_t n) {
   F most = splat(-std::numeric_limits<float>::infinity());
   size_t i = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Attention over tiles of q8_0 in integers, for any vector vocabulary. Included inside a target region, after
+// Attention over tiles of squares in integers, for any vector vocabulary. Included inside a target region, after
 // vector_blocks.hpp.
 //
 // Bytes are multiplied with numbers of 16 bits: queries, and weights times the scales of the rows they weigh, are
@@ -10,21 +10,21 @@
 namespace pith::kernels {
 namespace {
 
-constexpr size_t block_size = BlockTraits<q8_0>::values;
+constexpr size_t block_size = 32;  // of every square
 constexpr size_t block_vectors = block_size / width;
 constexpr float largest_factor = 127 * 256;  // what two signed bytes hold
 
 /// 32 numbers that quants are multiplied with: step times whole numbers.
 struct Factors {
   float step;
-  std::int32_t offset;  // of a sum of products, as quants lie 128 too high
+  std::int32_t offset;  // of a sum of products, as quants are raised by `middle`
   Quad quads[block_size / 4];
 };
 static_assert(sizeof(Factors) <= block_size * sizeof(float));  // a query's take the place of its floats
 
 /// factors[i] = the numbers that get(i, numbers) gives, for i in [first, N). Four at a time, as the largest of one
 /// vector, and its sum, cost almost what those of four do.
-template <size_t first, size_t N, class Get>
+template <int middle, size_t first, size_t N, class Get>
 [[gnu::always_inline]] inline void make_factors(Get get, Factors* factors) {
   constexpr size_t n = N - first < 4 ? N - first : 4;
   F numbers[n][block_vectors], most[n], totals[n];
@@ -51,29 +51,84 @@ template <size_t first, size_t N, class Get>
   }
   store_sums(sums, totals[0], totals[1 % n], totals[2 % n], totals[3 % n]);
 #pragma GCC unroll 4
-  for (size_t k = 0; k < n; ++k) factors[first + k].offset = integer(-128 * sums[k]);
-  if constexpr (first + n < N) make_factors<first + n, N>(get, factors);
+  for (size_t k = 0; k < n; ++k) factors[first + k].offset = integer(-middle * sums[k]);
+  if constexpr (first + n < N) make_factors<middle, first + n, N>(get, factors);
 }
 
+// Not lambdas, which g++ compiles without the target region's instructions where templates are instantiated after it.
+struct OfQuery {
+  const float* block;
+  void operator()(size_t, F (&numbers)[block_vectors]) const {
+#pragma GCC unroll 16
+    for (size_t v = 0; v < block_vectors; ++v) numbers[v] = load(block + v * width);
+  }
+};
+
+/// Weights of rows times the scales of those.
+struct OfWeights {
+  const float* weights;
+  size_t stride;
+  const float* scales;
+  void operator()(size_t query, F (&numbers)[block_vectors]) const {
+#pragma GCC unroll 16
+    for (size_t v = 0; v < block_vectors; ++v)
+      numbers[v] = load(weights + query * stride + v * width) * load(scales + v * width);
+  }
+};
+
+template <class Square>
 void prepare(float* queries, size_t n_queries, size_t query_stride, size_t dim) {
   for (size_t q = 0; q < n_queries; ++q)
     for (size_t i = 0; i < dim; i += block_size) {
       float* const block = queries + q * query_stride + i;
       Factors factors;
-      make_factors<0, 1>(
-          [&](size_t, F(&numbers)[block_vectors]) {
-#pragma GCC unroll 16
-            for (size_t v = 0; v < block_vectors; ++v) numbers[v] = load(block + v * width);
-          },
-          &factors);
+      make_factors<Square::middle, 0, 1>(OfQuery{block}, &factors);
       std::memcpy(block, &factors, sizeof factors);
     }
 }
 
-/// Of square_queries at most, whose sums fit the registers:
+/// In how many parts what a load brings is multiplied: a byte of four bits holds quants of two halves of a square.
+template <class Square>
+constexpr size_t square_parts = 1;
+template <>
+constexpr size_t square_parts<q4_0_square> = 2;
+template <class Square>
+constexpr size_t square_turns = block_size / 4 / square_parts<Square>;  // loads
+
+/// The raw quants of (4 i, j + l) to (4 i + 3, j + l) for each lane l, where i = k + part * square_turns.
+template <size_t part>
+inline Quants quants_at(const q8_0_square& square, size_t k, size_t j) {
+  return load_quants(square.quants[k][j]);
+}
+template <size_t part>
+inline Quants quants_at(const q4_0_square& square, size_t k, size_t j) {
+  return load_nibbles<part == 1>(square.nibbles[k][j]);
+}
+
+/// Of square_queries at most, whose sums fit the registers: products[t][v] += what part `part` of turn k comes to.
+template <size_t part, class Square, size_t T>
+[[gnu::always_inline]] inline void multiply_part(const Square& square, size_t k, size_t first,
+                                                 const Factors* const (&factors)[T], I (&first_sums)[T][strip],
+                                                 I (&second_sums)[T][strip]) {
+  Quants quants[strip];
+#pragma GCC unroll 16
+  for (size_t v = 0; v < strip; ++v) quants[v] = quants_at<part>(square, k, first + v * width);
+#pragma GCC unroll 16
+  for (size_t t = 0; t < T; ++t) {
+    const QuadFactors x = splat(factors[t]->quads[k + part * square_turns<Square>]);
+#pragma GCC unroll 16
+    for (size_t v = 0; v < strip; ++v) {
+      first_sums[t][v] = add_first(first_sums[t][v], quants[v], x);
+      second_sums[t][v] = add_second(second_sums[t][v], quants[v], x);
+    }
+  }
+  if constexpr (part + 1 < square_parts<Square>)
+    multiply_part<part + 1>(square, k, first, factors, first_sums, second_sums);
+}
+
 /// products[t][v], lane l = sum_i quant(i, first + v * width + l) factors[t][i]
-template <size_t T>
-[[gnu::always_inline]] inline void multiply(const q8_0_square& square, size_t first, const Factors* const (&factors)[T],
+template <class Square, size_t T>
+[[gnu::always_inline]] inline void multiply(const Square& square, size_t first, const Factors* const (&factors)[T],
                                             I (&products)[T][strip]) {
   I first_sums[T][strip], second_sums[T][strip];
 #pragma GCC unroll 16
@@ -82,20 +137,8 @@ template <size_t T>
     for (size_t v = 0; v < strip; ++v) first_sums[t][v] = second_sums[t][v] = splat(std::int32_t{0});
   }
 #pragma GCC unroll square_unroll
-  for (size_t k = 0; k < block_size / 4; ++k) {
-    Quants quants[strip];
-#pragma GCC unroll 16
-    for (size_t v = 0; v < strip; ++v) quants[v] = load_quants(square.quants[k][first + v * width]);
-#pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t) {
-      const QuadFactors x = splat(factors[t]->quads[k]);
-#pragma GCC unroll 16
-      for (size_t v = 0; v < strip; ++v) {
-        first_sums[t][v] = add_first(first_sums[t][v], quants[v], x);
-        second_sums[t][v] = add_second(second_sums[t][v], quants[v], x);
-      }
-    }
-  }
+  for (size_t k = 0; k < square_turns<Square>; ++k)
+    multiply_part<0>(square, k, first, factors, first_sums, second_sums);
 #pragma GCC unroll 16
   for (size_t t = 0; t < T; ++t) {
 #pragma GCC unroll 16
@@ -104,9 +147,9 @@ template <size_t T>
   }
 }
 
-template <size_t T>
-void dots_of_tile(const float* queries, size_t n_queries, size_t query_stride, const q8_0_square* squares,
-                  size_t n_rows, size_t blocks, float* scores, size_t score_stride, const std::byte* next) {
+template <size_t T, class Square>
+void dots_of_tile(const float* queries, size_t n_queries, size_t query_stride, const Square* squares, size_t n_rows,
+                  size_t blocks, float* scores, size_t score_stride, const std::byte* next) {
   size_t q = 0;
   for (; q + T <= n_queries; q += T, next = nullptr)
     for (size_t first = 0; first < n_rows; first += strip * width, next = nullptr) {
@@ -117,7 +160,7 @@ void dots_of_tile(const float* queries, size_t n_queries, size_t query_stride, c
         for (size_t v = 0; v < strip; ++v) sums[t][v] = splat(0.0f);
       }
       for (size_t b = 0; b < blocks; ++b) {
-        prefetch_next(next, b * sizeof(q8_0_square), (b + 1) * sizeof(q8_0_square));
+        prefetch_next(next, b * sizeof(Square), (b + 1) * sizeof(Square));
         const Factors* factors[T];
 #pragma GCC unroll 16
         for (size_t t = 0; t < T; ++t)
@@ -145,32 +188,26 @@ void dots_of_tile(const float* queries, size_t n_queries, size_t query_stride, c
                         scores + q * score_stride, score_stride, next);
 }
 
-void dots_q8_0(const float* queries, size_t n_queries, size_t query_stride, const std::byte* tile, size_t n_rows,
-               size_t dim, float* scores, size_t score_stride, const std::byte* next) {
-  dots_of_tile<square_queries>(queries, n_queries, query_stride, row_at<q8_0_square>(tile, 0), n_rows, dim / block_size,
+template <class Square>
+void dots_of_squares(const float* queries, size_t n_queries, size_t query_stride, const std::byte* tile, size_t n_rows,
+                     size_t dim, float* scores, size_t score_stride, const std::byte* next) {
+  dots_of_tile<square_queries>(queries, n_queries, query_stride, row_at<Square>(tile, 0), n_rows, dim / block_size,
                                scores, score_stride, next);
 }
 
 constexpr size_t blocks_together = 4;
 
 /// weights: [query][tile_rows], zero beyond the rows there are, as are scales.
-template <size_t T>
-void weigh_squares(const float* weights, size_t n_queries, size_t weight_stride, const q8_0_square* squares,
-                   size_t blocks, const float (*scales)[tile_rows], float* out, size_t out_stride,
-                   const std::byte* next) {
+template <size_t T, class Square>
+void weigh_tile(const float* weights, size_t n_queries, size_t weight_stride, const Square* squares, size_t blocks,
+                const float (*scales)[tile_rows], float* out, size_t out_stride, const std::byte* next) {
   size_t q = 0;
   for (; q + T <= n_queries; q += T, next = nullptr) {
     Factors factors[blocks_together][T];
     for (size_t b = 0; b < blocks; ++b)
-      make_factors<0, T>(
-          [&](size_t t, F(&numbers)[block_vectors]) {
-#pragma GCC unroll 16
-            for (size_t v = 0; v < block_vectors; ++v)
-              numbers[v] = load(weights + (q + t) * weight_stride + v * width) * load(scales[b] + v * width);
-          },
-          factors[b]);
+      make_factors<Square::middle, 0, T>(OfWeights{weights + q * weight_stride, weight_stride, scales[b]}, factors[b]);
     for (size_t b = 0; b < blocks; ++b) {
-      prefetch_next(next, b * sizeof(q8_0_square), (b + 1) * sizeof(q8_0_square));
+      prefetch_next(next, b * sizeof(Square), (b + 1) * sizeof(Square));
       const Factors* each[T];
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; ++t) each[t] = factors[b] + t;
@@ -189,32 +226,33 @@ void weigh_squares(const float* weights, size_t n_queries, size_t weight_stride,
     }
   }
   if constexpr (T > 1)
-    weigh_squares<T - 1>(weights + q * weight_stride, n_queries - q, weight_stride, squares, blocks, scales,
-                         out + q * out_stride, out_stride, next);
+    weigh_tile<T - 1>(weights + q * weight_stride, n_queries - q, weight_stride, squares, blocks, scales,
+                      out + q * out_stride, out_stride, next);
 }
 
-void accumulate_q8_0(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* tile, size_t n_rows,
-                     size_t dim, float* out, size_t out_stride, const std::byte* next) {
-  const q8_0_square* squares = row_at<q8_0_square>(tile, 0);
+template <class Square>
+void weigh_squares(const float* weights, size_t n_queries, size_t weight_stride, const std::byte* tile, size_t n_rows,
+                   size_t dim, float* out, size_t out_stride, const std::byte* next) {
+  const Square* squares = row_at<Square>(tile, 0);
   for (size_t begin = 0, all = dim / block_size; begin < all; begin += blocks_together) {
     const size_t blocks = all - begin < blocks_together ? all - begin : blocks_together;
+    float* const to = out + begin * block_size;
     alignas(64) float scales[blocks_together][tile_rows];
     for (size_t b = 0; b < blocks; ++b) {
       for (size_t r = 0; r < tile_rows; r += width) store(scales[b] + r, load(squares[begin + b].scales + r));
       for (size_t r = n_rows; r < tile_rows; ++r) scales[b][r] = 0;
     }
-    const auto weigh = [&](const float* rows, size_t count, size_t stride, float* to, const std::byte* soon) {
-      weigh_squares<square_queries>(rows, count, stride, squares + begin, blocks, scales, to + begin * block_size,
-                                    out_stride, soon == nullptr ? nullptr : soon + begin * sizeof(q8_0_square));
-    };
     if (n_rows == tile_rows) {
-      weigh(weights, n_queries, weight_stride, out, next);
+      const std::byte* const soon = next == nullptr ? nullptr : next + begin * sizeof(Square);
+      weigh_tile<square_queries>(weights, n_queries, weight_stride, squares + begin, blocks, scales, to, out_stride,
+                                 soon);
       continue;
     }
     for (size_t q = 0; q < n_queries; ++q) {
       alignas(64) float padded[tile_rows] = {};
       std::memcpy(padded, weights + q * weight_stride, n_rows * sizeof(float));
-      weigh(padded, 1, tile_rows, out + q * out_stride, nullptr);
+      weigh_tile<square_queries>(padded, 1, tile_rows, squares + begin, blocks, scales, to + q * out_stride, out_stride,
+                                 nullptr);
     }
   }
 }

@@ -8,19 +8,28 @@ namespace {
 template <Block B>
 constexpr FormatKernels floats = {
     .matmul = matmul<B>, .dots = dots<B>, .accumulate = accumulate<B>, .encode = encode<B>, .decode = decode<B>};
-constexpr FormatKernels q8_0_kernels = {.matmul = matmul_blocks<q8_0>,
-                                        .prepare = prepare,
-                                        .dots = dots_q8_0,
-                                        .accumulate = accumulate_q8_0,
-                                        .encode = encode<q8_0>,
-                                        .decode = decode<q8_0>};
+template <Block B>
+constexpr auto encode_blocks = plain_encode<B>;
+template <>
+constexpr auto encode_blocks<q8_0> = encode<q8_0>;
+template <Block B>
+constexpr auto decode_blocks = plain_decode<B>;
+template <>
+constexpr auto decode_blocks<q8_0> = decode<q8_0>;
+template <Block B>
+constexpr FormatKernels squares = {.matmul = matmul_blocks<B>,
+                                   .prepare = prepare<typename SquareOf<B>::type>,
+                                   .dots = dots_of_squares<typename SquareOf<B>::type>,
+                                   .accumulate = weigh_squares<typename SquareOf<B>::type>,
+                                   .encode = encode_blocks<B>,
+                                   .decode = decode_blocks<B>};
 template <Block B>
 constexpr FormatKernels weights = {.matmul = matmul_blocks<B>, .encode = plain_encode<B>, .decode = plain_decode<B>};
 
 template <Block B>
 constexpr FormatKernels kernels_of() {
-  if constexpr (std::is_same_v<B, q8_0>)
-    return q8_0_kernels;
+  if constexpr (!std::is_void_v<typename SquareOf<B>::type>)
+    return squares<B>;
   else if constexpr (std::is_same_v<typename BlockTraits<B>::Activation, float>)
     return floats<B>;
   else
@@ -40,6 +49,7 @@ constexpr Table vector_table(const char* name, bool (*runs_here)()) {
       .elementwise = elementwise_kernels<Mapped>,
       .max = max,
       .exp_shifted = exp_shifted,
+      .hadamard = hadamard,
       .add_product = add_product,
       .absorb = absorb,
       .absorb_rows = absorb_rows,

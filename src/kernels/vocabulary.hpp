@@ -40,7 +40,7 @@ constexpr std::size_t patch_tokens = 2;    // vectors that a patch of four or ei
 constexpr std::size_t patch_vectors = 2;   // the same for a patch of packed rows of bytes
 constexpr std::size_t outer_height = 2;    // sums of a patch of outer products: rows
 constexpr std::size_t outer_vectors = 2;   // and vectors
-constexpr std::size_t square_queries = 2;  // that a q8_0_square is multiplied with together
+constexpr std::size_t square_queries = 2;  // that a square is multiplied with together
 constexpr std::size_t strip = 2;           // vectors of its lanes
 constexpr std::size_t square_unroll = 1;   // turns of the loop over its quants
 
@@ -166,6 +166,12 @@ inline float largest(F v) {
 inline void store_largest(float* p, F a, F b, F c, F d) {
   const F each[] = {a, b, c, d};
   for (std::size_t i = 0; i < 4; ++i) p[i] = largest(each[i]);
+}
+
+/// Lane l = that of v whose number differs from l in the one bit `apart`, a power of two below `width`.
+template <std::size_t apart>
+inline F swapped(F v) {
+  return each_float([&](std::size_t l) { return v.lanes[l ^ apart]; });
 }
 
 // Weights in blocks (block_parts.hpp): `width` rows at once.
@@ -312,6 +318,14 @@ inline QuadFactors splat(const Quad& quad) { return quad; }
 inline Quants load_quants(const std::uint8_t* p) {
   Quants quants;
   std::memcpy(quants.bytes, p, sizeof quants.bytes);
+  return quants;
+}
+/// The same of the low four bits of bytes, or the high ones.
+template <bool high>
+inline Quants load_nibbles(const std::uint8_t* p) {
+  Quants quants = load_quants(p);
+  for (auto& four : quants.bytes)
+    for (std::uint8_t& byte : four) byte = static_cast<std::uint8_t>(high ? byte >> 4 : byte & 15);
   return quants;
 }
 /// Lane l of total(add_first(a, quants, x), add_second(b, quants, x)) is by sum quants[l] x more than that of

@@ -47,6 +47,8 @@ concept HasSums = requires(typename W::F v, late<float*, W> floats) {
   floats[0] = largest(v);
   store_sums(floats, v, v, v, v);
   store_largest(floats, v, v, v, v);
+  store(floats, swapped<1>(v));
+  store(floats, swapped<2>(v));
 };
 
 template <class W>
@@ -84,6 +86,7 @@ concept HasSquares = requires(typename W::F v, typename W::I i, late<float, W> x
   i = rounded(v);
   integer(x);
   i = add_first(i, load_quants(quants), splat(*quads));
+  i = add_first(i, load_nibbles<true>(quants), splat(*quads));
   i = total(i, add_second(i, load_quants(quants), splat(*quads)));
   sum_of_16(bytes);
 };

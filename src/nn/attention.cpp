@@ -34,19 +34,44 @@ bool by_rows(const PageLayout& layout, std::size_t queries) {
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
-/// The queries of a task, scaled and prepared: [kv_head][token][head][head_dim].
+/// Which of a query's numbers meet stored ones, for the keys of one kv-head of a lane.
+struct Channels {
+  const std::uint16_t* kept = nullptr;  // null: all of them
+  std::size_t count;
+
+  Channels(const Lane& lane, std::size_t kv_head) : count(lane.layout().shape().key_dim) {
+    if (lane.channels() != nullptr) kept = lane.channels()->of(kv_head).data();
+  }
+
+  /// to[i * stride] = scale * query[channel i]
+  void gather(const float* query, float scale, float* to, std::size_t stride) const {
+    if (kept == nullptr) {
+      for (std::size_t i = 0; i < count; ++i) to[i * stride] = query[i] * scale;
+    } else {
+      for (std::size_t i = 0; i < count; ++i) to[i * stride] = query[kept[i]] * scale;
+    }
+  }
+};
+
+/// The queries of a task, scaled and prepared: [kv_head][token][head][key_dim].
 struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
+  std::size_t dim;  // key_dim
 
+  /// `kv_heads` of the lane from `first_kv_head` on, whose first query head is `first_head`.
   Queries(View<const float> q, std::size_t token, std::size_t tokens, std::size_t first_head, std::size_t heads,
-          std::size_t kv_heads, std::size_t head_dim, float scale, KvFormat keys) {
+          const Lane& lane, std::size_t first_kv_head, std::size_t kv_heads, float scale)
+      : dim(lane.layout().shape().key_dim) {
+    const std::size_t head_dim = lane.layout().shape().head_dim;
     float* out = values;
-    for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head)
+    for (std::size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
+      const Channels channels(lane, first_kv_head + kv_head);
       for (std::size_t t = 0; t < tokens; ++t) {
         const float* from = q[token + t].data() + (first_head + kv_head * heads) * head_dim;
-        for (std::size_t i = 0; i < heads * head_dim; ++i) *out++ = from[i] * scale;
+        for (std::size_t h = 0; h < heads; ++h, from += head_dim, out += dim) channels.gather(from, scale, out, 1);
       }
-    ops::prepare(keys, values, kv_heads * tokens * heads, head_dim, head_dim);
+    }
+    ops::prepare(lane.layout().shape().keys, values, kv_heads * tokens * heads, dim, dim);
   }
 };
 
@@ -263,8 +288,8 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
   const Position first = pass.positions[task.token];
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
-  const Queries queries_of_task(q, task.token, task.tokens, task.first_head, task.heads, task.kv_heads, dim, scale_,
-                                shape.keys);
+  const Queries queries_of_task(q, task.token, task.tokens, task.first_head, task.heads, lane, task.first_kv_head,
+                                task.kv_heads, scale_);
   alignas(64) float scores[max_queries * capacity];  // [query][row]
   float shrink[max_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
@@ -276,8 +301,9 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
       const std::size_t head = task.first_kv_head + kv_head, from = kv_head * queries;
       const std::byte* const next_k = last ? nullptr : lane.page(p + 1).k(head);
       const std::byte* const next_v = last ? nullptr : lane.page(p + 1).v(head);
-      ops::dots(shape.keys, queries_of_task.values + from * dim, queries, dim, page.k(head), page.rows(), dim, scores,
-                capacity, next_k);
+      const std::size_t key_dim = queries_of_task.dim;
+      ops::dots(shape.keys, queries_of_task.values + from * key_dim, queries, key_dim, page.k(head), page.rows(),
+                key_dim, scores, capacity, next_k);
       cap(scores, queries, page.rows(), capacity);
       if (seen == Sight::some)
         for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -306,15 +332,15 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
   alignas(64) float scores[capacity * max_queries];      // [row][query]
   alignas(64) float decoded[capacity * max_head_dim];    // [row][head_dim]
   alignas(64) float shrink[max_queries];
-  std::fill_n(across, dim * columns, 0.0f);
-  for (std::size_t i = 0; i < queries; ++i) {
-    const float* const from = q[task.row(i)].data() + task.head(i) * dim;
-    for (std::size_t d = 0; d < dim; ++d) across[d * columns + i] = from[d] * scale_;
-  }
+  const Channels channels(lane, task.first_kv_head);
+  const std::size_t key_dim = channels.count;
+  std::fill_n(across, key_dim * columns, 0.0f);
+  for (std::size_t i = 0; i < queries; ++i)
+    channels.gather(q[task.row(i)].data() + task.head(i) * dim, scale_, across + i, columns);
   // Formats of single numbers, of which a tile is its rows one by one.
-  const auto floats = [&](KvFormat format, const std::byte* tile, std::size_t rows) {
+  const auto floats = [&](KvFormat format, const std::byte* tile, std::size_t numbers) {
     if (format == KvFormat::f32) return reinterpret_cast<const float*>(tile);
-    ops::decode(storage(format), tile, rows * dim, decoded);
+    ops::decode(storage(format), tile, numbers, decoded);
     return static_cast<const float*>(decoded);
   };
 
@@ -324,8 +350,8 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
     const Sight seen = alone ? Sight::all : sight(page, first, next);
     if (seen == Sight::nothing) continue;
     std::fill_n(scores, rows * columns, 0.0f);
-    ops::add_product(floats(shape.keys, page.k(task.first_kv_head), rows), dim, 1, across, columns, rows, dim, columns,
-                     scores, columns);
+    ops::add_product(floats(shape.keys, page.k(task.first_kv_head), rows * key_dim), key_dim, 1, across, columns, rows,
+                     key_dim, columns, scores, columns);
     cap(scores, rows, columns, columns);
     if (seen == Sight::some)
       for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
@@ -333,8 +359,8 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
       });
     ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
     sums.shrink(0, queries, dim, shrink);
-    ops::add_product(scores, 1, columns, floats(shape.values, page.v(task.first_kv_head), rows), dim, queries, rows,
-                     dim, sums.values, dim);
+    ops::add_product(scores, 1, columns, floats(shape.values, page.v(task.first_kv_head), rows * dim), dim, queries,
+                     rows, dim, sums.values, dim);
   }
 }
 
@@ -390,15 +416,16 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
   const Page page = lane.page(p);
   const auto& shape = lane.layout().shape();
   const auto [mass, window, last] = observed_;
-  const auto dim = static_cast<std::size_t>(config_.head_dim);
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
   const std::size_t together = max_queries / heads;  // tokens
   const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - window_);
 
   const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
-  if (window && opens_window) std::ranges::fill(page.evidence(window), 0.0f);
-  if (last) std::ranges::fill(page.evidence(last), 0.0f);
+  // Layers that share lanes add to what the first of them has begun.
+  const bool begins = config_.layers[layer_].kv_from < 0;
+  if (window && opens_window && begins) std::ranges::fill(page.evidence(window), 0.0f);
+  if (last && begins) std::ranges::fill(page.evidence(last), 0.0f);
 
   // The first token of the pass that any of these columns asks about.
   Position first = segment.next();
@@ -415,9 +442,9 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
       const std::size_t query_head = lane_index * shape.heads * group + head;
-      const Queries queries(q, token, tokens, query_head, count, 1, dim, scale_, shape.keys);
-      ops::dots(shape.keys, queries.values, tokens * count, dim, page.k(head / group), page.rows(), dim, scores,
-                capacity);
+      const Queries queries(q, token, tokens, query_head, count, lane, head / group, 1, scale_);
+      ops::dots(shape.keys, queries.values, tokens * count, queries.dim, page.k(head / group), page.rows(), queries.dim,
+                scores, capacity);
       cap(scores, tokens * count, page.rows(), capacity);
       for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
         for (std::size_t i = begin * count; i < end * count; ++i) scores[i * capacity + row] = -infinity;

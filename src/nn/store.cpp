@@ -30,12 +30,23 @@ struct Stored {
   const char* what;
   View<const float> rows;
   KvFormat format;
+  Side side;
+  std::size_t dim;  // numbers that are stored as one row
+
+  bool fits(std::size_t token) const {
+    for (std::size_t i = 0; i < rows.cols; i += dim)
+      if (!pith::fits(format, side, rows[token].data() + i, dim)) return false;
+    return true;
+  }
 };
 
-[[noreturn]] void refuse(const Stored& stored, std::size_t layer, std::span<const float> row, std::size_t segment) {
-  float largest = 0;
-  for (const float number : row)
-    if (std::isfinite(number)) largest = std::max(largest, std::fabs(number));
+[[noreturn]] void refuse(const Stored& stored, std::size_t layer, std::size_t token, std::size_t segment) {
+  float largest = 0, room[max_head_dim];
+  for (std::size_t i = 0; i < stored.rows.cols; i += stored.dim) {
+    const float* const row = as_stored(stored.format, stored.side, stored.rows[token].data() + i, stored.dim, room);
+    for (std::size_t d = 0; d < stored.dim; ++d)
+      if (std::isfinite(row[d])) largest = std::max(largest, std::fabs(row[d]));
+  }
   const auto text = [](float number) {
     char digits[32];
     std::snprintf(digits, sizeof digits, "%.5g", static_cast<double>(number));
@@ -55,14 +66,15 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
   const auto& shape = alive->cache->lanes(layer)[0].layout().shape();  // those of the others are the same
   const KvLayer lanes = alive->cache->layer(layer);
   const auto& gate = (lanes.gate_is_apart() ? lanes.gate() : lanes.lanes()[0]).layout().shape();
-  const Stored all[] = {{"keys", ws.k.view(), shape.keys},
-                        {"values", ws.v.view(), shape.values},
-                        {"gate keys", ws.gate.keys(), ws.needs.gate ? gate.gate_keys : KvFormat::f32}};
+  const Stored all[] = {
+      {"keys", ws.k.view(), shape.keys, Side::keys, shape.head_dim},
+      {"values", ws.v.view(), shape.values, Side::values, shape.head_dim},
+      {"gate keys", ws.gate.keys(), ws.needs.gate ? gate.gate_keys : KvFormat::f32, Side::keys, ws.gate.keys().cols}};
   if (std::ranges::all_of(all, [](const Stored& stored) { return stored.format == KvFormat::f32; })) return;
   const auto find = [&](const Segment& segment, auto&& misfit) {
     for (const Stored& stored : all)
       for (std::size_t t = segment.row; stored.format != KvFormat::f32 && t < segment.row + segment.count; ++t)
-        if (!fits(stored.format, stored.rows[t].data(), stored.rows.cols)) return misfit(stored, t);
+        if (!stored.fits(t)) return misfit(stored, t);
   };
   std::atomic<bool> fit = true;
   for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
@@ -71,7 +83,7 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
   if (fit) return;
   for (std::size_t s = 0; s < pass.segments.size(); ++s)
     if (pass.segments[s].cache != nullptr)
-      find(pass.segments[s], [&](const Stored& stored, std::size_t t) { refuse(stored, layer, stored.rows[t], s); });
+      find(pass.segments[s], [&](const Stored& stored, std::size_t t) { refuse(stored, layer, t, s); });
 }
 
 }  // namespace

@@ -192,6 +192,7 @@ constexpr Named names[] = {
     method<knorm>("knorm", "2406.11430", "shortest keys", every_pass),
     method<curdkv>("curdkv", "2509.15038", "long keys and values among neighbours", prompts_end),
     method<lagkv>("lagkv", "2504.04704", "strangest to the part that follows", prompts_end),
+    method<think>("think", "2407.21018", "keys keep the channels that queries meet most", prompts_end),
     method<simlayerkv>("simlayerkv", "2410.13846", "lazy layers keep sinks and recent tokens", prompts_end),
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
      as_its_policy, nullptr, "POLICY"},

@@ -65,8 +65,12 @@ void decode(Format format, const std::byte* row, std::size_t n, float* values) {
   kernels(format).decode(row, n, values);
 }
 
+void hadamard(float* x, std::size_t n) { kernels::table().hadamard(x, n); }
+
 void prepare(KvFormat format, float* queries, std::size_t n_queries, std::size_t query_stride, std::size_t dim) {
   assert(dim % static_cast<std::size_t>(block_values(format)) == 0);
+  if (spreads_keys(format))
+    for (std::size_t q = 0; q < n_queries; ++q) hadamard(queries + q * query_stride, dim);
   if (kernels(format).prepare != nullptr) kernels(format).prepare(queries, n_queries, query_stride, dim);
 }
 

@@ -52,11 +52,11 @@ class Rows : public ::testing::TestWithParam<Case> {
     return numbers;
   }
 
-  static Numbers rounded(KvFormat format, const Numbers& numbers) {
+  static Numbers rounded(KvFormat format, Side side, const Numbers& numbers) {
     std::vector<std::byte> tile(tile_bytes(format, numbers.size()));
     Numbers back(numbers.size());
-    store_row(format, Side::keys, numbers.data(), numbers.size(), tile.data(), 0);
-    load_row(format, Side::keys, numbers.size(), tile.data(), 0, back.data());
+    store_row(format, side, numbers.data(), numbers.size(), tile.data(), 0);
+    load_row(format, side, numbers.size(), tile.data(), 0, back.data());
     return back;
   }
 
@@ -80,12 +80,12 @@ class Rows : public ::testing::TestWithParam<Case> {
       const Numbers key = some(head_dim), value = some(head_dim);
       row.set_key(h, key);
       row.set_value(h, value);
-      content.keys.push_back(rounded(GetParam().keys, key));
-      content.values.push_back(rounded(GetParam().values, value));
+      content.keys.push_back(rounded(GetParam().keys, Side::keys, key));
+      content.values.push_back(rounded(GetParam().values, Side::values, value));
     }
     const Numbers gate_key = some(gate_dim);
     row.set_gate_key(gate_key);
-    content.gate_key = rounded(GetParam().gate_keys, gate_key);
+    content.gate_key = rounded(GetParam().gate_keys, Side::keys, gate_key);
     row.evidence(lane_.slot(column::mass)) = content.evidence[0];
     row.evidence(lane_.slot(liked)) = content.evidence[1];
     return content;
@@ -165,7 +165,10 @@ INSTANTIATE_TEST_SUITE_P(Formats, Rows,
                                            Case{KvFormat::f16, KvFormat::f16, KvFormat::f16},
                                            Case{KvFormat::bf16, KvFormat::bf16, KvFormat::f16},
                                            Case{KvFormat::q8_0, KvFormat::q8_0, KvFormat::f16},
-                                           Case{KvFormat::q8_0, KvFormat::f16, KvFormat::f32}),
+                                           Case{KvFormat::q8_0, KvFormat::f16, KvFormat::f32},
+                                           Case{KvFormat::q4_0, KvFormat::q4_0, KvFormat::f16},
+                                           Case{KvFormat::q8_0, KvFormat::q4_0, KvFormat::f16},
+                                           Case{KvFormat::q4_0, KvFormat::f32, KvFormat::f16}),
                          [](const auto& trial) {
                            return std::string(name(trial.param.keys)) + "_" + std::string(name(trial.param.values)) +
                                   "_" + std::string(name(trial.param.gate_keys));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Many queries at once: products of matrices and turns of the online softmax. A few with rows of q8_0, in integers.
+// Many queries at once: products of matrices and turns of the online softmax. A few with rows in blocks, in integers.
 #include "kernels/fixture.hpp"
 
 namespace pith::kernels {
@@ -106,10 +106,16 @@ TEST_P(AttentionKernels, AbsorbRowsIsThatWithScoresSideBySide) {
   }
 }
 
-/// Rows of q8_0 with queries and weights, as a trial wants them.
+/// Rows in blocks with queries and weights, as a trial wants them.
+template <class Square>
 struct Rows {
+  static constexpr int least = -Square::middle, most = Square::middle - 1;  // quants
   std::size_t n_queries, n_rows, dim;
-  std::vector<q8_0> blocks;             // [row][dim / 32]
+  struct Block {
+    f16 scale;
+    std::int8_t quants[32];
+  };
+  std::vector<Block> blocks;            // [row][dim / 32]
   std::vector<float> queries, weights;  // [query][dim], [query][row]
 
   Rows(Random& random, int kind, std::size_t queries_, std::size_t rows, std::size_t dim_)
@@ -119,11 +125,12 @@ struct Rows {
         blocks(rows * dim / 32),
         queries(random.floats(n_queries * dim)),
         weights(random.floats(n_queries * rows)) {
-    for (q8_0& block : blocks) {
-      block.scale = to_f16(std::ldexp(1.0f, static_cast<int>(random.below(12)) - 8));
+    for (Block& block : blocks) {
+      block.scale = to_f16(std::ldexp(random.below(2) == 0 ? 1.0f : -1.0f, static_cast<int>(random.below(12)) - 8));
       for (std::int8_t& quant : block.quants)
-        quant = static_cast<std::int8_t>(kind == 1 ? (random.below(2) == 0 ? -128 : 127)
-                                                   : static_cast<int>(random.below(256)) - 128);
+        quant = static_cast<std::int8_t>(
+            kind == 1 ? (random.below(2) == 0 ? least : most)
+                      : static_cast<int>(random.below(static_cast<std::size_t>(most - least + 1))) + least);
       if (kind == 2 && random.below(3) == 0) block.scale = to_f16(0);
     }
     for (float& weight : weights) weight = std::fabs(weight);
@@ -136,131 +143,144 @@ struct Rows {
     if (kind == 5)
       for (float& weight : weights) weight = -weight;
   }
-  const q8_0& block(std::size_t row, std::size_t i) const { return blocks[(row * dim + i) / 32]; }
+  const Block& block(std::size_t row, std::size_t i) const { return blocks[(row * dim + i) / 32]; }
   double value(std::size_t row, std::size_t i) const {
     return static_cast<double>(to_float(block(row, i).scale)) * block(row, i).quants[i % 32];
   }
 
   /// Rows [first, first + count) as a tile; where it has no rows, it holds what is no number.
   Bytes tile(Side side, std::size_t first, std::size_t count) const {
-    std::vector<q8_0_square> squares(dim / 32);
-    std::memset(static_cast<void*>(squares.data()), 0xff, squares.size() * sizeof(q8_0_square));
+    std::vector<Square> squares(dim / 32);
+    std::memset(static_cast<void*>(squares.data()), 0xff, squares.size() * sizeof(Square));
     for (std::size_t r = 0; r < count; ++r)
       for (std::size_t i = 0; i < dim; ++i) {
-        q8_0_square& square = squares[i / 32];
+        Square& square = squares[i / 32];
         const std::size_t c = i % 32;
         square.scales[r] = block(first + r, i).scale;
-        (side == Side::keys ? square.quants[c / 4][r][c % 4] : square.quants[r / 4][c][r % 4]) =
-            static_cast<std::uint8_t>(block(first + r, i).quants[c] + 128);
+        const int raw = block(first + r, i).quants[c] + Square::middle;
+        side == Side::keys ? square.set_raw(c, r, raw) : square.set_raw(r, c, raw);
       }
-    Bytes bytes(tile_bytes(KvFormat::q8_0, dim));
+    Bytes bytes(squares.size() * sizeof(Square));
     std::memcpy(bytes.data(), squares.data(), bytes.size());
     return bytes;
   }
   Bytes tile(Side side) const { return tile(side, 0, n_rows); }
 };
 
+/// Calls f.template operator()<Square>(format) for every format in squares.
+template <class F>
+void for_each_square(F&& f) {
+  f.template operator()<q8_0_square>(Format::q8_0);
+  f.template operator()<q4_0_square>(Format::q4_0);
+}
+
 constexpr double half_step = 0.501 / (127 * 256);  // of the largest in a block
 
-template <class Function>
+template <class Square, class Function>
 void for_some_rows(Random& random, Function f) {
   for (int kind = 0; kind < 6; ++kind)
     for (const std::size_t dim : {32u, 64u, 96u, 128u, 160u})
       for (std::size_t n_queries = 1; n_queries < 12; ++n_queries) {
         for (std::size_t n_rows = 1 + random.below(4); n_rows < tile_rows; n_rows += 1 + random.below(14))
-          f(Rows(random, kind, n_queries, n_rows, dim));
-        f(Rows(random, kind, n_queries, tile_rows, dim));
+          f(Rows<Square>(random, kind, n_queries, n_rows, dim));
+        f(Rows<Square>(random, kind, n_queries, tile_rows, dim));
       }
 }
 
-TEST_P(AttentionKernels, DotsWithBytesAreOfQueriesInSixteenBits) {
-  for_some_rows(random_, [&](const Rows& rows) {
-    const FormatKernels& q8 = kernels(Format::q8_0);
-    const Bytes tile = rows.tile(Side::keys);
-    std::vector<Bytes> singles;  // tiles of one row
-    for (std::size_t j = 0; j < rows.n_rows; ++j) singles.push_back(rows.tile(Side::keys, j, 1));
-    auto queries = rows.queries;
-    if (q8.prepare != nullptr) q8.prepare(queries.data(), rows.n_queries, rows.dim, rows.dim);
-    const std::size_t score_stride = rows.n_rows + 3;
-    std::vector<float> scores(rows.n_queries * score_stride, -7);
-    q8.dots(queries.data(), rows.n_queries, rows.dim, tile.data(), rows.n_rows, rows.dim, scores.data(), score_stride,
-            tile.data());
-    for (std::size_t q = 0; q < rows.n_queries; ++q) {
-      const float* const query = &rows.queries[q * rows.dim];
-      for (std::size_t j = 0; j < rows.n_rows; ++j) {
-        double sum = 0, magnitude = 0, rounding = 0;
-        for (std::size_t b = 0; b < rows.dim; b += 32) {
-          double largest = 0, values = 0;
-          for (std::size_t i = b; i < b + 32; ++i) {
-            const double value = rows.value(j, i);
-            sum += query[i] * value;
-            magnitude += std::fabs(query[i] * value);
-            largest = std::fmax(largest, std::fabs(static_cast<double>(query[i])));
-            values += std::fabs(value);
+TEST_P(AttentionKernels, DotsWithBlocksAreOfQueriesInSixteenBits) {
+  for_each_square([&]<class Square>(Format format) {
+    for_some_rows<Square>(random_, [&](const Rows<Square>& rows) {
+      const FormatKernels& of = kernels(format);
+      const Bytes tile = rows.tile(Side::keys);
+      std::vector<Bytes> singles;  // tiles of one row
+      for (std::size_t j = 0; j < rows.n_rows; ++j) singles.push_back(rows.tile(Side::keys, j, 1));
+      auto queries = rows.queries;
+      if (of.prepare != nullptr) of.prepare(queries.data(), rows.n_queries, rows.dim, rows.dim);
+      const std::size_t score_stride = rows.n_rows + 3;
+      std::vector<float> scores(rows.n_queries * score_stride, -7);
+      of.dots(queries.data(), rows.n_queries, rows.dim, tile.data(), rows.n_rows, rows.dim, scores.data(), score_stride,
+              tile.data());
+      for (std::size_t q = 0; q < rows.n_queries; ++q) {
+        const float* const query = &rows.queries[q * rows.dim];
+        for (std::size_t j = 0; j < rows.n_rows; ++j) {
+          double sum = 0, magnitude = 0, rounding = 0;
+          for (std::size_t b = 0; b < rows.dim; b += 32) {
+            double largest = 0, values = 0;
+            for (std::size_t i = b; i < b + 32; ++i) {
+              const double value = rows.value(j, i);
+              sum += query[i] * value;
+              magnitude += std::fabs(query[i] * value);
+              largest = std::fmax(largest, std::fabs(static_cast<double>(query[i])));
+              values += std::fabs(value);
+            }
+            rounding += half_step * largest * values;
           }
-          rounding += half_step * largest * values;
+          ASSERT_NEAR(scores[q * score_stride + j], sum, rounding + bound(magnitude, rows.dim)) << "dim " << rows.dim;
+          float alone = 0;
+          of.dots(&queries[q * rows.dim], 1, rows.dim, singles[j].data(), 1, rows.dim, &alone, 1, nullptr);
+          ASSERT_EQ(scores[q * score_stride + j], alone) << "dim " << rows.dim;
         }
-        ASSERT_NEAR(scores[q * score_stride + j], sum, rounding + bound(magnitude, rows.dim)) << "dim " << rows.dim;
-        float alone = 0;
-        q8.dots(&queries[q * rows.dim], 1, rows.dim, singles[j].data(), 1, rows.dim, &alone, 1, nullptr);
-        ASSERT_EQ(scores[q * score_stride + j], alone) << "dim " << rows.dim;
+        for (std::size_t i = rows.n_rows; i < score_stride; ++i) ASSERT_EQ(scores[q * score_stride + i], -7);
       }
-      for (std::size_t i = rows.n_rows; i < score_stride; ++i) ASSERT_EQ(scores[q * score_stride + i], -7);
-    }
+    });
   });
 }
 
-TEST_P(AttentionKernels, BytesAreWeighedInSixteenBits) {
-  for_some_rows(random_, [&](const Rows& rows) {
-    const Bytes tile = rows.tile(Side::values);
-    const std::size_t out_stride = rows.dim + 3;
-    const auto start = random_.floats(rows.n_queries * out_stride, 1e-3f);
-    auto out = start;
-    const auto add = [&](std::size_t q, std::size_t n_queries, std::vector<float>& to) {
-      kernels(Format::q8_0)
-          .accumulate(&rows.weights[q * rows.n_rows], n_queries, rows.n_rows, tile.data(), rows.n_rows, rows.dim,
-                      to.data() + q * out_stride, out_stride, tile.data());
-    };
-    add(0, rows.n_queries, out);
-    auto alone = start;
-    for (std::size_t q = 0; q < rows.n_queries; ++q) add(q, 1, alone);
-    ASSERT_EQ(out, alone);
-    for (std::size_t q = 0; q < rows.n_queries; ++q) {
-      const float* const weights = &rows.weights[q * rows.n_rows];
-      for (std::size_t i = 0; i < rows.dim; ++i) {
-        double sum = static_cast<double>(start[q * out_stride + i]), magnitude = std::fabs(sum);
-        double largest = 0, quants = 0;
-        for (std::size_t j = 0; j < rows.n_rows; ++j) {
-          sum += weights[j] * rows.value(j, i);
-          magnitude += std::fabs(weights[j] * rows.value(j, i));
-          largest = std::fmax(largest, std::fabs(static_cast<double>(weights[j] * to_float(rows.block(j, i).scale))));
-          quants += std::abs(rows.block(j, i).quants[i % 32]);
+TEST_P(AttentionKernels, BlocksAreWeighedInSixteenBits) {
+  for_each_square([&]<class Square>(Format format) {
+    for_some_rows<Square>(random_, [&](const Rows<Square>& rows) {
+      const Bytes tile = rows.tile(Side::values);
+      const std::size_t out_stride = rows.dim + 3;
+      const auto start = random_.floats(rows.n_queries * out_stride, 1e-3f);
+      auto out = start;
+      const auto add = [&](std::size_t q, std::size_t n_queries, std::vector<float>& to) {
+        kernels(format).accumulate(&rows.weights[q * rows.n_rows], n_queries, rows.n_rows, tile.data(), rows.n_rows,
+                                   rows.dim, to.data() + q * out_stride, out_stride, tile.data());
+      };
+      add(0, rows.n_queries, out);
+      auto alone = start;
+      for (std::size_t q = 0; q < rows.n_queries; ++q) add(q, 1, alone);
+      ASSERT_EQ(out, alone);
+      for (std::size_t q = 0; q < rows.n_queries; ++q) {
+        const float* const weights = &rows.weights[q * rows.n_rows];
+        for (std::size_t i = 0; i < rows.dim; ++i) {
+          double sum = static_cast<double>(start[q * out_stride + i]), magnitude = std::fabs(sum);
+          double largest = 0, quants = 0;
+          for (std::size_t j = 0; j < rows.n_rows; ++j) {
+            sum += weights[j] * rows.value(j, i);
+            magnitude += std::fabs(weights[j] * rows.value(j, i));
+            largest = std::fmax(largest, std::fabs(static_cast<double>(weights[j] * to_float(rows.block(j, i).scale))));
+            quants += std::abs(rows.block(j, i).quants[i % 32]);
+          }
+          ASSERT_NEAR(out[q * out_stride + i], sum,
+                      (half_step * largest + 1e-30) * quants + bound(magnitude, rows.n_rows))
+              << "dim " << rows.dim;
         }
-        ASSERT_NEAR(out[q * out_stride + i], sum,
-                    (half_step * largest + 1e-30) * quants + bound(magnitude, rows.n_rows))
-            << "dim " << rows.dim;
+        for (std::size_t i = rows.dim; i < out_stride; ++i)
+          ASSERT_EQ(out[q * out_stride + i], start[q * out_stride + i]);
       }
-      for (std::size_t i = rows.dim; i < out_stride; ++i) ASSERT_EQ(out[q * out_stride + i], start[q * out_stride + i]);
-    }
+    });
   });
 }
 
 /// No claim but that nothing is written beside its place.
-TEST_P(AttentionKernels, BytesAndNumbersThatAreNone) {
-  const Rows rows(random_, 0, 3, 7, 64);
-  const Bytes keys = rows.tile(Side::keys), values = rows.tile(Side::values);
-  for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
-                              std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max()}) {
-    auto queries = rows.queries, weights = rows.weights;
-    queries[70] = weights[9] = strange;
-    const FormatKernels& q8 = kernels(Format::q8_0);
-    if (q8.prepare != nullptr) q8.prepare(queries.data(), 3, 64, 64);
-    std::vector<float> scores(3 * 7 + 1, -7), out(3 * 64 + 1, -7);
-    q8.dots(queries.data(), 3, 64, keys.data(), 7, 64, scores.data(), 7, nullptr);
-    q8.accumulate(weights.data(), 3, 7, values.data(), 7, 64, out.data(), 64, nullptr);
-    ASSERT_EQ(scores.back(), -7);
-    ASSERT_EQ(out.back(), -7);
-  }
+TEST_P(AttentionKernels, BlocksAndNumbersThatAreNone) {
+  for_each_square([&]<class Square>(Format format) {
+    const Rows<Square> rows(random_, 0, 3, 7, 64);
+    const Bytes keys = rows.tile(Side::keys), values = rows.tile(Side::values);
+    for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                                std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max()}) {
+      auto queries = rows.queries, weights = rows.weights;
+      queries[70] = weights[9] = strange;
+      const FormatKernels& of = kernels(format);
+      if (of.prepare != nullptr) of.prepare(queries.data(), 3, 64, 64);
+      std::vector<float> scores(3 * 7 + 1, -7), out(3 * 64 + 1, -7);
+      of.dots(queries.data(), 3, 64, keys.data(), 7, 64, scores.data(), 7, nullptr);
+      of.accumulate(weights.data(), 3, 7, values.data(), 7, 64, out.data(), 64, nullptr);
+      ASSERT_EQ(scores.back(), -7);
+      ASSERT_EQ(out.back(), -7);
+    }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, AttentionKernels, testing::ValuesIn(all_tables()), isa_name);

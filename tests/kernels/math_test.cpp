@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Elementwise kernels and norms against their formulas in double precision.
+#include <bit>
+
 #include "kernels/fixture.hpp"
 
 namespace pith::kernels {
@@ -28,6 +30,37 @@ TEST_P(Math, DotAddScaleMax) {
     EXPECT_EQ(table().max(a.data(), n), plain().max(a.data(), n)) << n;
   }
   EXPECT_EQ(table().max(nullptr, 0), -std::numeric_limits<float>::infinity());
+}
+
+TEST_P(Math, HadamardIsItsMatrixAndItsOwnInverse) {
+  for (const std::size_t n : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 80u, 96u, 128u, 160u, 192u, 224u, 256u}) {
+    const auto x = random_.floats(n);
+    auto spread = x;
+    spread.push_back(7);
+    table().hadamard(spread.data(), n);
+    EXPECT_EQ(spread.back(), 7) << n;
+    double norm = 0, spread_norm = 0;
+    for (std::size_t begin = 0; begin < n;) {
+      const std::size_t size = std::bit_floor(n - begin);
+      for (std::size_t i = 0; i < size; ++i) {
+        double sum = 0;
+        for (std::size_t j = 0; j < size; ++j)
+          sum += (std::popcount(i & j) % 2 == 0 ? 1 : -1) * static_cast<double>(x[begin + j]);
+        ASSERT_NEAR(spread[begin + i], sum / std::sqrt(static_cast<double>(size)), 2e-6) << n << ", " << begin + i;
+        norm += static_cast<double>(x[begin + i]) * x[begin + i];
+        spread_norm += static_cast<double>(spread[begin + i]) * spread[begin + i];
+      }
+      begin += size;
+    }
+    EXPECT_NEAR(spread_norm, norm, 1e-5 * norm) << n;
+    auto same = x;
+    plain().hadamard(same.data(), n);
+    same.push_back(7);
+    EXPECT_TRUE(same_bits(spread, same)) << n << ": every set of instructions adds in the same order";
+    table().hadamard(spread.data(), n);
+    for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(spread[i], x[i], 2e-6) << n;
+  }
+  table().hadamard(nullptr, 0);
 }
 
 TEST_P(Math, NormsAreTheirFormulas) {

@@ -5,6 +5,7 @@
 
 #include "support/batch.hpp"
 #include "support/compare.hpp"
+#include "support/kv.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
 
@@ -87,6 +88,16 @@ TEST(BatchTest, EqualsSinglesInEveryFormat) {
       SCOPED_TRACE(describe(model) + ", cache in " + std::string(name(kv)));
       check(model, 10, {.kv = kv});
     }
+  }
+}
+
+TEST(BatchTest, EqualsSinglesWhereKeysAndValuesDiffer) {
+  const Model model = random_model({.seed = 10, .head_dim = 96, .n_layers = 2});
+  SCOPED_TRACE(describe(model));
+  for (const KvPair& kv : kv_pairs()) {
+    SCOPED_TRACE(name(kv));
+    check(model, 10, {.kv = kv});
+    check(model, 10, {.policy = prune::h2o({.rows = 24, .recent = 9}), .kv = kv});
   }
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 struct Rounding {
   Format weights = Format::f32;
-  KvFormat kv = KvFormat::f32;
+  KvPair kv = KvFormat::f32;
   double tolerance = 1e-5;  // of the logits
   double margin = 2e-5;     // of the judgements of gates: the least that is not for rounding to decide
 };
@@ -30,7 +30,7 @@ bool is_decided(const Model& model, std::span<const Token> tokens, double margin
 }
 
 void check(const Model& model, std::span<const Token> tokens, const PolicyCase& one, const Rounding& rounding) {
-  SCOPED_TRACE(one.name + ", cache in " + std::string(name(rounding.kv)));
+  SCOPED_TRACE(one.name + ", cache in " + name(rounding.kv));
   const SessionOptions options{.policy = one.policy, .kv = rounding.kv};
   const Fed whole = feed(model, tokens, {static_cast<int>(tokens.size())}, options);
   for (const Feeding feeding : {Feeding{64}, Feeding{33}, Feeding{7}, Feeding{1}}) {
@@ -70,6 +70,8 @@ TEST(ChunksTest, ChangeNothingInRoundedCaches) {
   check_random(3, {}, {.kv = KvFormat::bf16, .tolerance = 5e-3, .margin = 5e-4});
   // The gate of the first layer does not see what is cached.
   check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = KvFormat::q8_0, .tolerance = 2e-2});
+  check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = {KvFormat::q8_0, KvFormat::f16}, .tolerance = 2e-2});
+  check_random(2, {.head_dim = 32, .n_layers = 1}, {.kv = KvFormat::q4_0, .tolerance = 0.1});
 }
 
 TEST(ChunksTest, ChangeNothingWithQuantisedWeights) {

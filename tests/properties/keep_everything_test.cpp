@@ -8,6 +8,7 @@
 #include "reference/decoder.hpp"
 #include "support/compare.hpp"
 #include "support/feed.hpp"
+#include "support/kv.hpp"
 #include "support/random_model.hpp"
 
 namespace pith::testing {
@@ -29,16 +30,17 @@ std::vector<Keeper> keepers() {
   all.push_back({"h2o", h2o({.rows = 1000, .recent = 0})});
   all.push_back({"h2o of recent", per_head(Evict{attention_mass, Rows{1}, Recent{1000}})});
   all.push_back({"snapkv", snapkv({.rows = 1000})});
+  all.push_back({"think", think({.channels = 1})});
   all.push_back({"all", chain(learned_gate({.tau = -infinity}), streaming({.sinks = 0, .recent = 1000}),
                               h2o({.rows = 1000, .recent = 0}), snapkv({.rows = 1000}))});
   return all;
 }
 
-void expect_bitwise_dense(const Model& model, std::span<const Token> tokens, KvFormat kv) {
+void expect_bitwise_dense(const Model& model, std::span<const Token> tokens, const KvPair& kv) {
   for (const Feeding feeding : {Feeding{256}, Feeding{19}, Feeding{Feeding::decode}}) {
     const Fed dense = feed(model, tokens, feeding, {.policy = prune::none(), .kv = kv});
     for (const Keeper& keeper : keepers()) {
-      SCOPED_TRACE(keeper.name + ", " + feeding.name() + ", cache in " + std::string(name(kv)));
+      SCOPED_TRACE(keeper.name + ", " + feeding.name() + ", cache in " + name(kv));
       const Fed kept = feed(model, tokens, feeding, {.policy = keeper.policy, .kv = kv});
       EXPECT_TRUE(same_bits(kept.logits, dense.logits));
       EXPECT_EQ(kept.stats.dropped_rows, 0u);
@@ -55,7 +57,7 @@ TEST(KeepEverythingTest, IsNoPolicyBitwise) {
 }
 
 TEST(KeepEverythingTest, IsNoPolicyBitwiseInEveryCacheFormat) {
-  for (const KvFormat kv : {KvFormat::f16, KvFormat::bf16, KvFormat::q8_0}) {
+  for (const KvPair& kv : kv_pairs()) {
     const Model model = random_model({.seed = 6, .format = Format::q8_0, .head_dim = 32, .window = 0});
     SCOPED_TRACE(describe(model));
     expect_bitwise_dense(model, random_tokens(6, model.config(), 75), kv);

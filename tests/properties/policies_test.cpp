@@ -9,6 +9,7 @@
 
 #include "pith/prune/spec.hpp"
 #include "support/feed.hpp"
+#include "support/kv.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
 
@@ -19,7 +20,7 @@ constexpr int prompt = 70, rest = 40;
 
 struct Case {
   PolicyCase promise;
-  KvFormat kv;
+  KvPair kv;
   std::optional<GateKeys> gate_keys = {};  // none = as usual for such a cache
 };
 
@@ -27,7 +28,7 @@ std::vector<Case> cases(const Config& config) {
   std::vector<Case> all;
   for (const PolicyCase& one : policy_cases())
     for (const PolicyCase& policy : combined(one, config))
-      for (const KvFormat kv : kv_formats) {
+      for (const KvPair& kv : kv_pairs()) {
         if (!policy.policy.needs().gate)
           all.push_back({policy, kv});
         else
@@ -63,7 +64,7 @@ void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
 }
 
 void run(const Model& model, const Case& one, int chunk) {
-  SCOPED_TRACE(one.promise.name + ", cache in " + std::string(name(one.kv)) +
+  SCOPED_TRACE(one.promise.name + ", cache in " + name(one.kv) +
                (one.gate_keys == GateKeys::f16 ? " with gate keys in f16" : "") + ", chunks of " +
                std::to_string(chunk));
   Session session(model, {.policy = one.promise.policy,

@@ -13,6 +13,7 @@
 #include "support/compare.hpp"
 #include "support/errors.hpp"
 #include "support/feed.hpp"
+#include "support/kv.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
 
@@ -169,12 +170,13 @@ TEST(RowsTest, CanBeMergedIntoOthers) {
   const auto merging = [](float weight) {
     return prune::per_head(prune::Evict{prune::attention_mass, prune::Rows{20}, prune::Recent{5}, MergeValues{weight}});
   };
-  for (const KvFormat kv : kv_formats) {
+  for (const KvPair& kv : kv_pairs()) {
     SCOPED_TRACE(name(kv));
     const Fed dropped = feed(model, tokens, {10}, {.policy = prune::h2o({.rows = 20, .recent = 5}), .kv = kv});
     const Fed none = feed(model, tokens, {10}, {.policy = merging(0), .kv = kv});
     const Fed half = feed(model, tokens, {10}, {.policy = merging(0.5f), .kv = kv});
-    EXPECT_LT(relative_error(none.logits, dropped.logits), kv == KvFormat::q8_0 ? 1e-2 : 1e-6);
+    // Stored again as they were read, blocks come out as they were, but for scales that single precision rounds anew.
+    EXPECT_LT(relative_error(none.logits, dropped.logits), kv.values == KvFormat::q8_0 ? 1e-2 : 1e-6);
     EXPECT_GT(relative_error(half.logits, dropped.logits), 1e-3) << "the values have changed";
     EXPECT_GE(MergeValues::worst_victim, 0);
     EXPECT_EQ(half.stats.live_rows, dropped.stats.live_rows);
@@ -210,8 +212,11 @@ struct ChecksNorms {
 TEST(RowsTest, CarryTheNormOfTheirValues) {
   const Model model = random_model({.seed = 9, .head_dim = 32, .n_layers = 2});
   const auto tokens = random_tokens(9, model.config(), 60);
-  const std::map<KvFormat, double> rounding = {
-      {KvFormat::f32, 1e-5}, {KvFormat::f16, 1e-3}, {KvFormat::bf16, 8e-3}, {KvFormat::q8_0, 2e-2}};
+  const std::map<KvFormat, double> rounding = {{KvFormat::f32, 1e-5},
+                                               {KvFormat::f16, 1e-3},
+                                               {KvFormat::bf16, 8e-3},
+                                               {KvFormat::q8_0, 2e-2},
+                                               {KvFormat::q4_0, 0.2}};
   for (const auto& [kv, tolerance] : rounding)
     for (const bool per_head : {false, true}) {
       SCOPED_TRACE(name(kv));
@@ -285,7 +290,8 @@ TEST(RowsTest, ThatTheCacheCannotHoldAreRefusedByLayerAndFormat) {
   for (const auto& [which, what] : {std::pair{&LayerWeights::wk, "keys"}, std::pair{&LayerWeights::wv, "values"}})
     for (const Case& one :
          {Case{KvFormat::f16, 1e2f, true}, Case{KvFormat::f16, 1e6f, false}, Case{KvFormat::q8_0, 1e4f, true},
-          Case{KvFormat::q8_0, 1e9f, false}, Case{KvFormat::bf16, 1e6f, true}, Case{KvFormat::f32, 1e6f, true}}) {
+          Case{KvFormat::q8_0, 1e9f, false}, Case{KvFormat::q4_0, 1e3f, true}, Case{KvFormat::q4_0, 1e8f, false},
+          Case{KvFormat::bf16, 1e6f, true}, Case{KvFormat::f32, 1e6f, true}}) {
       SCOPED_TRACE(std::string(what) + " in " + std::string(name(one.kv)) + " times " + std::to_string(one.factor));
       const Model model = inflated(small, 1, which, one.factor);
       for (const std::size_t prompt : {std::size_t{1}, tokens.size()}) {

@@ -4,7 +4,9 @@
 #define EIGEN_DONT_PARALLELIZE  // the library's threads are enough
 #include <Eigen/Core>
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numbers>
 #include <string_view>
@@ -63,6 +65,28 @@ Mat cached(KvFormat format, const Mat& x) {
     if constexpr (std::is_same_v<B, float>) return x;
     return rounded<B>(x);
   });
+}
+
+/// The Walsh-Hadamard matrix over its norm, by its definition; where n is no power of two, those of the powers that it
+/// is the sum of, along the diagonal.
+Mat hadamard(Index n) {
+  Mat out = Mat::Zero(n, n);
+  for (Index begin = 0; begin < n;) {
+    const auto size = static_cast<Index>(std::bit_floor(static_cast<std::uint64_t>(n - begin)));
+    for (Index i = 0; i < size; ++i)
+      for (Index j = 0; j < size; ++j)
+        out(begin + i, begin + j) =
+            (std::popcount(static_cast<std::uint64_t>(i & j)) % 2 == 0 ? 1 : -1) / std::sqrt(static_cast<double>(size));
+    begin += size;
+  }
+  return out;
+}
+
+/// Keys of one head.
+Mat cached_keys(KvFormat format, const Mat& k) {
+  if (!spreads_keys(format)) return cached(format, k);
+  const Mat spread = hadamard(k.cols());
+  return cached(format, k * spread) * spread;
 }
 
 /// y = x W^T; a format whose Activation is not float is multiplied with rounded rows by definition.
@@ -210,7 +234,7 @@ class Attention {
     std::vector<Mat> scores;
     for (int h = 0; h < config_.n_heads; ++h)
       scores.emplace_back(q.middleCols(h * dim, dim) *
-                          cached(options_.kv, k.middleCols(h / group * dim, dim)).transpose() * scale);
+                          cached_keys(options_.kv.keys, k.middleCols(h / group * dim, dim)).transpose() * scale);
 
     if (const auto cap = static_cast<double>(config_.layers[at(layer)].score_cap); cap > 0)
       for (Mat& head : scores) head = head.unaryExpr([&](double score) { return cap * std::tanh(score / cap); });
@@ -241,7 +265,7 @@ class Attention {
 
     Mat out(tokens, config_.d_query());
     for (int h = 0; h < config_.n_heads; ++h)
-      out.middleCols(h * dim, dim) = scores[at(h)] * cached(options_.kv, v.middleCols(h / group * dim, dim));
+      out.middleCols(h * dim, dim) = scores[at(h)] * cached(options_.kv.values, v.middleCols(h / group * dim, dim));
     result_.mean_kept = seen_ / before_;
     return out;
   }
@@ -280,22 +304,34 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
   Attention attention(config, options, result);
 
   const auto residual = static_cast<double>(config.residual_scale);
+  struct Remembered {
+    Mat k, v;
+    std::vector<Judgement> judged;
+  };
+  std::vector<Remembered> remembered;  // [layer]
   Mat x = embed(config, weights, tokens);
   for (int layer = 0; layer < config.n_layers(); ++layer) {
     const LayerPlan& plan = config.layers[at(layer)];
     const LayerWeights& w = weights.layers[at(layer)];
     const Mat h = plan.pre_norms ? norm_rows(plan.norm, x, w.attention_norm, eps) : x;
-    Mat q = linear(h, w.wq), k = linear(h, w.wk);
-    const Mat v = linear(h, w.wv);
+    Mat q = linear(h, w.wq);
     norm_heads(q, w.q_norm, config, plan);
-    norm_heads(k, w.k_norm, config, plan);
-    if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]), rotate(k, config, config.ropes[at(plan.rope)]);
+    if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]);
+    Remembered& own = remembered.emplace_back();
+    if (plan.kv_from < 0) {
+      own.k = linear(h, w.wk);
+      own.v = linear(h, w.wv);
+      norm_heads(own.k, w.k_norm, config, plan);
+      if (plan.rope >= 0) rotate(own.k, config, config.ropes[at(plan.rope)]);
+    } else {
+      own = remembered[at(plan.kv_from)];
+    }
+    const auto& [k, v, judged] = own;
 
-    std::vector<Judgement> judged;
     double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
-    for (int number = 0; number < config.gates() && options.tau; ++number) {
-      judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));
-      min_margin = std::min(min_margin, judged.back().min_margin);
+    for (int number = 0; number < config.gates() && options.tau && plan.kv_from < 0; ++number) {
+      own.judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));
+      min_margin = std::min(min_margin, own.judged.back().min_margin);
     }
 
     const Mat attended = linear(attention(layer, q, k, v, judged), w.wo);

@@ -32,7 +32,7 @@ class Visibility {
 struct Options {
   std::optional<double> tau = 0.0;   // strength of the model's gate, if it has one; nullopt: the gate is not asked
   Visibility* visibility = nullptr;  // what else is forgotten
-  KvFormat kv = KvFormat::f32;       // keys and values are rounded to what this format can hold
+  KvPair kv = KvFormat::f32;         // keys and values are rounded to what these formats can hold
 };
 
 struct Result {

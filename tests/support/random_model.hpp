@@ -63,6 +63,7 @@ struct ModelSpec {
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
   enum class Plans { of_architectures, any } plans = Plans::of_architectures;
+  enum class Lanes { own, shared } lanes = Lanes::own;  // shared: the last layer reads the first, others may
 };
 
 namespace detail {
@@ -188,6 +189,7 @@ class ModelMaker {
                               .scope = spec_.gate_scope};
     }
     if (spec_.plans == ModelSpec::Plans::any) plan_freely();
+    if (spec_.lanes == ModelSpec::Lanes::shared) share_lanes();
   }
 
   void divide(RopeConfig& rope) {
@@ -246,6 +248,17 @@ class ModelMaker {
     }
   }
 
+  void share_lanes() {
+    auto& layers = config_.layers;
+    for (std::size_t i = 1; i < layers.size(); ++i) {
+      const auto from = i + 1 == layers.size() ? 0 : static_cast<std::size_t>(random_.integer(0, static_cast<int>(i)));
+      if (from == i || layers[from].kv_from >= 0) continue;
+      layers[i].kv_from = static_cast<int>(from);
+      layers[i].window = layers[from].window;
+      layers[i].rope = layers[from].rope;
+    }
+  }
+
   /// Every input of a projection is blocks of 32, or one of 256.
   void whole_blocks() {
     Config& c = config_;
@@ -289,6 +302,7 @@ inline std::string describe(const Model& model) {
             (plan.post_norms ? " after" : "") + ", qk norm " + std::to_string(static_cast<int>(plan.qk_norm)) +
             ", rope " + std::to_string(plan.rope) + ", mlp " + std::to_string(static_cast<int>(plan.mlp)) + "." +
             std::to_string(static_cast<int>(plan.activation)) + ", window " + std::to_string(plan.window) +
+            (plan.kv_from < 0 ? "" : ", keys and values of layer " + std::to_string(plan.kv_from)) +
             (plan.experts.count == 0 ? ""
                                      : ", " + std::to_string(plan.experts.chosen) + " of " +
                                            std::to_string(plan.experts.count) + " experts");

@@ -32,7 +32,8 @@ TEST_F(ExitsTest, UsageErrorsExitWithTwo) {
   expect_failure(2, {"--nonsense"}, {"run", "-m", model(gated), "--nonsense"});
   expect_failure(2, {"--predict", "x"}, {"run", "-m", model(gated), "-n", "x"});
   expect_failure(2, {"--predict"}, {"run", "-m", model(gated), "-n", "-2"});
-  expect_failure(2, {"--kv", "q4_k"}, {"run", "-m", model(gated), "--kv", "q4_k"});
+  for (const char* kv : {"q4_k", "k=f16", "k=f16,v=q4_k", "k=f16,k=f16"})
+    expect_failure(2, {"--kv", "q4_0", "k=q8_0,v=q4_0", kv}, {"run", "-m", model(gated), "--kv", kv});
   expect_failure(2, {"--batch-size"}, {"run", "-m", model(gated), "-b", "0"});
   expect_failure(2, {"--temp", "-1"}, {"run", "-m", model(gated), "--temp", "-1"});
   expect_failure(2, {"--top-p", "1.5"}, {"run", "-m", model(gated), "--top-p", "1.5"});
@@ -96,7 +97,8 @@ TEST_F(ExitsTest, ALongerContextThanTheModelsIsWarnedOf) {
 
 TEST_F(ExitsTest, UnsupportedCombinationsExitWithFour) {
   expect_failure(4, {"gate"}, {"run", "-m", model("gpt2-dense"), "--policy", "gate", "-n", "1"});
-  expect_failure(4, {"--kv", "q8_0", "head_dim"}, {"run", "-m", model(gated), "--kv", "q8_0", "-n", "1"});
+  for (const char* kv : {"q8_0", "k=f16,v=q4_0"})
+    expect_failure(4, {"--kv", kv, "head_dim"}, {"run", "-m", model(gated), "--kv", kv, "-n", "1"});
   expect_failure(4, {"--isa", "sse9"}, {"inspect", "-m", model(gated), "--isa", "sse9"});
 }
 

@@ -81,6 +81,20 @@ TEST_F(InspectTest, CountsTheBytesThatASessionTakes) {
             eval.at("kv_bytes").get<double>());
 }
 
+TEST_F(InspectTest, CountsTheBytesOfFormatsThatDiffer) {
+  const testing::Golden expected = testing::golden("gpt2-dense");
+  const std::string kv = "k=f32,v=f16", ids = file_of_ids(expected.tokens);
+  const Json inspect = json_of({"inspect", "-m", expected.path, "--kv", kv});
+  const Json eval = json_of({"eval", "-m", expected.path, "--tokens", ids, "--kv", kv});
+  const Json& bytes = inspect.at("kv_bytes_per_token");
+  EXPECT_EQ(bytes.at(kv).get<double>() * static_cast<double>(expected.tokens.size()),
+            eval.at("kv_bytes").get<double>());
+  EXPECT_LT(bytes.at("f16"), bytes.at(kv));
+  EXPECT_LT(bytes.at(kv), bytes.at("f32"));
+  EXPECT_FALSE(json_of({"inspect", "-m", expected.path}).at("kv_bytes_per_token").contains(kv));
+  EXPECT_NE(done({"inspect", "-m", expected.path, "--kv", kv}).out.find("as " + kv), std::string::npos);
+}
+
 TEST_F(InspectTest, DescribesArchitecturesThatItDoesNotKnow) {
   const TempFolder folder;
   folder.write("config.json", R"({"model_type": "rwkv", "vocab_size": 3})");

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -77,7 +78,7 @@ class PITH_API KvLayer {
       : lanes_(lanes), gate_(gate), ledger_(&ledger), layer_(layer) {}
 
   LaneList<const Lane> lanes() const { return {lanes_, chosen_}; }  // one for all kv-heads, or one for each
-  std::size_t layer() const { return layer_; }
+  std::size_t layer() const { return layer_; }  // of layers that share lanes, the one that fills them
 
   /// The same layer, these lanes of it alone: ascending and at least one, of lanes().number(i). The list is to outlive
   /// what is returned.
@@ -105,6 +106,11 @@ class PITH_API KvLayer {
     return true;
   }
 
+  /// Lane::keep_channels of lanes()[lane].
+  void keep_channels(std::size_t lane, std::vector<std::uint16_t> kept) const {
+    lanes_[lanes().number(lane)].keep_channels(std::move(kept));
+  }
+
  private:
   friend class KvCache;
   void sweep(Position next) const;
@@ -123,13 +129,20 @@ class PITH_API KvCache {
   KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers, std::size_t lanes_per_layer,
           std::size_t expected_rows, DropLog::Keep keep);
 
-  KvLayer layer(std::size_t i) { return {lanes(i), gates_.empty() ? nullptr : &gates_[i], ledger_, i}; }
-  std::span<Lane> lanes(std::size_t layer) { return std::span(lanes_).subspan(layer * per_layer_, per_layer_); }
+  /// The same of layers of which some share lanes: owners[layer] is the one that fills those that it reads, itself or
+  /// one before it.
+  KvCache(const KvLayouts& layouts, PagePool& pool, std::vector<std::size_t> owners, std::size_t lanes_per_layer,
+          std::size_t expected_rows, DropLog::Keep keep);
+
+  KvLayer layer(std::size_t i) { return {lanes(i), gates_.empty() ? nullptr : &gates_[place(i)], ledger_, owner(i)}; }
+  std::span<Lane> lanes(std::size_t layer) { return std::span(lanes_).subspan(place(layer) * per_layer_, per_layer_); }
   std::span<const Lane> lanes(std::size_t layer) const {
-    return std::span(lanes_).subspan(layer * per_layer_, per_layer_);
+    return std::span(lanes_).subspan(place(layer) * per_layer_, per_layer_);
   }
-  std::size_t layers() const { return lanes_.size() / per_layer_; }
+  std::size_t layers() const { return owners_.size(); }
+  std::size_t owner(std::size_t layer) const { return owners_[layer]; }  // whose lanes it reads
   std::size_t lanes_per_layer() const { return per_layer_; }
+  std::size_t all_lanes() const { return lanes_.size(); }  // of all layers, shared ones once
   DropLog& log() { return ledger_.log; }
   const DropLog& log() const { return ledger_.log; }
 
@@ -159,10 +172,13 @@ class PITH_API KvCache {
   void copy_from(const KvCache& other);
 
  private:
+  std::size_t place(std::size_t layer) const { return places_[owners_[layer]]; }
+
   const KvLayouts* layouts_;
+  std::vector<std::size_t> owners_, places_;  // [layer] whose lanes it reads; where its own are, if it has some
   std::size_t per_layer_;
-  std::vector<Lane> lanes_;                // [layer][lane]
-  std::vector<Lane> gates_;                // [layer], where gate keys have lanes of their own
+  std::vector<Lane> lanes_;                // [place][lane]
+  std::vector<Lane> gates_;                // [place], where gate keys have lanes of their own
   std::vector<Position> kept_ahead_ = {};  // ascending
   KvLedger ledger_;
 };

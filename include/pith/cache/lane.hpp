@@ -6,7 +6,9 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -16,6 +18,17 @@
 namespace pith::inline cache {
 
 class Row;
+
+/// Which channels of keys a lane stores, where those are not all.
+struct KeyChannels {
+  PageLayout layout;
+  std::vector<std::uint16_t> kept;  // [head][key_dim], ascending for each head
+
+  /// Of one head: [key_dim].
+  std::span<const std::uint16_t> of(std::size_t head) const {
+    return std::span(kept).subspan(head * layout.shape().key_dim, layout.shape().key_dim);
+  }
+};
 
 /// A lane's note of one of its pages.
 struct PageEntry {
@@ -28,10 +41,12 @@ static_assert(PageLayout::capacity == 32, "a bit for each row");
 /// Up to PageLayout::capacity rows of a lane. A query at position n sees row j iff born[j] <= n < until[j].
 class Page {
  public:
-  Page(const PageLayout& layout, const PageEntry& entry, std::size_t rows)
-      : layout_(&layout), entry_(&entry), rows_(rows) {}
+  /// `channels`: null where keys are whole.
+  Page(const PageLayout& layout, const PageEntry& entry, std::size_t rows, const KeyChannels* channels = nullptr)
+      : layout_(&layout), entry_(&entry), rows_(rows), channels_(channels) {}
 
   const PageLayout& layout() const { return *layout_; }
+  const KeyChannels* channels() const { return channels_; }
   std::size_t rows() const { return rows_; }
   Row row(std::size_t i) const;
   std::byte* k(std::size_t head) const { return layout_->k(entry_->memory, head); }  // a tile
@@ -53,6 +68,7 @@ class Page {
   const PageLayout* layout_;
   const PageEntry* entry_;
   std::size_t rows_;
+  const KeyChannels* channels_;
 };
 
 /// One row, held: all that belongs to it can be read and, where a policy may, written. Rounded as the cache rounds:
@@ -73,10 +89,12 @@ class Row {
   /// The row is seen up to `until` again.
   void reopen(Position until) const { page_.set_until(i_, until); }
 
-  /// Key and value of one kv-head of the lane: [head_dim].
+  /// Key and value of one kv-head of the lane: [head_dim]. Channels of a key that are not stored are read as 0, which
+  /// is what they are to attention, and what is written to them is lost.
   void key(std::size_t head, std::span<float> out) const {
     assert(head < shape().heads && out.size() == shape().head_dim);
-    load_row(shape().keys, Side::keys, out.size(), page_.k(head), i_, out.data());
+    load_row(shape().keys, Side::keys, shape().key_dim, page_.k(head), i_, out.data());
+    if (page_.channels() != nullptr) scatter(page_.channels()->of(head), out);
   }
   void value(std::size_t head, std::span<float> out) const {
     assert(head < shape().heads && out.size() == shape().head_dim);
@@ -84,7 +102,14 @@ class Row {
   }
   void set_key(std::size_t head, std::span<const float> numbers) const {
     assert(head < shape().heads && numbers.size() == shape().head_dim);
-    store_row(shape().keys, Side::keys, numbers.data(), numbers.size(), page_.k(head), i_);
+    const float* stored = numbers.data();
+    float room[max_head_dim];
+    if (page_.channels() != nullptr) {
+      std::size_t n = 0;
+      for (const std::uint16_t channel : page_.channels()->of(head)) room[n++] = numbers[channel];
+      stored = room;
+    }
+    store_row(shape().keys, Side::keys, stored, shape().key_dim, page_.k(head), i_);
   }
   void set_value(std::size_t head, std::span<const float> numbers) const {
     assert(head < shape().heads && numbers.size() == shape().head_dim);
@@ -105,6 +130,13 @@ class Row {
 
  private:
   const PageLayout::Shape& shape() const { return page_.layout().shape(); }
+
+  /// The first numbers go to their channels, 0 to the others. From the back: no channel lies before its number.
+  static void scatter(std::span<const std::uint16_t> channels, std::span<float> numbers) {
+    std::size_t left = channels.size();
+    for (std::size_t to = numbers.size(); to-- > 0;)
+      numbers[to] = left > 0 && channels[left - 1] == to ? numbers[--left] : 0.0f;
+  }
 
   Page page_;
   std::size_t i_;
@@ -127,9 +159,10 @@ class PITH_API Lane {
   std::size_t bytes() const { return pages() * layout_->bytes(); }
   Page page(std::size_t i) const {
     const std::size_t rows = i + 1 < table_.size() ? PageLayout::capacity : rows_ - i * PageLayout::capacity;
-    return {*layout_, table_[i], rows};
+    return {*layout_, table_[i], rows, channels_.get()};
   }
   const PageLayout& layout() const { return *layout_; }
+  const KeyChannels* channels() const { return channels_.get(); }  // null where keys are whole
   Slot slot(Column column) const { return layout_->slot(column); }
 
   Row row(std::size_t i) const { return page(i / PageLayout::capacity).row(i % PageLayout::capacity); }
@@ -138,6 +171,11 @@ class PITH_API Lane {
   bool pinned(std::size_t i) const { return row(i).pinned(); }
   float& evidence(Slot slot, std::size_t i) const { return row(i).evidence(slot); }
   void close(std::size_t i, Position until) const { row(i).close(until); }
+
+  /// What a policy remembers of the lane itself, beside its rows, under a name of its own (a literal): no numbers at
+  /// first, then as many as the policy makes of them. Copied and freed with the lane; good until another name is first
+  /// asked for.
+  std::vector<float>& state(std::string_view name) const;
 
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
@@ -163,14 +201,25 @@ class PITH_API Lane {
 
   void clear();
 
+  /// Of keys that are whole, stores these channels alone from now on, in rows that are there and in those to come: so
+  /// many of each head, [head][key_dim], ascending for each head, a multiple of block_values(). Page by page, so that
+  /// no more is held than before.
+  void keep_channels(std::vector<std::uint16_t> kept);
+
   /// Makes this (empty) lane a copy of `other`, rows in the same order.
   void copy_from(const Lane& other);
 
  private:
   const PageLayout* layout_;
+  std::shared_ptr<const KeyChannels> channels_ = {};  // whose layout is then the lane's; copies share them
   PagePool* pool_;
   std::vector<PageEntry> table_;
   std::size_t rows_ = 0;
+  struct State {
+    std::string_view name;
+    std::vector<float> numbers = {};
+  };
+  mutable std::vector<State> states_ = {};
 };
 
 }  // namespace pith::inline cache

@@ -14,9 +14,6 @@
 
 namespace pith::inline nn {
 
-/// What the buffers on a stack have room for.
-inline constexpr std::size_t max_head_dim = 256;
-
 /// The attention of one model's layers; its memory is reused from pass to pass.
 class PITH_API Attention {
  public:

@@ -2,6 +2,7 @@
 // A model as data: what config.json or a GGUF's metadata says of it, layer by layer.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -75,6 +76,8 @@ struct LayerPlan {
   int window = 0;         // tokens that a query sees, itself included; 0: all
   float query_scale = 0;  // of q . k; 0: 1 / sqrt(head_dim)
   float score_cap = 0;    // c tanh(score / c) of the scaled q . k; 0: none
+  int kv_from = -1;       // whose keys and values it reads, having none of its own: of an earlier layer with the same
+                          // window; -1: it has its own
   int d_ff = 0;           // of its MLP, or of each expert; 0: Config::d_ff
   Experts experts = {};
 
@@ -154,6 +157,16 @@ struct Config {
   int d_query() const { return n_heads * head_dim; }
   int d_kv() const { return n_kv_heads * head_dim; }
   int group() const { return n_heads / n_kv_heads; }  // query heads that share one kv-head
+  /// The layer whose keys and values a layer reads, and the last of those that read the same ones (Brandon et al.,
+  /// arXiv 2405.12981).
+  std::size_t kv_owner(std::size_t layer) const {
+    return layers[layer].kv_from < 0 ? layer : static_cast<std::size_t>(layers[layer].kv_from);
+  }
+  std::size_t kv_last_reader(std::size_t layer) const {
+    std::size_t last = layers.size() - 1;
+    while (kv_owner(last) != kv_owner(layer)) --last;
+    return last;
+  }
   int d_ff_of(const LayerPlan& plan) const { return plan.d_ff > 0 ? plan.d_ff : d_ff; }
   int dim_of(const RopeConfig& rope) const { return rope.dim > 0 ? rope.dim : head_dim; }
   bool gate_per_head() const { return gate && gate->scope == GateScope::kv_head; }

@@ -103,6 +103,7 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .prompt_end = segment.prompt_end,
                   .gate = {},
                   .group = static_cast<std::size_t>(config.group()),
+                  .q = ws.q.view().rows_from(segment.row, segment.count),
                   .wo = &w.wo.weight,
                   .threads = &threads,
                   .scratch = segment.scratch};
@@ -157,39 +158,48 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     if (stop.stop_requested()) return false;
     const LayerPlan& plan = config.layers[pass.layer];
     const LayerWeights& w = weights.layers[pass.layer];
+    // A layer that reads the keys and values of another remembers nothing; what they share is judged once, by what the
+    // owner's gate and weights say, and after the last of its readers has attended.
+    const std::size_t owner = config.kv_owner(pass.layer);
+    const bool remembers = owner == pass.layer, forgets = config.kv_last_reader(pass.layer) == pass.layer;
 
     // Queries, keys, values, and the gate's own.
     read_stream(config, plan, w.attention_norm, ws, threads);
-    const auto [gate_q, gate_k] = ws.gate.products(w.drop_gate, n);
+    const auto [gate_q, gate_k] = ws.gate.products(weights.layers[owner].drop_gate, n);
     const Product products[] = {{w.wq.weight, ws.q.view(), w.wq.bias},
                                 {w.wk.weight, ws.k.view(), w.wk.bias},
                                 {w.wv.weight, ws.v.view(), w.wv.bias},
                                 gate_q,
                                 gate_k};
-    matmul(std::span(products, ws.needs.gate ? 5 : 3), ws.h, threads);
+    matmul(std::span(products, !remembers ? 1 : ws.needs.gate ? 5 : 3), ws.h, threads);
     threads.run_rows(n, ws.q.cols() + ws.k.cols(), 4, [&](std::size_t t) {
       normalise_heads(plan.norm, w.q_norm, config.norm_eps, ws.q[t]);
-      normalise_heads(plan.norm, w.k_norm, config.norm_eps, ws.k[t]);
+      if (remembers) normalise_heads(plan.norm, w.k_norm, config.norm_eps, ws.k[t]);
       if (plan.rope < 0) return;
       const RopeTable& rope = ws.ropes[static_cast<std::size_t>(plan.rope)];
       rope.rotate(config.rope_pairs, t, ws.q[t]);
-      rope.rotate(config.rope_pairs, t, ws.k[t]);
+      if (remembers) rope.rotate(config.rope_pairs, t, ws.k[t]);
     });
 
     // Remember, forget, attend, forget.
     const std::size_t judging = rows_in(pass) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
-    store(config, pass, pass.layer, ws, threads);
-    for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-      policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
-      segment.cache->sweep(pass.layer, segment.first);
-    });
+    const LayerWeights& judge = weights.layers[owner];
+    if (remembers) {
+      store(config, pass, pass.layer, ws, threads);
+      for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
+        policy.before_attention(segment.cache->layer(pass.layer), moment(config, judge, segment, ws, inner));
+        segment.cache->sweep(pass.layer, segment.first);
+      });
+    }
     ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
     ws.attended.changed();
-    for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-      segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
-      policy.after_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
-      segment.cache->sweep(pass.layer, segment.next());
-    });
+    if (forgets) {
+      for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
+        segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
+        policy.after_attention(segment.cache->layer(pass.layer), moment(config, judge, segment, ws, inner));
+        segment.cache->sweep(pass.layer, segment.next());
+      });
+    }
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
     add_to_stream(config, plan, w.post_attention_norm, ws, threads);
 

@@ -149,20 +149,22 @@ void for_each_slot(const Config& config, std::size_t layer, Layer& w, F&& f) {
   const std::size_t ff = size(config.d_ff_of(plan)), experts = size(plan.experts.count);
   const bool gated = plan.mlp == Mlp::gated;
   const bool qk_norm = plan.qk_norm != QkNorm::none, per_head = plan.qk_norm == QkNorm::head;
-  const bool drop_gate = config.gate.has_value(), exact = true;
+  const bool own_kv = plan.kv_from < 0, drop_gate = own_kv && config.gate.has_value(), exact = true;
 
   const detail::Lines<std::remove_reference_t<F>> line{layer, f};
   using enum detail::Rows;
   line.norm(Role::attention_norm, {"model.layers.{}.input_layernorm", "blk.{}.attn_norm"}, w.attention_norm, plan.norm,
             d, plan.pre_norms);
   line.linear(Role::wq, {"model.layers.{}.self_attn.q_proj", "blk.{}.attn_q"}, w.wq, dq, d, plan.qkv_bias, rotated);
-  line.linear(Role::wk, {"model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"}, w.wk, dkv, d, plan.qkv_bias, rotated);
-  line.linear(Role::wv, {"model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"}, w.wv, dkv, d, plan.qkv_bias);
+  line.linear(Role::wk, {"model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"}, w.wk, dkv, d, plan.qkv_bias, rotated,
+              own_kv);
+  line.linear(Role::wv, {"model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"}, w.wv, dkv, d, plan.qkv_bias, plain,
+              own_kv);
   line.linear(Role::wo, {"model.layers.{}.self_attn.o_proj", "blk.{}.attn_output"}, w.wo, d, dq, plan.o_bias);
   line.norm(Role::q_norm, {"model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"}, w.q_norm, plan.norm,
             per_head ? head_dim : dq, qk_norm, rotated);
   line.norm(Role::k_norm, {"model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"}, w.k_norm, plan.norm,
-            per_head ? head_dim : dkv, qk_norm, rotated);
+            per_head ? head_dim : dkv, qk_norm && own_kv, rotated);
   line.matrix(Role::drop_gate_q, {"model.layers.{}.self_attn.q_int", "blk.{}.attn_q_int"}, w.drop_gate.wq, gates * r, d,
               drop_gate, exact);
   line.matrix(Role::drop_gate_k, {"model.layers.{}.self_attn.k_int", "blk.{}.attn_k_int"}, w.drop_gate.wk, gates * r, d,

@@ -9,6 +9,7 @@
 
 #include "pith/api.hpp"
 #include "pith/prune/budgets.hpp"
+#include "pith/prune/channels.hpp"
 #include "pith/prune/combinators.hpp"
 #include "pith/prune/evict.hpp"
 #include "pith/prune/intervals.hpp"
@@ -253,6 +254,23 @@ inline AnyPolicy lagkv(const LagKvOptions& o = {}, const BudgetOptions& b = {}) 
   check("lagkv", o, b);
   return Method{spelled("lagkv", o, b), detail::at_prompts_end("lagkv", LagDeviation{b.sinks, o.lag},
                                                                detail::rows_of(o.rows, b), o.rows, 0, b)};
+}
+
+/// ThinK (Xu et al., arXiv 2407.21018): at the end of the prompt, the keys of every kv-head keep a share of their
+/// channels, those that its queries meet most. Drops no rows: what it saves is key bytes of all of them.
+/// Deviation: rows of the latest tokens are no exception.
+struct ThinkOptions {
+  float channels = 0.5f;
+  int window = 32;
+
+  static constexpr std::tuple list = {
+      Option{"channels", &ThinkOptions::channels, 0, "share of the channels that stays, in whole blocks of the format",
+             1},
+      Option{"window", &ThinkOptions::window, 1, "last tokens of the prompt, whose queries count"}};
+};
+inline AnyPolicy think(const ThinkOptions& o = {}) {
+  check("think", o);
+  return Method{spelled("think", o), MostMetChannels{o.channels, o.window}};
 }
 
 /// SimLayerKV (Zhang et al., arXiv 2410.13846): at the end of the prompt, layers whose last query attends to little but

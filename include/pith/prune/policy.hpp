@@ -31,6 +31,7 @@ struct PITH_API Needs {
   int window = 0;              // the last tokens of a prompt, whose attention column::window collects
   std::size_t layers = 0;      // the model must have at least so many layers
   std::size_t kv_heads = 0;    // and kv-heads
+  std::size_t key_blocks = 1;  // and keys of at least so many blocks of the format that they are stored in
 
   /// What two policies want together. Throws Error (unsupported) when they observe windows of different lengths.
   Needs operator|(const Needs& other) const;
@@ -72,6 +73,7 @@ struct Moment {
   Position prompt_end = 0;       // one past the last token of the latest prompt
   GateQueries gate;              // where Needs::gate
   std::size_t group = 1;         // query heads that share a kv-head
+  View<const float> q = {};      // [next - first, query heads * head_dim] queries, rotated
   const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;

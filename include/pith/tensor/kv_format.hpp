@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -17,8 +18,8 @@
 namespace pith::inline tensor {
 
 /// Every format of the cache, its name and its block type, in the same order.
-enum class KvFormat : std::uint8_t { f32, f16, bf16, q8_0 };
-using KvFormats = TypeList<float, f16, bf16, q8_0>;
+enum class KvFormat : std::uint8_t { f32, f16, bf16, q8_0, q4_0 };
+using KvFormats = TypeList<float, f16, bf16, q8_0, q4_0>;
 
 inline constexpr auto kv_formats = [] {
   std::array<KvFormat, KvFormats::size> formats{};
@@ -35,6 +36,15 @@ template <>
 inline constexpr float overflow_of<bf16> = std::bit_cast<float>(0x7f7f8000u);  // halfway, too
 template <>
 inline constexpr float overflow_of<q8_0> = 127 * overflow_of<f16>;  // its scale is an f16
+template <>
+inline constexpr float overflow_of<q4_0> = 8 * overflow_of<f16>;
+
+/// Whether keys are spread before they are stored, and queries with them (ops::hadamard): a few large numbers, which
+/// keys have always in the same channels, would leave four bits nothing for the others.
+template <class B>
+inline constexpr bool spreads_keys_of = false;
+template <>
+inline constexpr bool spreads_keys_of<q4_0> = true;
 
 /// The format of storage whose blocks a row consists of.
 constexpr Format storage(KvFormat format) {
@@ -73,6 +83,46 @@ constexpr std::size_t row_bytes(KvFormat format, std::size_t n) { return row_byt
 /// The least magnitude that the format makes infinite.
 constexpr float overflow(KvFormat format) {
   return visit(format, []<Block B>() { return overflow_of<B>; });
+}
+
+/// Whether the format's keys are spread before they are stored.
+constexpr bool spreads_keys(KvFormat format) {
+  return visit(format, []<Block B>() { return spreads_keys_of<B>; });
+}
+
+/// How keys are stored, and how values; one format stands for both.
+struct KvPair {
+  KvFormat keys, values;
+
+  constexpr KvPair(KvFormat both) : keys(both), values(both) {}  // NOLINT(google-explicit-constructor)
+  constexpr KvPair(KvFormat k, KvFormat v) : keys(k), values(v) {}
+  constexpr bool operator==(const KvPair&) const = default;
+};
+
+/// "q8_0", or "k=q8_0,v=q4_0" where they differ.
+inline std::string name(const KvPair& kv) {
+  if (kv.keys == kv.values) return std::string(name(kv.keys));
+  return "k=" + std::string(name(kv.keys)) + ",v=" + std::string(name(kv.values));
+}
+
+/// What name() says, in either order.
+constexpr std::optional<KvPair> kv_pair_named(std::string_view wanted) {
+  if (const auto both = kv_format_named(wanted)) return *both;
+  const auto comma = wanted.find(',');
+  if (comma == std::string_view::npos) return std::nullopt;
+  const auto one = [&](std::string_view side) -> std::optional<KvFormat> {
+    for (const std::string_view part : {wanted.substr(0, comma), wanted.substr(comma + 1)})
+      if (part.starts_with(side)) return kv_format_named(part.substr(side.size()));
+    return std::nullopt;
+  };
+  const auto keys = one("k="), values = one("v=");
+  if (!keys || !values) return std::nullopt;
+  return KvPair{*keys, *values};
+}
+
+/// Numbers that a row must be made of a multiple of.
+constexpr int block_values(const KvPair& kv) {
+  return block_values(kv.keys) > block_values(kv.values) ? block_values(kv.keys) : block_values(kv.values);
 }
 
 }  // namespace pith::inline tensor

@@ -88,8 +88,12 @@ inline void soft_cap(float* x, float cap, std::size_t n) { apply(Elementwise::so
 PITH_API void encode(Format format, const float* values, std::size_t n, std::byte* row);
 PITH_API void decode(Format format, const std::byte* row, std::size_t n, float* values);
 
-/// Makes queries ready for dots() with keys of a format, in place: what is no longer floats (q8_0) only dots() can
-/// read.
+/// x = H x / sqrt(n), where H is the Walsh-Hadamard matrix, H[i][j] = -1 to the number of bits that i and j share: a
+/// rotation and its own inverse. Where n is no power of two, of each of the powers that n is the sum of, largest first.
+PITH_API void hadamard(float* x, std::size_t n);
+
+/// Makes queries ready for dots() with keys of a format, in place: spread, where such keys are, and no longer floats
+/// where keys are in blocks; only dots() can read them.
 PITH_API void prepare(KvFormat format, float* queries, std::size_t n_queries, std::size_t query_stride,
                       std::size_t dim);
 

@@ -132,6 +132,7 @@ void require_same(const Config& said, const Config& config, const GgufKeysOut& o
     same(layer + "activation", there.activation, here.activation);
     same(layer + "RoPE", there.rope, here.rope);
     same(layer + "sliding window", window(there), window(here));
+    same(layer + "layer whose keys and values it reads", there.kv_from, here.kv_from);
     same(layer + "scale of attention's scores", scale(there), scale(here));
     same(layer + "cap of attention's scores", there.score_cap, here.score_cap);
     same(layer + "width of the MLP", said.d_ff_of(there), config.d_ff_of(here));
