@@ -17,7 +17,8 @@ Needs Needs::operator|(const Needs& other) const {
           evidence | other.evidence,
           std::max(window, other.window),
           std::max(layers, other.layers),
-          std::max(kv_heads, other.kv_heads)};
+          std::max(kv_heads, other.kv_heads),
+          after_pass || other.after_pass};
 }
 
 }  // namespace pith::prune
