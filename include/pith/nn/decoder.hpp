@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <stop_token>
@@ -95,17 +96,23 @@ inline std::size_t rows_in(const Pass& pass) {
   return rows;
 }
 
-inline prune::Moment moment(const Config& config, const LayerWeights& w, const Segment& segment, const Workspace& ws,
-                            const Threads& threads) {
-  prune::Moment m{.n_layers = config.layers.size(),
-                  .first = segment.first,
-                  .next = segment.next(),
-                  .prompt_end = segment.prompt_end,
-                  .gate = {},
-                  .group = static_cast<std::size_t>(config.group()),
-                  .wo = &w.wo.weight,
-                  .threads = &threads,
-                  .scratch = segment.scratch};
+inline prune::Moment moment(const Config& config, const LayerPlan& plan, const LayerWeights& w, const Segment& segment,
+                            const Workspace& ws, const Threads& threads) {
+  prune::Moment m{
+      .n_layers = config.layers.size(),
+      .first = segment.first,
+      .next = segment.next(),
+      .prompt_begin = segment.prompt_begin,
+      .prompt_end = segment.prompt_end,
+      .gate = {},
+      .group = static_cast<std::size_t>(config.group()),
+      .q = ws.q.view().rows_from(segment.row, segment.count),
+      .query_scale = plan.query_scale != 0 ? plan.query_scale : 1 / std::sqrt(static_cast<float>(config.head_dim)),
+      .score_cap = plan.score_cap,
+      .wo = &w.wo.weight,
+      .input = ws.h.values().rows_from(segment.row, segment.count),
+      .threads = &threads,
+      .scratch = segment.scratch};
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
 }
@@ -180,14 +187,14 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     const std::size_t judging = rows_in(pass) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
     store(config, pass, pass.layer, ws, threads);
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-      policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
+      policy.before_attention(segment.cache->layer(pass.layer), moment(config, plan, w, segment, ws, inner));
       segment.cache->sweep(pass.layer, segment.first);
     });
     ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
     ws.attended.changed();
     for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
       segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
-      policy.after_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
+      policy.after_attention(segment.cache->layer(pass.layer), moment(config, plan, w, segment, ws, inner));
       segment.cache->sweep(pass.layer, segment.next());
     });
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
