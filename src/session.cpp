@@ -83,6 +83,9 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
   for (const prune::MadeFor& file : needs.made_for) check_shape(file, config);
   check(needs.layers, config.n_layers(), "layer");
   check(needs.kv_heads, config.n_kv_heads, "kv-head");
+  if (needs.after_pass && std::ranges::none_of(config.layers, [](const LayerPlan& plan) { return plan.window == 0; }))
+    fail(ErrorCode::unsupported, "policy that judges layers together", "a layer without a sliding window of its own",
+         "none");
   if (config.head_dim % block_values(options.kv) != 0)
     fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),
@@ -455,6 +458,7 @@ struct Session::Impl {
       const auto length = static_cast<std::size_t>(sequence->length);
       stats.bytes_used += sequence->cache.bytes();
       stats.bytes_dense += sequence->cache.bytes_of(length);
+      stats.bytes_state += sequence->cache.state_bytes();
       for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
       stats.seen_rows += lanes * length;
       stats.dropped_rows += sequence->cache.log().dropped();

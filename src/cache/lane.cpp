@@ -24,7 +24,8 @@ Lane::Lane(Lane&& other) noexcept
     : layout_(other.layout_),
       pool_(other.pool_),
       table_(std::exchange(other.table_, {})),
-      rows_(std::exchange(other.rows_, 0)) {}
+      rows_(std::exchange(other.rows_, 0)),
+      states_(std::exchange(other.states_, {})) {}
 
 Row Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
@@ -66,6 +67,17 @@ void Lane::pin(std::size_t row, Position until) {
 
 void Lane::unpin(std::size_t row) { table_[row / capacity].pinned &= ~bit(row); }
 
+std::vector<float>& Lane::state(std::string_view name) const {
+  const auto found = std::ranges::find(states_, name, &State::name);
+  return found != states_.end() ? found->numbers : states_.emplace_back(State{name}).numbers;
+}
+
+std::size_t Lane::state_bytes() const {
+  std::size_t sum = 0;
+  for (const State& state : states_) sum += state.numbers.capacity() * sizeof(float);
+  return sum;
+}
+
 void Lane::find_earliest_until(std::size_t page) const {
   Position earliest = never;
   for (const Position until : this->page(page).until()) earliest = std::min(earliest, until);
@@ -76,6 +88,7 @@ void Lane::clear() {
   for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
   table_.clear();
   rows_ = 0;
+  states_.clear();
 }
 
 void Lane::copy_from(const Lane& other) {
@@ -86,6 +99,7 @@ void Lane::copy_from(const Lane& other) {
     std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
   }
   rows_ = other.rows_;
+  states_ = other.states_;
 }
 
 }  // namespace pith::inline cache

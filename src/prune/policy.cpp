@@ -21,6 +21,7 @@ Needs Needs::operator|(const Needs& other) const {
           std::max(window, other.window),
           std::max(layers, other.layers),
           std::max(kv_heads, other.kv_heads),
+          after_pass || other.after_pass,
           std::move(files)};
 }
 

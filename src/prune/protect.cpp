@@ -2,6 +2,7 @@
 #include "pith/prune/protect.hpp"
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,7 @@ struct OfFile {
   Needs needs() const { return policy.needs() | Needs{.lane_per_head = true, .made_for = {made_for}}; }
   void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
   void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const { return spelling; }
 };
 

@@ -16,8 +16,10 @@
 namespace pith::testing {
 
 enum class Pace {
-  every_token,  // the size of a prefill chunk changes nothing
-  every_pass,   // judges once per pass: with chunks of 1, token by token
+  every_token,       // the size of a prefill chunk changes nothing
+  every_pass,        // judges once per pass: with chunks of 1, token by token
+  from_prompts_end,  // the same, but of a prompt, once at its end: as far as that goes, the size of a chunk changes
+                     // nothing
 };
 
 struct PolicyCase {
@@ -86,6 +88,22 @@ inline std::vector<PolicyCase> policy_cases() {
   every_pass("tova", tova({.rows = 19, .recent = 3}), 19, 3);
   every_pass("keydiff", keydiff({.rows = 22, .recent = 6}), 22, 6);
   every_pass("knorm", knorm({.rows = 22, .recent = 6}), 22, 6);
+  every_pass("lra", lra({.rows = 22, .recent = 6}), 22, 6);
+  every_pass("lfa per query", lfa({.rows = 22, .recent = 6, .per_query = 1}), 22, 6);
+  every_pass("rkv", rkv({.rows = 20, .window = 6, .pool = 3, .slack = 7}), 27, 6);
+  once_a_prompt("defensivekv", defensivekv({.rows = 21, .window = 8, .pool = 3}), std::nullopt, 8);
+  once_a_prompt("layer_defensivekv", layer_defensivekv({.rows = 21, .window = 8, .pool = 3}), std::nullopt, 8);
+  once_a_prompt("expected_attention", expected_attention({.rows = 22, .recent = 6}), 22, 6);
+  once_a_prompt("expected_attention, shared, diagonal",
+                expected_attention({.rows = 22, .recent = 6}, {.cov = 1, .epsilon = 0.01f, .floor = 0.2f}),
+                std::nullopt, 6);
+  once_a_prompt("leverage", leverage({.rows = 22, .recent = 6}), 22, 6);
+  once_a_prompt("compactor", compactor({.rows = 22, .recent = 6}, {.block = 16}), 22, 6);
+  cases.push_back({.name = "d2o",
+                   .policy = d2o({.rows = 20, .recent = 6, .first = 0, .last = 0}),
+                   .pace = Pace::from_prompts_end,
+                   .spared_sinks = 4,
+                   .spared_recent = 6});
   once_a_prompt("adakv", adakv({.rows = 21, .window = 8, .pool = 3}), std::nullopt, 8);
   once_a_prompt("criticalkv", criticalkv({.rows = 21, .window = 8, .pool = 3}), 21, 8);
   once_a_prompt("pyramidkv", pyramidkv({.rows = 18, .window = 8, .pool = 3}, {.steepness = 4}), std::nullopt, 8);
@@ -136,6 +154,12 @@ inline std::vector<PolicyCase> policy_cases(const Config& config) {
     cases.push_back(std::move(duo_case));
   }
   return cases;
+}
+
+/// Whether the model has a layer that the method may work on.
+inline bool runs_on(const PolicyCase& one, const Config& config) {
+  return !one.policy.needs().after_pass ||
+         std::ranges::any_of(config.layers, [](const LayerPlan& plan) { return plan.window == 0; });
 }
 
 /// A method under each combinator, and what it then promises of a model so deep and with so many kv-heads.
