@@ -111,6 +111,7 @@ struct Attention::Impl {
   void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
   void merge(const Pass& pass, View<float> out);
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
+  void find_focus(const Pass& pass, View<const float> q) const;
   void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
                     View<const float> q);
   void find_even_shares(const Segment& segment, const Lane& lane, std::size_t lane_index);
@@ -153,6 +154,7 @@ void Attention::Impl::run(const Pass& pass, View<const float> q, View<float> out
   threads.run(tasks_.size(), work_, [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
   merge(pass, out);
   if (observes_) observe(pass, q, threads);
+  find_focus(pass, q);
 }
 
 void Attention::Impl::plan(const Pass& pass) {
@@ -475,6 +477,44 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
         if (page.born()[i] >= n || given[t * capacity + i] < even) continue;  // its own query counts from the start
         if (times) page.evidence(times)[i] += 1;
         if (last_attended) page.evidence(last_attended)[i] = static_cast<float>(n);
+      }
+    }
+  }
+}
+
+/// For those who want to know it: one query a pass, and neither cap nor softmax changes which of its scores is the
+/// largest. Of equals, the earliest token.
+void Attention::Impl::find_focus(const Pass& pass, View<const float> q) const {
+  const auto dim = static_cast<std::size_t>(config_.head_dim), group = static_cast<std::size_t>(config_.group());
+  const auto n_heads = static_cast<std::size_t>(config_.n_heads);
+  alignas(64) float scores[max_queries * capacity];  // [head][row]
+  for (const Segment& segment : pass.segments) {
+    if (segment.cache == nullptr || segment.focus.empty()) continue;
+    const Position n = segment.next() - 1;
+    const std::size_t token = segment.row + segment.count - 1;
+    const std::span<Position> focus = segment.focus.subspan(pass.layer * n_heads, n_heads);
+    const auto lanes = std::as_const(*segment.cache).lanes(pass.layer);
+    const auto& shape = lanes[0].layout().shape();
+    for (std::size_t head = 0, count = 0; head < n_heads; head += count) {
+      count = std::min(max_queries, group - head % group);
+      const std::size_t kv_head = head / group;
+      const Lane& lane = lanes[kv_head / shape.heads];
+      const Queries queries(q, token, 1, head, count, 1, dim, scale_, shape.keys);
+      float largest[max_queries];
+      std::fill_n(largest, count, -infinity);
+      for (std::size_t p = 0; p < lane.pages(); ++p) {
+        const Page page = lane.page(p);
+        ops::dots(shape.keys, queries.values, count, dim, page.k(kv_head % shape.heads), page.rows(), dim, scores,
+                  capacity);
+        for (std::size_t h = 0; h < count; ++h)
+          for (std::size_t i = 0; i < page.rows(); ++i) {
+            const float score = scores[h * capacity + i];
+            const Position born = page.born()[i];
+            if (born > n || page.until()[i] <= n || score < largest[h]) continue;
+            if (score == largest[h] && born > focus[head + h]) continue;
+            largest[h] = score;
+            focus[head + h] = born;
+          }
       }
     }
   }

@@ -10,6 +10,8 @@
 
 #include "numbers.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/prune/protect.hpp"
+#include "pith/prune/worth.hpp"
 
 namespace pith::prune {
 
@@ -164,7 +166,7 @@ struct Named {
   std::string_view name;
   AnyPolicy (*make)(Call&);
   std::string_view paper, what, acts;
-  void (*list)(std::vector<OptionText>&) = nullptr;  // null: a combinator, of which `options` says the rest
+  void (*list)(std::vector<OptionText>&) = nullptr;
   std::string_view arguments = {};
 };
 
@@ -175,6 +177,41 @@ constexpr Named method(std::string_view name, std::string_view paper, std::strin
 
 constexpr std::string_view never_acts = "never", every_token = "every token", every_pass = "every pass",
                            prompts_end = "end of a prompt", as_its_policy = "as its policy does";
+
+AnyPolicy protect_of(Call& c) {
+  const HeadScores heads = HeadScores::read(c.take("file"));
+  const auto options = take_options<ProtectOptions>(c);
+  return protect(heads, options, c.policy());
+}
+
+AnyPolicy duo_of(Call& c) {
+  const HeadScores heads = HeadScores::read(c.take("file"));
+  const auto options = take_options<ProtectOptions>(c);
+  return duo(heads, options, take_options<DuoOptions>(c));
+}
+
+AnyPolicy worth_gate_of(Call& c) {
+  Prefill prefill = Prefill::dense;
+  if (c.options.contains("prefill")) {
+    const std::string text = c.take("prefill");
+    if (text != "dense" && text != "sparse") c.refuse("prefill", "dense or sparse", text);
+    if (text == "sparse") prefill = Prefill::sparse;
+  }
+  const std::string file = c.take("file");
+  const auto options = take_options<WorthGateOptions>(c);
+  return worth_gate(WorthGates::read(file), options, prefill);
+}
+
+template <class... O>
+void list_all(std::vector<OptionText>& all) {
+  (list_options<O>(all), ...);
+}
+
+void list_worth_gate(std::vector<OptionText>& all) {
+  all.push_back(
+      {"prefill", "dense", "dense or sparse", "whether a prompt sees all of itself, or forgets as it is read"});
+  list_all<WorthGateOptions>(all);
+}
 
 /// What scripts can name is a line here.
 constexpr Named names[] = {
@@ -206,6 +243,12 @@ constexpr Named names[] = {
     method<curdkv>("curdkv", "2509.15038", "long keys and values among neighbours", prompts_end),
     method<lagkv>("lagkv", "2504.04704", "strangest to the part that follows", prompts_end),
     method<simlayerkv>("simlayerkv", "2410.13846", "lazy layers keep sinks and recent tokens", prompts_end),
+    {"worth_gate", worth_gate_of, "2601.07891", "what a gate on a token's own state says is worth little", every_token,
+     list_worth_gate, "file=FILE"},
+    {"duo", duo_of, "2410.10819", "the best kv-heads by a file keep all, the others first and latest tokens",
+     every_token, list_all<ProtectOptions, DuoOptions>, "file=FILE"},
+    {"protect", protect_of, "2404.15574", "the best kv-heads by a file keep all, the others forget", as_its_policy,
+     list_all<ProtectOptions>, "file=FILE,POLICY"},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
      as_its_policy, nullptr, "POLICY"},
     {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,

@@ -101,6 +101,7 @@ inline prune::Moment moment(const Config& config, const LayerPlan& plan, const L
   prune::Moment m{.n_layers = config.layers.size(),
                   .first = segment.first,
                   .next = segment.next(),
+                  .prompt_begin = segment.prompt_begin,
                   .prompt_end = segment.prompt_end,
                   .gate = {},
                   .group = static_cast<std::size_t>(config.group()),
@@ -116,11 +117,12 @@ inline prune::Moment moment(const Config& config, const LayerPlan& plan, const L
   return m;
 }
 
-/// The same in the layer's own turn, with the queries and the gate's.
+/// The same in the layer's own turn, with its input, the queries and the gate's.
 inline prune::Moment moment_of_turn(const Config& config, const LayerPlan& plan, const LayerWeights& w,
                                     const Segment& segment, const Workspace& ws, const Threads& threads) {
   prune::Moment m = moment(config, plan, w, segment, ws, threads);
   m.q = ws.q.view().rows_from(segment.row, segment.count);
+  m.input = ws.h.values().rows_from(segment.row, segment.count);
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
 }

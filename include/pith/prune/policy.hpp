@@ -23,9 +23,19 @@
 #include "pith/prune/rotation.hpp"
 #include "pith/tensor/matrix.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 
 namespace pith::prune {
+
+/// A file that a policy was made of, and the shape of the only models that it says something about.
+struct MadeFor {
+  std::string file;
+  std::size_t layers = 0, kv_heads = 0;
+  std::size_t d_model = 0;  // 0: any
+
+  bool operator==(const MadeFor&) const = default;
+};
 
 /// What a policy wants to be computed and kept for it.
 struct PITH_API Needs {
@@ -36,6 +46,7 @@ struct PITH_API Needs {
   std::size_t layers = 0;      // the model must have at least so many layers
   std::size_t kv_heads = 0;    // and kv-heads
   bool after_pass = false;     // it judges layers together, and the model must have some without a sliding window
+  std::vector<MadeFor> made_for = {};
 
   /// What two policies want together. Throws Error (unsupported) when they observe windows of different lengths.
   Needs operator|(const Needs& other) const;
@@ -71,15 +82,19 @@ struct Scratch {
   std::vector<float> squares, weights;                 // [row]
   std::vector<float> keys, folded;                     // [row][head_dim]
   std::vector<float> outputs, block;                   // of products with Moment::wo
-  std::vector<float> turns;                            // of Rotation::mean
-  std::vector<LayerMoment> layers;                     // what AnyPolicy::after_pass is given
+  Activations input;                                   // Moment::input, to be multiplied
+  Activations hidden;                                  // what a gate makes of it on the way
+  Tensor<float> products[2];
+  std::vector<float> turns;         // of Rotation::mean
+  std::vector<LayerMoment> layers;  // what AnyPolicy::after_pass is given
 };
 
 /// Where a pass stands.
 struct Moment {
   std::size_t n_layers = 0;
   Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
-  Position prompt_end = 0;       // one past the last token of the latest prompt
+  Position prompt_begin = 0;     // the first token of the latest prompt
+  Position prompt_end = 0;       // one past its last token
   GateQueries gate;              // where Needs::gate
   std::size_t group = 1;         // query heads that share a kv-head
   View<const float> q = {};      // [next - first, query heads * head_dim] queries, turned; empty after the pass
@@ -87,6 +102,7 @@ struct Moment {
   float score_cap = 0;           // c tanh(score / c) of the scaled q . k; 0: none
   Rotation rotation = {};        // what has turned queries and keys
   const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
+  View<const float> input = {};  // [next - first, d_model] what q, k and v are made of; empty after the pass
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;
 
