@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What forgetting costs: perplexity, recall of planted facts and LAMBADA of any model and gates, beside the dense model and
-methods that hold as much. Everything is what `pith eval` really does, with its eviction; nothing but Python is needed.
+"""What forgetting costs: perplexity, recall of planted facts, LAMBADA and HellaSwag of any model and gates, beside the dense
+model and methods that hold as much. Everything is what `pith eval` really does, with its eviction; nothing but Python is needed.
 
     bench/quality.py -m smollm2.gguf --gates gates.safetensors --taus -6 -1 4 --text test.txt book.txt --out tables.json
 """
 
 import argparse
 import array
+import bz2
 import json
 import math
 import os
@@ -258,6 +259,26 @@ def lambada(pith, path, count, args):
     return rows
 
 
+def hellaswag(pith, path, count, args):
+    """Endings of which the likeliest by character is the right one. A question is six lines: context, number, endings."""
+    with bz2.open(path, "rt", encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for _, line in zip(range(6 * count), file)]
+    rows = []
+    for method in [DENSE, *map(gate, args.taus)]:
+        right, kept = 0, 0.0
+        for at in range(0, len(lines), 6):
+            start, gold, endings = pith.tokens(lines[at]), int(lines[at + 1]), lines[at + 2:at + 6]
+            worth = []
+            for ending, ids in zip(endings, pith.each([" " + ending for ending in endings])):
+                found = pith.eval(start + ids, method, "--prompt-tokens", str(len(start)), "--continuation")
+                worth.append(-found["nll"] * len(ids) / len(ending))
+                kept += found["kept"] / len(endings)
+            right += worth.index(max(worth)) == gold
+        questions = len(lines) // 6
+        rows.append({"name": method.name, "kept": kept / questions, "right": right, "of": questions})
+    return rows
+
+
 def table(title, rows):
     print(f"\n{title}")
     for row in rows:
@@ -284,7 +305,8 @@ def main():
     parser.add_argument("--continued", type=int, default=0, help="windows of each text of the comparison with SnapKV")
     parser.add_argument("--recall", type=int, nargs="*", default=[], help="documents of each length; prose of the last text")
     parser.add_argument("--lambada", help="lambada_test.jsonl")
-    parser.add_argument("--questions", type=int, default=500, help="of LAMBADA")
+    parser.add_argument("--hellaswag", help="hellaswag_val_full.txt.bz2")
+    parser.add_argument("--questions", type=int, default=500, help="of LAMBADA and of HellaSwag")
     parser.add_argument("--kv", default="f16")
     parser.add_argument("-t", "--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", help="JSON of all tables")
@@ -314,6 +336,8 @@ def main():
             add(f"recall, {length} tokens", recall(pith, ids, length, count, args))
     if args.lambada:
         add("LAMBADA", lambada(pith, args.lambada, args.questions, args))
+    if args.hellaswag:
+        add("HellaSwag", hellaswag(pith, args.hellaswag, args.questions, args))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,13 @@ endif()
 add_compile_options(${pith_instrumentation})
 add_link_options(${pith_instrumentation})
 
-# With sanitizers, code around the library takes longer to optimise than it then takes to run.
+# With sanitizers, code around the library takes longer to optimise than it then takes to run; tests, beyond -O1, always.
 function(pith_unoptimised target)
   if(PITH_SANITIZE)
     target_compile_options(${target} PRIVATE -O0)
   endif()
+endfunction()
+
+function(pith_test_code target)
+  target_compile_options(${target} PRIVATE $<IF:$<BOOL:${PITH_SANITIZE}>,-O0,$<$<CONFIG:Release>:-O1>>)
 endfunction()

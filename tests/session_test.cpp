@@ -178,10 +178,10 @@ TEST(SessionTest, AsksTheGateOfAModelThatHasOneAndNoneOtherwise) {
 
 TEST(SessionTest, GivesTheLastLogitsOrAll) {
   const Model model = small_model();
-  const auto tokens = some_tokens(model, 50);
+  const auto tokens = some_tokens(model, 40);
   const Fed all = feed(model, tokens, {16});
   Session session(model, {.threads = 1, .chunk = 16});
-  const SequenceId sequence = session.add(std::span(tokens).first(40));
+  const SequenceId sequence = session.add(tokens);
   EXPECT_EQ(logits_of(session), all.logits[39]) << "one step takes a prompt through all of its chunks";
   EXPECT_EQ(session.length(sequence), 40u);
   EXPECT_TRUE(session.idle());
@@ -438,7 +438,7 @@ TEST(SessionTest, UnderABudgetASequenceIsWhatItIsAlone) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 130);
   const Script script{{tokens.begin(), tokens.begin() + 100}, {tokens.begin() + 100, tokens.end()}};
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     // Room for the whole sequence and no more, and for less than its chunk where its policy is to make room.
     for (const std::size_t budget :
          {bytes_of(model, tokens, prune::none()), bytes_of(model, std::span(tokens).first(64), prune::none())}) {
@@ -481,7 +481,7 @@ struct StopAt {
 TEST(SessionTest, GoesOnWhereItWasStopped) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 70);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
     for (const std::size_t layer : {0u, 1u}) {  // after the last layer there is nothing left to stop
       for (const Position next : {32, 64, 70}) {
@@ -576,7 +576,7 @@ TEST(SessionTest, FinishesTheOnlySequenceWhoseStepWasStoppedHalfway) {
 TEST(SessionTest, ForksRememberWhatTheirOriginRemembered) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 100);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     SessionOptions options{.policy = one.policy, .threads = 1, .chunk = 32, .record_drops = true};
     const Script script{{tokens.begin(), tokens.begin() + 60}, {tokens.begin() + 60, tokens.end()}};
@@ -666,7 +666,7 @@ TEST(SessionTest, ReportsTheProgressOfPrompts) {
 TEST(SessionTest, ReportsDropsAndPassesAsTheyHappen) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 120);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
     DropAt drop_at = expected.drop_at;

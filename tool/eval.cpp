@@ -26,6 +26,7 @@ struct EvalOptions {
   std::string tokens;
   std::string logits;  // empty = not written
   bool decode = false;
+  bool continuation = false;
   FeedOptions feed;
 };
 
@@ -66,13 +67,15 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
     if (file) file->write(bytes_of(logits));
     progress.show("token " + std::to_string(next) + " of " + std::to_string(tokens.size()));
   };
-  const FeedOptions how = options.decode ? FeedOptions{1} : options.feed;
+  FeedOptions how = options.decode ? FeedOptions{1} : options.feed;
+  if (options.continuation) how.logits = Logits::last;
   const SequenceId sequence = feed(session, tokens, how, interrupt.token(), take);
   progress.clear();
   if (file) file->finish();
 
-  nlohmann::ordered_json mean;  // null: a single token predicts none
-  if (tokens.size() > 1) mean = nll / static_cast<double>(tokens.size() - 1);
+  nlohmann::ordered_json mean;  // null: no token was predicted
+  const std::size_t predicted = tokens.size() - (options.continuation ? how.prompt_of(tokens.size()) : 1);
+  if (predicted > 0) mean = nll / static_cast<double>(predicted);
   const DropAt drop_at = session.drop_at(sequence);
   const CacheStats stats = session.stats(sequence);
   Kept kept;
@@ -108,6 +111,8 @@ void add_eval(CLI::App& app, Tool& tool) {
   auto* const decode = command.add_flag("--decode", options.decode, "Feed one token at a time");
   add_options(command, options.feed);
   decode->excludes("--prompt-tokens");
+  command.add_flag("--continuation", options.continuation, "Logits and likelihood of what follows the prompt alone")
+      ->needs("--prompt-tokens");
   add_options(command, options.cache);
 }
 

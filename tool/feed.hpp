@@ -18,19 +18,20 @@ namespace pith::tool {
 
 /// How many tokens of a text are its prompt, fed in passes of a chunk; the others come one by one, as in decoding.
 struct FeedOptions {
-  std::optional<int> prompt;  // none = all
+  std::optional<int> prompt;    // none = all
+  Logits logits = Logits::all;  // of the prompt
 
   std::size_t prompt_of(std::size_t tokens) const;
 };
 void add_options(CommandLine& line, FeedOptions& options);
 
-/// Feeds a new sequence. output(next, logits), where the session gives all logits: what is predicted of tokens[next],
-/// or past the last of them.
+/// Feeds a new sequence. output(next, logits): what is predicted of tokens[next], or past the last of them.
 template <class F>
 SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptions& options, std::stop_token stop,
                 F&& output) {
-  const SequenceId sequence = session.add(tokens.first(options.prompt_of(tokens.size())), Logits::all);
-  std::size_t next = 1;
+  const std::size_t prompt = options.prompt_of(tokens.size());
+  const SequenceId sequence = session.add(tokens.first(prompt), options.logits);
+  std::size_t next = options.logits == Logits::all ? 1 : prompt;
   while (!session.idle()) {
     for (const Output& one : session.step(stop)) output(next++, one.logits);
     const std::size_t fed = session.length(sequence);

@@ -14,7 +14,7 @@ void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
   ledger_->log.record(
       {layer_, number, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
   from.erase(row);
-  if (gate_ != nullptr) ledger_->gone.push_back(born);
+  if (gate_ != nullptr) ledger_->gone[layer_].push_back(born);
 }
 
 void KvLayer::sweep(Position next) const {
@@ -27,11 +27,12 @@ void KvLayer::sweep(Position next) const {
         if (until[i] <= next) erase(l, page * PageLayout::capacity + i, until[i]);
       if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
     }
-  if (ledger_->gone.empty()) return;
+  if (gate_ == nullptr || ledger_->gone[layer_].empty()) return;
   const auto row_of = gate_rows();
   const Slot holders = gate_->slot(column::holders);
-  for (const Position born : ledger_->gone) gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
-  ledger_->gone.clear();
+  for (const Position born : ledger_->gone[layer_])
+    gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
+  ledger_->gone[layer_].clear();
   for (std::size_t row = gate_->rows(); row-- > 0;)
     if (gate_->evidence(holders, row) == 0) gate_->erase(row);
 }
@@ -67,7 +68,8 @@ KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::vector<std::size
       owners_(std::move(owners)),
       places_(owners_.size()),
       per_layer_(lanes_per_layer),
-      ledger_{DropLog(keep, owners_.size(), lanes_per_layer), layouts.kv.slot(column::gate_logit)} {
+      ledger_{DropLog(keep, owners_.size(), lanes_per_layer), layouts.kv.slot(column::gate_logit),
+              std::vector<std::vector<Position>>(layouts.gate ? owners_.size() : 0)} {
   std::size_t filled = 0;  // layers that fill lanes
   for (std::size_t layer = 0; layer < owners_.size(); ++layer) {
     assert(owners_[layer] <= layer && owners_[owners_[layer]] == owners_[layer]);
@@ -128,6 +130,12 @@ std::size_t KvCache::bytes() const {
   std::size_t sum = 0;
   for (const Lane& lane : lanes_) sum += lane.bytes();
   for (const Lane& lane : gates_) sum += lane.bytes();
+  return sum;
+}
+
+std::size_t KvCache::state_bytes() const {
+  std::size_t sum = 0;
+  for (const Lane& lane : lanes_) sum += lane.state_bytes();
   return sum;
 }
 

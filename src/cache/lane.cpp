@@ -26,7 +26,7 @@ Lane::Lane(Lane&& other) noexcept
       pool_(other.pool_),
       table_(std::exchange(other.table_, {})),
       rows_(std::exchange(other.rows_, 0)),
-      states_(std::move(other.states_)) {}
+      states_(std::exchange(other.states_, {})) {}
 
 Row Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
@@ -73,6 +73,12 @@ std::vector<float>& Lane::state(std::string_view name) const {
   return found != states_.end() ? found->numbers : states_.emplace_back(State{name}).numbers;
 }
 
+std::size_t Lane::state_bytes() const {
+  std::size_t sum = 0;
+  for (const State& state : states_) sum += state.numbers.capacity() * sizeof(float);
+  return sum;
+}
+
 void Lane::find_earliest_until(std::size_t page) const {
   Position earliest = never;
   for (const Position until : this->page(page).until()) earliest = std::min(earliest, until);
@@ -83,6 +89,7 @@ void Lane::clear() {
   for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
   table_.clear();
   rows_ = 0;
+  states_.clear();
 }
 
 void Lane::keep_channels(std::vector<std::uint16_t> kept) {
@@ -116,13 +123,13 @@ void Lane::copy_from(const Lane& other) {
   assert(rows_ == 0);
   layout_ = other.layout_;
   channels_ = other.channels_;
-  states_ = other.states_;
   table_.reserve(other.table_.capacity());
   for (const PageEntry& entry : other.table_) {
     table_.push_back({pool_->take(layout_->bytes()), entry.earliest_until, entry.pinned});
     std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
   }
   rows_ = other.rows_;
+  states_ = other.states_;
 }
 
 }  // namespace pith::inline cache

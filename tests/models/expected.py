@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What transformers computes in float64, as models_real_test reads it: expected.json and a file of logits for each text."""
+"""What transformers computes in float64, as models_real_test reads it.
+
+    {"every": 512, "texts": [{"tokens": [...], "greedy": [...], "rows": [{"token": 7, "largest": 21.5, "logits": [...]}]}]}
+
+Of a few tokens of each text, every so many-th logit and the largest magnitude of all; of each text what the model goes on with.
+"""
 import json
 import sys
 from pathlib import Path
@@ -9,8 +14,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
 from make import InDouble  # noqa: E402
 
-# Rows of logits that are kept, of a text's tokens: all of them would be a hundred megabytes.
-KEPT = 16
+EVERY = 512
+ROWS = 6     # of a text, its last token's among them
 GREEDY = 32  # tokens that the model goes on with
 
 
@@ -22,22 +27,23 @@ def model_of(kind, config, weights):
     return model
 
 
-def write(folder, make_model, texts):
-    """Into the directory `folder`, for each of `texts`, lists of tokens; yields what the model goes on with."""
+def write(path, make_model, texts):
+    """For each of `texts`, lists of tokens; yields what the model goes on with."""
     expected = []
     with InDouble(), torch.no_grad():
         model = make_model().double().eval()
         model.config._attn_implementation = "eager"
-        for number, tokens in enumerate(texts):
-            logits = model(torch.tensor([tokens])).logits[0]
-            last, step = len(tokens) - 1, max(1, len(tokens) // KEPT)
-            rows = [row for row in range(last % step, last + 1, step)][-KEPT:]
-            logits[rows].numpy().astype("<f4").tofile(folder / f"logits-{number}.f32")
-            out = model(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
+        for tokens in texts:
+            out = model(torch.tensor([tokens]), use_cache=True)
+            rows = []
+            for token in range(len(tokens) - 1, 0, -max(1, len(tokens) // ROWS)):
+                logits = out.logits[0, token]
+                rows.append({"token": token, "largest": float(logits.abs().max()),
+                             "logits": [float(f"{value:.9g}") for value in logits[::EVERY].tolist()]})
             greedy = []
             while len(greedy) < GREEDY:
                 greedy.append(int(out.logits[0, -1].argmax()))
                 out = model(torch.tensor([[greedy[-1]]]), past_key_values=out.past_key_values, use_cache=True)
-            expected.append({"tokens": tokens, "rows": rows, "greedy": greedy})
+            expected.append({"tokens": tokens, "greedy": greedy, "rows": rows[:ROWS]})
             yield greedy
-    (folder / "expected.json").write_text(json.dumps(expected))
+    path.write_text(json.dumps({"every": EVERY, "texts": expected}) + "\n")

@@ -9,9 +9,9 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "support/compare.hpp"
+#include "pith/quantize.hpp"
 #include "support/feed.hpp"
-#include "support/golden.hpp"
+#include "support/files.hpp"
 #include "support/real_models.hpp"
 
 namespace pith::testing {
@@ -20,31 +20,37 @@ namespace {
 namespace fs = std::filesystem;
 using test::real_absent;
 using test::real_model;
+using test::TempFolder;
 
-/// The same numbers twice: a Hugging Face directory in f32, with what transformers computes of it beside, and the
-/// quantised file that they come from.
 struct RealModel {
   const char* name;
-  const char* directory;
-  const char* quantised;
+  const char* file;      // in the folder of real models
+  const char* expected;  // of expected.py
 };
-
-constexpr const char* made = "/expected.json";
 
 struct Text {
-  std::vector<Token> tokens, greedy;       // and what it goes on with
-  std::vector<std::size_t> rows;           // the tokens whose logits are known
-  std::vector<std::vector<float>> logits;  // of these
+  std::vector<Token> tokens, greedy;  // and what it goes on with
+  std::vector<std::size_t> rows;      // the tokens of which logits are known
+  Logits2d logits;                    // of these, every so many-th
+  std::vector<double> largest;        // magnitudes of all their logits
 };
 
-std::vector<Text> texts(const fs::path& folder, const Config& config) {
-  std::ifstream file(folder / "expected.json");
-  std::vector<Text> out;
-  for (const auto& one : nlohmann::json::parse(file)) {
-    const auto logits = folder / ("logits-" + std::to_string(out.size()) + ".f32");
-    out.push_back({one.at("tokens").get<std::vector<Token>>(), one.at("greedy").get<std::vector<Token>>(),
-                   one.at("rows").get<std::vector<std::size_t>>(),
-                   read_rows(logits, static_cast<std::size_t>(config.vocab_size))});
+struct Expected {
+  std::size_t every = 1;
+  std::vector<Text> texts;
+};
+
+Expected expected_of(const RealModel& model) {
+  std::ifstream file(fs::path(PITH_SOURCE_DIR) / "tests" / "models" / model.expected);
+  const auto json = nlohmann::json::parse(file);
+  Expected out{json.at("every"), {}};
+  for (const auto& one : json.at("texts")) {
+    Text& text = out.texts.emplace_back(one.at("tokens"), one.at("greedy"));
+    for (const auto& row : one.at("rows")) {
+      text.rows.push_back(row.at("token"));
+      text.logits.push_back(row.at("logits"));
+      text.largest.push_back(row.at("largest"));
+    }
   }
   return out;
 }
@@ -66,62 +72,82 @@ double kl(std::span<const float> a, std::span<const float> b) {
   return sum;
 }
 
-struct Found {
-  double error = 0;                // relative, the largest of all known rows
-  double mean_kl = 0;              // from the known rows
-  std::size_t greedy = 0, of = 0;  // choices that are the expected ones, the text before them given
-};
-
-Found compare(const Model& model, const std::vector<Text>& texts) {
-  Found found;
-  std::size_t rows = 0;
-  for (const Text& text : texts) {
+/// Of every text and what it goes on with.
+std::vector<Logits2d> logits_of(const Model& model, const Expected& expected) {
+  std::vector<Logits2d> out;
+  for (const Text& text : expected.texts) {
     std::vector<Token> all = text.tokens;
     all.insert(all.end(), text.greedy.begin(), text.greedy.end());
-    const Fed fed = feed(model, all, {64}, {.threads = 2, .context = 1024});
-    Logits2d known;
-    for (const std::size_t row : text.rows) known.push_back(fed.logits[row]);
-    found.error = std::max(found.error, relative_error(known, text.logits));
-    for (std::size_t i = 0; i < known.size(); ++i, ++rows) found.mean_kl += kl(text.logits[i], known[i]);
-    for (std::size_t i = 0; i < text.greedy.size(); ++i, ++found.of) {
-      const auto& logits = fed.logits[text.tokens.size() - 1 + i];
-      found.greedy += std::ranges::max_element(logits) - logits.begin() == text.greedy[i] ? 1u : 0u;
+    out.push_back(feed(model, all, {64}, {.threads = 2, .context = 1024}).logits);
+  }
+  return out;
+}
+
+struct Greedy {
+  std::size_t same = 0, of = 0;  // choices that are the expected ones, the text before them given
+};
+
+Greedy greedy(const std::vector<Logits2d>& logits, const Expected& expected) {
+  Greedy out;
+  for (std::size_t t = 0; t < logits.size(); ++t) {
+    const Text& text = expected.texts[t];
+    for (std::size_t i = 0; i < text.greedy.size(); ++i, ++out.of) {
+      const auto& row = logits[t][text.tokens.size() - 1 + i];
+      out.same += std::ranges::max_element(row) - row.begin() == text.greedy[i] ? 1u : 0u;
     }
   }
-  found.mean_kl /= static_cast<double>(rows);
-  std::cout << "largest relative error " << found.error << ", mean KL " << found.mean_kl << ", greedy choices "
-            << found.greedy << " of " << found.of << '\n';
-  return found;
+  return out;
+}
+
+/// The largest |found - expected| of a known row over the largest magnitude in it.
+double error(const std::vector<Logits2d>& logits, const Expected& expected) {
+  double worst = 0;
+  for (std::size_t t = 0; t < logits.size(); ++t) {
+    const Text& text = expected.texts[t];
+    for (std::size_t r = 0; r < text.rows.size(); ++r) {
+      const auto& found = logits[t][text.rows[r]];
+      for (std::size_t i = 0; i < text.logits[r].size(); ++i) {
+        const double difference = std::abs(static_cast<double>(found[i * expected.every]) - text.logits[r][i]);
+        if (!(difference / text.largest[r] <= worst)) worst = difference / text.largest[r];
+      }
+    }
+  }
+  return worst;
+}
+
+double mean_kl(const std::vector<Logits2d>& truth, const std::vector<Logits2d>& found) {
+  double sum = 0, rows = 0;
+  for (std::size_t t = 0; t < truth.size(); ++t)
+    for (std::size_t row = 0; row < truth[t].size(); ++row, ++rows) sum += kl(truth[t][row], found[t][row]);
+  return sum / rows;
 }
 
 class RealModels : public ::testing::TestWithParam<RealModel> {};
 
-TEST_P(RealModels, AreTransformersInF32) {
-  const auto folder = real_model(GetParam().directory);
-  if (folder.empty()) GTEST_SKIP() << real_absent(GetParam().directory);
-  if (!fs::exists(folder / "expected.json")) GTEST_SKIP() << real_absent(GetParam().directory + std::string(made));
-  const Model model = Model::load(folder);
-  const Found found = compare(model, texts(folder, model.config()));
-  EXPECT_LT(found.error, 2e-4);
-  EXPECT_EQ(found.greedy, found.of);
-}
-
-// The weights are the same numbers; rows are rounded to 8 bits before they are multiplied with them.
-TEST_P(RealModels, AreNearWhereTheyAreQuantised) {
-  const auto folder = real_model(GetParam().directory), file = real_model(GetParam().quantised);
-  if (folder.empty() || file.empty())
-    GTEST_SKIP() << real_absent(folder.empty() ? GetParam().directory : GetParam().quantised);
-  if (!fs::exists(folder / "expected.json")) GTEST_SKIP() << real_absent(GetParam().directory + std::string(made));
-  const Model model = Model::load(file);
-  const Found found = compare(model, texts(folder, model.config()));
-  EXPECT_LT(found.mean_kl, 0.005);
-  EXPECT_GE(found.greedy, found.of * 95 / 100);
+// The same numbers twice: in f32, which is to compute what transformers does in float64, and as the file has them,
+// whose products round rows to eight bits.
+TEST_P(RealModels, ComputeWhatTransformersDoes) {
+  const auto file = real_model(GetParam().file);
+  if (file.empty()) GTEST_SKIP() << real_absent(GetParam().file);
+  const Expected expected = expected_of(GetParam());
+  ASSERT_FALSE(expected.texts.empty());
+  const TempFolder scratch;
+  const auto whole = scratch.path() / "f32.gguf";
+  quantize(file, whole, {.format = Format::f32});
+  const auto exact = logits_of(Model::load(whole), expected), quantised = logits_of(Model::load(file), expected);
+  const Greedy all = greedy(exact, expected), most = greedy(quantised, expected);
+  const double far = error(exact, expected), apart = mean_kl(exact, quantised);
+  std::cout << "largest relative error " << far << ", greedy choices " << all.same << " of " << all.of
+            << "; quantised: mean KL " << apart << ", greedy choices " << most.same << '\n';
+  EXPECT_LT(far, 2e-4);
+  EXPECT_EQ(all.same, all.of);
+  EXPECT_LT(apart, 0.005);
+  EXPECT_GE(most.same, most.of * 95 / 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(, RealModels,
-                         ::testing::Values(RealModel{"Gemma3", "gemma-3-270m", "gemma-3-270m.q4_k_m.gguf"},
-                                           RealModel{"SmolLM2", "smollm2-135m-instruct",
-                                                     "smollm2-135m-instruct.q4_1.gguf"}),
+                         ::testing::Values(RealModel{"Gemma3", "gemma-3-270m.q4_k_m.gguf", "gemma3.json"},
+                                           RealModel{"SmolLM2", "smollm2-135m-instruct.q4_1.gguf", "smollm2.json"}),
                          [](const auto& model) { return std::string(model.param.name); });
 
 }  // namespace

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What transformers computes of SmolLM2-135M-Instruct in float64: the logits of ten prompts and the text that it goes on with.
+"""What transformers computes in float64 of the weights in a GGUF of SmolLM2-135M-Instruct: smollm2.json.
 
-    python tests/models/smollm2.py $PITH_MODELS/smollm2-135m-instruct
-
-models_real_test looks for what this writes, and for the quantised file of the same numbers, in the folder $PITH_MODELS.
+    python tests/models/smollm2.py smollm2-135m-instruct.q4_1.gguf
 """
 import sys
 from pathlib import Path
 
-import tokenizers
+import gguf
+import numpy as np
+import torch
 import transformers
-from safetensors.torch import load_file
 
 import expected
 
@@ -30,14 +29,50 @@ TEXTS = [
 ]
 
 
-def main(folder):
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    texts = [tokenizer.encode(text).ids for text in TEXTS]
-    config = transformers.AutoConfig.from_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    for greedy in expected.write(folder, lambda: expected.model_of(transformers.LlamaForCausalLM, config, weights), texts):
+def halves(weight, heads):
+    """ggml turns neighbours of a head where Hugging Face turns its halves."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def config_of(reader):
+    def value(key):
+        return reader.fields["llama." + key].contents()
+
+    return transformers.LlamaConfig(
+        vocab_size=len(reader.fields["tokenizer.ggml.tokens"].data), hidden_size=value("embedding_length"),
+        intermediate_size=value("feed_forward_length"), num_hidden_layers=value("block_count"),
+        num_attention_heads=value("attention.head_count"), num_key_value_heads=value("attention.head_count_kv"),
+        max_position_embeddings=value("context_length"), rms_norm_eps=value("attention.layer_norm_rms_epsilon"),
+        rope_theta=value("rope.freq_base"), tie_word_embeddings=True)
+
+
+def weights_of(reader, config):
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    out = {}
+    for name, _ in model.named_parameters():
+        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight",)))
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if "q_proj" in name or "k_proj" in name:
+            values = halves(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
+        out[name] = torch.from_numpy(np.array(values, np.float32))
+    assert not tensors, sorted(tensors)
+    return out
+
+
+def main(source):
+    reader = gguf.GGUFReader(source)
+    config = config_of(reader)
+    weights = weights_of(reader, config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(Path(source).parent, gguf_file=Path(source).name)
+    texts = [tokenizer(text)["input_ids"] for text in TEXTS]
+    for greedy in expected.write(Path(__file__).with_name("smollm2.json"),
+                                 lambda: expected.model_of(transformers.LlamaForCausalLM, config, weights), texts):
         print(tokenizer.decode(greedy), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

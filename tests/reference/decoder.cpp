@@ -13,6 +13,7 @@
 
 namespace pith::reference {
 
+void Visibility::reads(int /*layer*/, const Rows& /*inputs*/) {}
 void Visibility::attended(int /*layer*/, int /*n*/, const Rows& /*weights*/) {}
 
 namespace {
@@ -285,6 +286,12 @@ class Attention {
   double seen_ = 0, before_ = 0;
 };
 
+Rows rows_of(const Mat& x) {
+  Rows rows;
+  for (Index t = 0; t < x.rows(); ++t) rows.emplace_back(x.row(t).data(), x.row(t).data() + x.cols());
+  return rows;
+}
+
 Mat embed(const Config& config, const Weights& weights, std::span<const Token> tokens) {
   Mat x(static_cast<Index>(tokens.size()), config.d_model);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
@@ -328,6 +335,7 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     }
     const auto& [k, v, judged] = own;
 
+    if (options.visibility != nullptr) options.visibility->reads(layer, rows_of(h));
     double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
     for (int number = 0; number < config.gates() && options.tau && plan.kv_from < 0; ++number) {
       own.judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));
@@ -345,8 +353,7 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
                static_cast<double>(config.logit_scale);
   if (const auto cap = static_cast<double>(config.logit_cap); cap > 0)
     logits = logits.unaryExpr([&](double logit) { return cap * std::tanh(logit / cap); });
-  for (Index t = 0; t < logits.rows(); ++t)
-    result.logits.emplace_back(logits.row(t).data(), logits.row(t).data() + logits.cols());
+  result.logits = rows_of(logits);
   return result;
 }
 

@@ -50,6 +50,33 @@ TEST_F(EvalTest, ReproducesTheFixtures) {
   }
 }
 
+TEST_F(EvalTest, TellsOfAContinuationAlone) {
+  const testing::Golden expected = testing::golden(gated);
+  const std::string ids = file_of_ids(expected.tokens);
+  const std::size_t prompt = 20, row = expected.logits[0].size() * sizeof(float);
+  const Arguments arguments = {
+      "eval", "-m", expected.path, "--tokens", ids, "--prompt-tokens", std::to_string(prompt), "--logits"};
+  const auto with = [&](std::initializer_list<std::string> more) {
+    Arguments all = arguments;
+    all.insert(all.end(), more);
+    return json_of(all);
+  };
+  const fs::path all = scratch("all.f32"), some = scratch("some.f32");
+  const Json whole = with({all.string()}), part = with({some.string(), "--continuation"});
+  EXPECT_EQ(content(some), content(all).substr((prompt - 1) * row)) << "the prompt's last logits are the first";
+  EXPECT_EQ(part.at("drop_at"), whole.at("drop_at"));
+  const testing::Golden& g = expected;
+  double nll = 0;
+  for (std::size_t t = prompt; t < g.tokens.size(); ++t) {
+    double sum = 0;
+    for (const float logit : g.logits[t - 1]) sum += std::exp(static_cast<double>(logit));
+    nll += std::log(sum) - g.logits[t - 1][static_cast<std::size_t>(g.tokens[t])];
+  }
+  EXPECT_NEAR(part.at("nll"), nll / static_cast<double>(g.tokens.size() - prompt), 1e-3);
+  const Arguments alone = {"eval", "-m", expected.path, "--tokens", ids, "--continuation"};
+  EXPECT_EQ(pith(alone).exit, 2) << "of what prompt?";
+}
+
 TEST_F(EvalTest, CountsWhatIsVisible) {
   const testing::Golden expected = testing::golden(gated);
   const Json json = json_of({"eval", "-m", expected.path, "--tokens", file_of_ids(expected.tokens)});

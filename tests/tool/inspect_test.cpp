@@ -57,7 +57,7 @@ TEST_F(InspectTest, ShippedGatesLieOverTheirModel) {
   std::vector<fs::path> models = {scratch("synthetic.gguf")};
   done({"quantize", "--synthetic", "smollm2-135m", "-o", models[0].string(), "--format", "q4_0"});
   if (const char* const real = std::getenv("PITH_MODELS"); real != nullptr)
-    models.push_back(fs::path(real) / "smollm2-135m-instruct");
+    models.push_back(fs::path(real) / "smollm2-135m-instruct.q4_1.gguf");
   const fs::path gates = folder / "gates.safetensors";
   for (const fs::path& model : models) {
     SCOPED_TRACE(model);

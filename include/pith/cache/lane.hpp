@@ -173,9 +173,10 @@ class PITH_API Lane {
   void close(std::size_t i, Position until) const { row(i).close(until); }
 
   /// What a policy remembers of the lane itself, beside its rows, under a name of its own (a literal): no numbers at
-  /// first, then as many as the policy makes of them. Copied and freed with the lane; good until another name is first
-  /// asked for.
+  /// first, then as many as the policy makes of them. It is copied and freed with the lane. The reference is good until
+  /// another name is first asked for.
   std::vector<float>& state(std::string_view name) const;
+  std::size_t state_bytes() const;
 
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
@@ -210,15 +211,16 @@ class PITH_API Lane {
   void copy_from(const Lane& other);
 
  private:
+  struct State {
+    std::string_view name;
+    std::vector<float> numbers = {};
+  };
+
   const PageLayout* layout_;
   std::shared_ptr<const KeyChannels> channels_ = {};  // whose layout is then the lane's; copies share them
   PagePool* pool_;
   std::vector<PageEntry> table_;
   std::size_t rows_ = 0;
-  struct State {
-    std::string_view name;
-    std::vector<float> numbers = {};
-  };
   mutable std::vector<State> states_ = {};
 };
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct Segment {
   Position first = 0;
   Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt
   std::optional<float> tau = {};              // of the learned gate, in place of the policy's
+  std::span<Position> focus =
+      {};  // [layer * n_heads + head] the token to which the last one attends most, where wanted
 
   Position next() const { return first + static_cast<Position>(count); }
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@ struct PITH_API Chain {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
 
@@ -30,6 +32,7 @@ struct PITH_API OnPrefill {
   Needs needs() const { return policy.needs(); }
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
 
@@ -40,6 +43,7 @@ struct PITH_API PerHead {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
   void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const;
 };
 
@@ -51,6 +55,7 @@ struct PITH_API ForLayers {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 
  private:
@@ -66,11 +71,13 @@ struct PITH_API ForHeads {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 
  private:
-  template <class F>
-  void on_listed(const KvLayer& layer, F&& act) const;
+  /// A layer with the lanes alone that are listed and that it has; `both`: holds their list where others have chosen
+  /// before.
+  std::optional<KvLayer> listed(const KvLayer& layer, std::vector<std::size_t>& both) const;
 };
 
 /// Those that forget nothing are left out.
@@ -102,6 +109,7 @@ struct Method {
   Needs needs() const { return policy.needs(); }
   void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
   void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const { return spelling; }
 };
 
