@@ -40,8 +40,11 @@ const std::vector<Floor> house = {
     {"sampler",
      {"pith/sampler.hpp", "pith/logprobs.hpp", "pith/rng.hpp", "sampler.cpp", "logprobs.cpp", "logits.hpp"},
      {"text"}},
-    {"session", {"pith/session.hpp", "session.cpp"}, {"model", "text"}},
-    {"generator", {"pith/generator.hpp", "pith/chat.hpp", "generator.cpp", "chat.cpp"}, {"session", "sampler"}},
+    {"session", {"pith/session.hpp", "session.cpp", "sequence.hpp"}, {"model", "text"}},
+    {"generator",
+     {"pith/generator.hpp", "pith/chat.hpp", "generator.cpp", "chat.cpp", "drafting.hpp", "drafting.cpp", "ngrams.hpp",
+      "ngrams.cpp"},
+     {"session", "sampler"}},
     {"trace", {"pith/trace.hpp", "pith/drawing.hpp", "trace/"}, {"session"}},
     {"door", {"pith/pith.hpp"}, {"generator", "quantize"}},
 };

@@ -69,7 +69,8 @@ struct Scratch {
 struct Moment {
   std::size_t n_layers = 0;
   Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
-  Position prompt_end = 0;       // one past the last token of the latest prompt
+  Position prompt_begin = 0;     // the first token of the latest prompt,
+  Position prompt_end = 0;       // and one past its last
   GateQueries gate;              // where Needs::gate
   std::size_t group = 1;         // query heads that share a kv-head
   const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
@@ -80,7 +81,7 @@ struct Moment {
   bool ends_prompt() const { return first < prompt_end && next >= prompt_end; }
 };
 
-/// A policy says what it needs and acts before attention, after it, or both. Neither may throw: they run in parallel.
+/// A policy says what it needs and acts before attention, after it, or both. None may throw: they run in parallel.
 template <class P>
 concept ActsBefore = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
   policy.before_attention(layer, moment);
@@ -89,11 +90,20 @@ template <class P>
 concept ActsAfter = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
   policy.after_attention(layer, moment);
 };
+
+/// It may also have tokens of a prompt leave the stream: those that narrow() takes out of `stay`, which are the
+/// prompt's that are there, ascending, do not go on to the layers after one for which narrows_after(layer, n_layers)
+/// holds. Asked at the prompt's end, after attention. The prompt's last token is not to leave.
+template <class P>
+concept Narrows = requires(const P& policy, const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) {
+  { policy.narrows_after(layer.layer(), moment.n_layers) } -> std::same_as<bool>;
+  policy.narrow(layer, moment, stay);
+};
 template <class P>
 concept Policy = requires(const P& policy) {
   { policy.needs() } -> std::same_as<Needs>;
 }
-&&(ActsBefore<P> || ActsAfter<P>)&&std::copyable<P>;
+&&(ActsBefore<P> || ActsAfter<P> || Narrows<P>)&&std::copyable<P>;
 
 /// It may also say how prune::parse spells it.
 template <class P>
@@ -132,6 +142,12 @@ class AnyPolicy {
   void after_attention(const KvLayer& layer, const Moment& moment) const {
     if (self_) self_->after_attention(layer, moment);
   }
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const {
+    return self_ && self_->narrows_after(layer, n_layers);
+  }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    if (self_) self_->narrow(layer, moment, stay);
+  }
   explicit operator bool() const { return self_ != nullptr; }
 
   /// Text that prune::parse makes an equal policy of. One that does not say its own is its type in brackets, which
@@ -144,6 +160,8 @@ class AnyPolicy {
     virtual Needs needs() const = 0;
     virtual void before_attention(const KvLayer&, const Moment&) const = 0;
     virtual void after_attention(const KvLayer&, const Moment&) const = 0;
+    virtual bool narrows_after(std::size_t, std::size_t) const = 0;
+    virtual void narrow(const KvLayer&, const Moment&, std::vector<Position>&) const = 0;
     virtual std::string describe() const = 0;
   };
 
@@ -156,6 +174,14 @@ class AnyPolicy {
     }
     void after_attention([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m) const override {
       if constexpr (ActsAfter<P>) policy.after_attention(layer, m);
+    }
+    bool narrows_after([[maybe_unused]] std::size_t layer, [[maybe_unused]] std::size_t n_layers) const override {
+      if constexpr (Narrows<P>) return policy.narrows_after(layer, n_layers);
+      return false;
+    }
+    void narrow([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m,
+                [[maybe_unused]] std::vector<Position>& stay) const override {
+      if constexpr (Narrows<P>) policy.narrow(layer, m, stay);
     }
     std::string describe() const override {
       if constexpr (Describes<P>) return policy.describe();
