@@ -22,6 +22,15 @@ void Chain::after_attention(const KvLayer& layer, const Moment& moment) const {
   for (const AnyPolicy& policy : policies) policy.after_attention(layer, moment);
 }
 
+bool Chain::narrows_after(std::size_t layer, std::size_t n_layers) const {
+  return std::ranges::any_of(policies, [&](const AnyPolicy& policy) { return policy.narrows_after(layer, n_layers); });
+}
+
+void Chain::narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+  for (const AnyPolicy& policy : policies)
+    if (policy.narrows_after(layer.layer(), moment.n_layers)) policy.narrow(layer, moment, stay);
+}
+
 std::string Chain::describe() const {
   std::string text;
   for (const AnyPolicy& policy : policies) text.append(text.empty() ? "" : ",").append(policy.describe());
