@@ -8,7 +8,7 @@
 DIRECTORY holds a Llama-shaped model in f32. Of each text, --tokens tokens are a prompt; for each method the rows that either
 program keeps at its end are compared, layer by layer and kv-head by kv-head.
 
-Where they differ by intent: kvpress spares no sinks (pith is told sinks=0); its PyramidKV counts the window inside what a
+Where they differ by intent: kvpress spares no sinks but in Expected Attention (pith is told sinks=0 elsewhere); its PyramidKV counts the window inside what a
 layer gets, pith adds it (so the share of kvpress' rows that pith keeps, too, is compared); rows of equal worth are chosen at
 random there, here the later one stays.
 """
@@ -20,7 +20,8 @@ import sys
 del sys.path[0]  # its own folder, where this file has the package's name
 
 import torch
-from kvpress import AdaKVPress, CriticalKVPress, KeyDiffPress, KnormPress, LagKVPress, PyramidKVPress, SnapKVPress, TOVAPress
+from kvpress import (AdaKVPress, CriticalKVPress, ExpectedAttentionPress, KeyDiffPress, KnormPress, LagKVPress, PyramidKVPress,
+                     SnapKVPress, TOVAPress)
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
@@ -36,6 +37,9 @@ METHODS = {
     "pyramidkv": (lambda r: PyramidKVPress(r, 8, POOL, 4),
                   lambda rows, n: f"pyramidkv(rows={rows + 8},window=8,pool={POOL},average=1,steepness=4,sinks=0)"),
     "criticalkv": (lambda r: CriticalKVPress(SnapKVPress(r, WINDOW, POOL)), lambda rows, n: f"criticalkv(rows={rows},{OBSERVED})"),
+    "expected": (ExpectedAttentionPress, lambda rows, n: f"expected_attention(rows={rows},recent=0)"),
+    "expected-ada": (lambda r: AdaKVPress(ExpectedAttentionPress(r, epsilon=0.01), 0.2),
+                     lambda rows, n: f"expected_attention(rows={rows},recent=0,epsilon=0.01,floor=0.2)"),
     "keydiff": (KeyDiffPress, lambda rows, n: f"keydiff(rows={rows},recent=0,sinks=0)"),
     "knorm": (KnormPress, lambda rows, n: f"knorm(rows={rows},recent=0,sinks=0)"),
     "lagkv": (lambda r: LagKVPress(r, n_sink=4, lag_size=128), lambda rows, n: f"lagkv(rows={rows},lag=128,sinks=4)"),

@@ -43,6 +43,7 @@ struct Exchange {
   std::vector<Token> prompt;
   std::vector<Token> tokens = {};  // chosen
   std::size_t pinned = 0;          // of the prompt
+  Anchors anchors = {};            // of the prompt
   std::optional<float> tau = {};
 
   std::size_t length() const { return prompt.size() + tokens.size(); }
@@ -146,6 +147,13 @@ struct Generator::Impl {
     if (request.pinned > prompt.size())
       fail(ErrorCode::argument, "pinned", "at most the prompt's " + std::to_string(prompt.size()) + " tokens",
            std::to_string(request.pinned));
+    if (request.anchors.end > prompt.size())
+      fail(ErrorCode::argument, "anchors", "an end within the prompt's " + std::to_string(prompt.size()) + " tokens",
+           std::to_string(request.anchors.end));
+    for (const std::size_t anchor : request.anchors.tokens)
+      if (anchor >= request.anchors.end)
+        fail(ErrorCode::argument, "anchors", "tokens below " + std::to_string(request.anchors.end),
+             std::to_string(anchor));
     for (const TokenBias& bias : request.sampler.logit_bias) check_ids(std::span(&bias.token, 1), "logit_bias");
     check_ids(request.sampler.banned, "banned");
     check_ids(request.sampler.allowed, "allowed");
@@ -156,6 +164,8 @@ struct Generator::Impl {
     }
 
     check(request.draft, config());
+    require(request.draft.layers == 0 || !session.policy().needs().after_pass, ErrorCode::unsupported,
+            "draft: layers: expected a policy that judges layer by layer, found one that judges them together");
 
     std::vector<Token> job_ends = request.ends.value_or(ends);
     std::ranges::sort(job_ends);
@@ -167,7 +177,7 @@ struct Generator::Impl {
       for (const Token token : prompt) stream->push(token);  // the text goes on from there
     }
     const std::size_t top = std::min(request.logprobs.value_or(0), static_cast<std::size_t>(config().vocab_size));
-    Exchange own{.prompt = std::move(prompt), .pinned = request.pinned, .tau = request.tau};
+    Exchange own{.prompt = std::move(prompt), .pinned = request.pinned, .anchors = request.anchors, .tau = request.tau};
     Drafter drafter(request.draft);
     return std::make_unique<Job>(Job{.request = std::move(request),
                                      .own = std::move(own),
@@ -441,6 +451,12 @@ struct Generator::Impl {
     std::vector<Position> pinned(next.pinned);
     std::iota(pinned.begin(), pinned.end(), static_cast<Position>(history.given));
     session.keep(*history.sequence, pinned);
+    if (next.anchors.end > 0) {
+      const auto given = static_cast<Position>(history.given);
+      std::vector<Position> pins;
+      for (const std::size_t anchor : next.anchors.tokens) pins.push_back(given + static_cast<Position>(anchor));
+      session.compress(*history.sequence, given, given + static_cast<Position>(next.anchors.end), pins);
+    }
     history.given += next.prompt.size();
     history.calls = 1;
   }

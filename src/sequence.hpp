@@ -62,6 +62,12 @@ struct Halted {
   }
 };
 
+/// Once the tokens [begin, end) are all read, the pins alone stay of them.
+struct Compression {
+  Position begin, end;
+  std::vector<Position> pins;  // ascending
+};
+
 struct Sequence {
   struct Prompt {
     Position begin = 0, end = 0;
@@ -77,7 +83,8 @@ struct Sequence {
   std::vector<Position> stay = {};   // of those, at the end of a stage
   std::vector<Prompt> prompts = {};  // that were begun, the latest last
   std::optional<float> tau = {};
-  std::optional<Position> mark = {};  // the length to which it can go back
+  std::vector<Compression> compressions = {};  // to come
+  std::optional<Position> mark = {};           // the length to which it can go back
 
   Position total() const { return fed + static_cast<Position>(pending.size()); }
   Prompt prompt() const { return prompts.empty() ? Prompt{} : prompts.back(); }

@@ -13,6 +13,7 @@
 #include "pith/error.hpp"
 #include "pith/nn/decoder.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/prune/replay.hpp"
 #include "sequence.hpp"
 
 namespace pith {
@@ -49,6 +50,19 @@ std::vector<Stage> stages_of(const Config& config, const prune::AnyPolicy& polic
   return stages;
 }
 
+void check_shape(const prune::MadeFor& file, const Config& config) {
+  const auto text = [&](std::size_t layers, std::size_t kv_heads, std::size_t d_model) {
+    return std::to_string(layers) + " layers of " + std::to_string(kv_heads) + " kv-heads" +
+           (file.d_model != 0 ? " and width " + std::to_string(d_model) : "");
+  };
+  const auto size = [](int n) { return static_cast<std::size_t>(n); };
+  const std::string expected = text(size(config.n_layers()), size(config.n_kv_heads), size(config.d_model));
+  const std::string found = text(file.layers, file.kv_heads, file.d_model);
+  if (found != expected)
+    fail(ErrorCode::model, file.file.empty() ? "policy" : file.file, "a file for the model's " + expected,
+         "one for " + found);
+}
+
 KvLayouts layouts_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
   if (needs.gate && !config.gate)
     fail(ErrorCode::unsupported, "policy", "a model with learned gates (its own, or a sidecar's)", "none");
@@ -57,8 +71,12 @@ KvLayouts layouts_of(const Config& config, const SessionOptions& options, const 
       fail(ErrorCode::argument, "policy", what + "s below the model's " + std::to_string(there),
            what + " " + std::to_string(asked - 1));
   };
+  for (const prune::MadeFor& file : needs.made_for) check_shape(file, config);
   check(needs.layers, config.n_layers(), "layer");
   check(needs.kv_heads, config.n_kv_heads, "kv-head");
+  if (needs.after_pass && std::ranges::none_of(config.layers, [](const LayerPlan& plan) { return plan.window == 0; }))
+    fail(ErrorCode::unsupported, "policy that judges layers together", "a layer without a sliding window of its own",
+         "none");
   if (config.head_dim % block_values(options.kv) != 0)
     fail(ErrorCode::unsupported, "cache format " + std::string(name(options.kv)),
          "a head_dim that is a multiple of " + std::to_string(block_values(options.kv)),
@@ -237,9 +255,13 @@ struct Session::Impl {
   /// How many tokens of a sequence the next pass takes: as many as if it were alone, so that its chunks do not depend
   /// on the others. 0: not one would fit.
   std::size_t next_chunk(const Sequence& sequence) const {
-    const Position end = sequence.stretches.front().end;
+    Position end = sequence.stretches.front().end;
+    for (const Compression& one : sequence.compressions)
+      if (one.end > sequence.fed) end = std::min(end, one.end);
     const std::size_t left = sequence.fed < end ? static_cast<std::size_t>(end - sequence.fed) : sequence.halted.left();
-    std::size_t count = std::min(left, static_cast<std::size_t>(options.chunk));
+    // What judges all layers together acts once a pass: tokens that act one by one have a pass each.
+    const bool each = needs.after_pass && sequence.stretches.front().kind == Stretch::Kind::decoded;
+    std::size_t count = each ? 1 : std::min(left, static_cast<std::size_t>(options.chunk));
     if (options.kv_budget == 0) return count;
     const std::size_t free_alone = options.kv_budget - std::min(options.kv_budget, sequence.cache.bytes());
     while (count > 0 && sequence.cache.bytes_for(count) > free_alone) count /= 2;
@@ -260,8 +282,8 @@ struct Session::Impl {
 
   bool whole(const Stage& stage) const { return stage.begin == 0 && stage.end == config.layers.size(); }
 
-  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together. Those
-  /// that the budget has no pages for wait. Rows that go through some layers alone come last.
+  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together.
+  /// Those that the budget has no pages for wait. Rows that go through some layers alone come last.
   void plan() {
     std::size_t bytes = pool.available();
     std::size_t room = static_cast<std::size_t>(options.chunk);
@@ -346,9 +368,86 @@ struct Session::Impl {
     return tokens * (parameters + pool.bytes_used() / sizeof(float)) >= least_work;
   }
 
+  void seek_focus() {
+    const std::size_t each = config.layers.size() * static_cast<std::size_t>(config.n_heads);
+    focus.assign(pass.segments.size() * each, 0);
+    for (std::size_t s = 0; s < pass.segments.size(); ++s)
+      pass.segments[s].focus = std::span(focus).subspan(s * each, each);
+  }
+
+  SequenceId fork(SequenceId sequence) {
+    const Sequence& from = committed(sequence, "fork");
+    if (from.cache.bytes() > pool.available())
+      fail(ErrorCode::budget, "key-value cache", "pages for a copy of the sequence within the budget",
+           std::to_string(pool.available()) + " bytes left of " + std::to_string(from.cache.bytes()) + " needed");
+    Sequence copy = make_sequence();
+    copy.cache.copy_from(from.cache);
+    copy.pending = from.pending;
+    copy.stretches = from.stretches;
+    copy.fed = from.fed;
+    copy.length = from.length;
+    copy.halted = from.halted;
+    copy.prompts = from.prompts;
+    copy.tau = from.tau;
+    copy.compressions = from.compressions;
+    return insert(std::move(copy));
+  }
+
+  /// Feeds a copy of a sequence, which is then forgotten, under another policy.
+  void replay(SequenceId id, std::span<const Token> tokens, const prune::AnyPolicy& by) {
+    const SequenceId copy = fork(id);
+    struct Forget {
+      Impl& impl;
+      SequenceId copy;
+      ~Forget() { impl.sequences.erase(copy); }
+    } forget{*this, copy};
+    Sequence& sequence = find(copy);
+    sequence.compressions.clear();
+    append(sequence, tokens, {.kind = Stretch::Kind::prompt, .logits = Logits::none});
+    Workspace own(config, needs, context);  // that of the session may be in the middle of a step
+    const auto read_chunk = [&] {
+      const std::size_t count = next_chunk(sequence);
+      if (count == 0 || sequence.cache.bytes_for(count) > pool.available())
+        fail(ErrorCode::budget, "key-value cache", "pages to write a context again",
+             std::to_string(pool.available()) + " bytes left");
+      Pass part;
+      part.segments.push_back({.cache = &sequence.cache,
+                               .scratch = &sequence.scratch,
+                               .count = count,
+                               .first = sequence.length,
+                               .prompt_begin = sequence.stretches.front().begin,
+                               .prompt_end = sequence.stretches.front().end});
+      for (std::size_t i = 0; i < count; ++i) {
+        part.tokens.push_back(sequence.pending[i]);
+        part.positions.push_back(sequence.length + static_cast<Position>(i));
+      }
+      forward(config, model.weights(), by, part, own, threads, {});
+      sequence.pending.erase(sequence.pending.begin(), sequence.pending.begin() + static_cast<std::ptrdiff_t>(count));
+      sequence.fed = sequence.length += static_cast<Position>(count);
+    };
+    try {
+      threads.gather([&] {
+        while (!sequence.pending.empty()) read_chunk();
+      });
+    } catch (const SegmentError& error) {
+      throw SequenceError(error.code(), error.what(), id);
+    }
+  }
+
+  static void compress(Sequence& sequence, const Compression& one) {
+    std::vector<Position> others;
+    for (Position position = one.begin; position < one.end; ++position)
+      if (!std::ranges::binary_search(one.pins, position)) others.push_back(position);
+    for (std::size_t layer = 0; layer < sequence.cache.layers(); ++layer)
+      sequence.cache.forget(layer, others, sequence.length);
+  }
+
   /// One forward pass, or what is left of it.
   void advance(const std::stop_token& stop) {
-    if (pass.empty()) plan();
+    if (pass.empty()) {
+      plan();
+      if (options.record_focus) seek_focus();
+    }
     try {
       if (!forward(config, model.weights(), policy, pass, workspace, threads, stop))
         fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
@@ -403,6 +502,9 @@ struct Session::Impl {
       output_rows.push_back({id, end - 1});
     if (done && !last && !drafted) narrow(sequence);
     if (last && (!goes_on || done)) sequence.length = sequence.fed;
+    std::erase_if(sequence.compressions, [&](const Compression& one) {
+      return one.end <= sequence.length && (compress(sequence, one), true);
+    });
     if (done && last) halted = {};
     if (done && (last || drafted)) sequence.stretches.erase(sequence.stretches.begin());
   }
@@ -475,7 +577,7 @@ struct Session::Impl {
           return options.on_pass({report.sequence, find(report.sequence).fed, {}, segment.cache->bytes(), live_rows});
         return options.on_pass({report.sequence, segment.first,
                                 std::span(reported_tokens).subspan(segment.row, segment.count), segment.cache->bytes(),
-                                live_rows});
+                                live_rows, segment.focus});
       case Report::Kind::prefill:
         return options.on_prefill(report.progress);
     }
@@ -522,6 +624,7 @@ struct Session::Impl {
       const auto length = static_cast<std::size_t>(sequence->length);
       stats.bytes_used += sequence->cache.bytes();
       stats.bytes_dense += sequence->cache.bytes_of(length);
+      stats.bytes_state += sequence->cache.state_bytes();
       for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
       stats.seen_rows += lanes * length;
       stats.dropped_rows += sequence->cache.log().dropped();
@@ -553,8 +656,9 @@ struct Session::Impl {
   std::size_t next_report = 0;
   std::vector<Token> reported_tokens;  // [rows of that pass]
   std::vector<std::size_t> live_rows;
-  Activations final;     // [outputs, d_model]
-  Tensor<float> logits;  // [outputs, vocab_size]
+  std::vector<Position> focus;  // [segment * layer * head] of the pass
+  Activations final;            // [outputs, d_model]
+  Tensor<float> logits;         // [outputs, vocab_size]
   std::vector<Output> outputs;
   bool outputs_given = true;
 };
@@ -600,6 +704,8 @@ void Session::draft(SequenceId sequence, Token token, std::size_t layers) {
   if (!s.stretches.empty()) impl_->at_rest(sequence, "draft");
   if (const std::size_t n = impl_->config.layers.size(); layers < 1 || layers >= n)
     fail(ErrorCode::argument, "draft: layers", "from 1 to " + std::to_string(n - 1), std::to_string(layers));
+  require(!impl_->needs.after_pass, ErrorCode::unsupported,
+          "draft: expected a policy that judges layer by layer, found one that judges them together");
   if (s.halted.layer > 0 && s.halted.layer != layers)
     fail(ErrorCode::argument, "draft: layers", "the " + std::to_string(s.halted.layer) + " of the tokens before",
          std::to_string(layers));
@@ -615,6 +721,8 @@ void Session::verify(SequenceId sequence) {
 
 void Session::mark(SequenceId sequence) {
   Sequence& s = impl_->at_rest(sequence, "mark");
+  require(s.compressions.empty(), ErrorCode::state,
+          "mark: expected a sequence that is not to be compressed, found one that is");
   commit(sequence);
   s.cache.mark();
   s.mark = s.length;
@@ -674,22 +782,7 @@ void Session::finish(SequenceId sequence) {
   s.sequences.erase(sequence);
 }
 
-SequenceId Session::fork(SequenceId sequence) {
-  const Sequence& from = impl_->committed(sequence, "fork");
-  if (from.cache.bytes() > impl_->pool.available())
-    fail(ErrorCode::budget, "key-value cache", "pages for a copy of the sequence within the budget",
-         std::to_string(impl_->pool.available()) + " bytes left of " + std::to_string(from.cache.bytes()) + " needed");
-  Sequence copy = impl_->make_sequence();
-  copy.cache.copy_from(from.cache);
-  copy.pending = from.pending;
-  copy.stretches = from.stretches;
-  copy.fed = from.fed;
-  copy.length = from.length;
-  copy.halted = from.halted;
-  copy.prompts = from.prompts;
-  copy.tau = from.tau;
-  return impl_->insert(std::move(copy));
-}
+SequenceId Session::fork(SequenceId sequence) { return impl_->fork(sequence); }
 
 void Session::set_tau(SequenceId sequence, float tau) {
   Sequence& s = impl_->committed(sequence, "tau");
@@ -717,6 +810,64 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
   s.cache.forget(layer, positions, s.length);
+}
+
+void Session::compress(SequenceId sequence, Position begin, Position end, std::span<const Position> pins) {
+  Sequence& s = impl_->committed(sequence, "compress");
+  if (begin < 0 || begin > end || end > static_cast<Position>(impl_->context))
+    fail(ErrorCode::argument, "compress",
+         "a first token and an end behind it, up to the context of " + std::to_string(impl_->context),
+         "[" + std::to_string(begin) + ", " + std::to_string(end) + ")");
+  for (const Position pin : pins)
+    if (pin < begin || pin >= end)
+      fail(ErrorCode::argument, "compress", "pins from " + std::to_string(begin) + " to " + std::to_string(end - 1),
+           std::to_string(pin));
+  Compression one{begin, end, {pins.begin(), pins.end()}};
+  std::ranges::sort(one.pins);
+  keep(sequence, one.pins);
+  if (end <= s.length)
+    Impl::compress(s, one);
+  else
+    s.compressions.push_back(std::move(one));
+}
+
+void Session::compress(SequenceId id, std::span<const Token> tokens, const Replay& how) {
+  Impl& s = *impl_;
+  Sequence& sequence = s.committed(id, "compress");
+  const auto number = [](const char* what, float value, float least, const char* range) {
+    if (!(value >= least)) fail(ErrorCode::argument, std::string("compress: ") + what, range, std::to_string(value));
+  };
+  number("share", how.share <= 1 ? how.share : -1, 0, "a number from 0 to 1");
+  number("sinks", static_cast<float>(how.sinks), 0, "at least 0");
+  number("chunk", static_cast<float>(how.chunk), 1, "at least 1");
+  number("overlap", static_cast<float>(how.overlap), 0, "at least 0");
+  s.at_rest(id, "compress");
+  if (static_cast<Position>(tokens.size()) != sequence.length)
+    fail(ErrorCode::argument, "compress: tokens", "the sequence's " + std::to_string(sequence.length),
+         std::to_string(tokens.size()));
+
+  prune::ReplayWorth worth(sequence.cache.layers(), sequence.cache.lanes_per_layer(), tokens.size());
+  const auto chunk = static_cast<std::size_t>(how.chunk);
+  for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
+    const std::size_t end = std::min(begin + chunk, tokens.size());
+    std::vector<Token> replay = begin == 0 ? how.all : how.part;
+    const auto add = [&](std::span<const Token> more) { replay.insert(replay.end(), more.begin(), more.end()); };
+    if (begin > 0) {
+      const std::size_t overlap = std::min(begin, static_cast<std::size_t>(how.overlap));
+      add(tokens.subspan(begin - overlap, overlap));
+    }
+    add(how.answer);
+    add(tokens.subspan(begin, end - begin));
+    s.replay(id, replay,
+             prune::ObserveReplay{.sinks = how.sinks,
+                                  .begin = static_cast<Position>(begin),
+                                  .end = static_cast<Position>(end),
+                                  .replay = sequence.length,
+                                  .worth = &worth});
+  }
+  std::vector<bool> judged;
+  for (const LayerPlan& plan : s.config.layers) judged.push_back(plan.window == 0);
+  worth.evict(sequence.cache, judged, how.share, how.sinks, sequence.length);
 }
 
 std::size_t Session::context() const { return impl_->context; }

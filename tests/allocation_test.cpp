@@ -84,7 +84,7 @@ TEST(AllocationTest, OfSteadyDecodingIsNone) {
   for (const Format weights : {Format::f32, Format::q8_0}) {
     const Model model = random_model({.seed = 2, .format = weights, .head_dim = 32, .n_layers = 2, .context = 512});
     SCOPED_TRACE(describe(model));
-    for (const PolicyCase& one : policy_cases()) {
+    for (const PolicyCase& one : policy_cases(model.config())) {
       for (const int threads : {1, 2}) {
         for (const KvFormat kv : {KvFormat::f32, KvFormat::q8_0}) {
           SCOPED_TRACE(one.name + ", cache in " + std::string(name(kv)) + ", threads: " + std::to_string(threads));

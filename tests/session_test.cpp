@@ -436,7 +436,7 @@ TEST(SessionTest, UnderABudgetASequenceIsWhatItIsAlone) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 130);
   const Script script{{tokens.begin(), tokens.begin() + 100}, {tokens.begin() + 100, tokens.end()}};
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     // Room for the whole sequence and no more, and for less than its chunk where its policy is to make room.
     for (const std::size_t budget :
          {bytes_of(model, tokens, prune::none()), bytes_of(model, std::span(tokens).first(64), prune::none())}) {
@@ -479,7 +479,7 @@ struct StopAt {
 TEST(SessionTest, GoesOnWhereItWasStopped) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 70);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
     for (const std::size_t layer : {0u, 1u}) {  // after the last layer there is nothing left to stop
       for (const Position next : {32, 64, 70}) {
@@ -574,7 +574,7 @@ TEST(SessionTest, FinishesTheOnlySequenceWhoseStepWasStoppedHalfway) {
 TEST(SessionTest, ForksRememberWhatTheirOriginRemembered) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 100);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     SessionOptions options{.policy = one.policy, .threads = 1, .chunk = 32, .record_drops = true};
     const Script script{{tokens.begin(), tokens.begin() + 60}, {tokens.begin() + 60, tokens.end()}};
@@ -664,7 +664,7 @@ TEST(SessionTest, ReportsTheProgressOfPrompts) {
 TEST(SessionTest, ReportsDropsAndPassesAsTheyHappen) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 120);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     Session recording(model, {.policy = one.policy, .threads = 1, .chunk = 32, .record_drops = true});
     const SequenceId recorded = recording.add(tokens);

@@ -26,6 +26,7 @@ void add_tokenize(CLI::App& app, Tool& tool);
 void add_detokenize(CLI::App& app, Tool& tool);
 void add_inspect(CLI::App& app, Tool& tool);
 void add_policies(CLI::App& app, Tool& tool);
+void add_heads(CLI::App& app, Tool& tool);
 void add_bench(CLI::App& app, Tool& tool);
 void add_quantize(CLI::App& app, Tool& tool);
 void add_trace(CLI::App& app, Tool& tool);

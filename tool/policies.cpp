@@ -18,6 +18,9 @@ struct PoliciesOptions {
   std::string spec;  // empty: all
 };
 
+/// Is it a policy of policies?
+bool takes_policy(const prune::MethodText& one) { return one.arguments.ends_with("POLICY"); }
+
 /// As --policy takes it, with all its defaults.
 std::string call(const prune::MethodText& one) {
   std::string inside = one.arguments;
@@ -29,9 +32,13 @@ std::string call(const prune::MethodText& one) {
 Json to_json(const prune::Needs& needs) {
   auto columns = Json::array();
   for (const Column column : needs.evidence) columns.push_back(column.name());
-  return {{"gate", needs.gate},     {"lane_per_head", needs.lane_per_head},
-          {"columns", columns},     {"window", needs.window},
-          {"layers", needs.layers}, {"kv_heads", needs.kv_heads}};
+  return {{"gate", needs.gate},
+          {"lane_per_head", needs.lane_per_head},
+          {"columns", columns},
+          {"window", needs.window},
+          {"layers", needs.layers},
+          {"kv_heads", needs.kv_heads},
+          {"after_pass", needs.after_pass}};
 }
 
 Json to_json(const prune::MethodText& one) {
@@ -39,7 +46,7 @@ Json to_json(const prune::MethodText& one) {
   for (const prune::OptionText& option : one.options)
     options.push_back(
         {{"name", option.name}, {"default", option.fallback}, {"range", option.range}, {"what", option.what}});
-  const bool combinator = !one.arguments.empty();
+  const bool combinator = takes_policy(one);
   return {{"name", one.name},
           {"what", one.what},
           {"paper", one.paper.empty() ? Json() : Json("arXiv " + one.paper)},
@@ -47,7 +54,7 @@ Json to_json(const prune::MethodText& one) {
           {"combinator", combinator},
           {"arguments", one.arguments},
           {"options", options},
-          {"needs", combinator ? Json() : to_json(prune::parse(one.name).needs())}};
+          {"needs", one.arguments.empty() ? to_json(prune::parse(one.name).needs()) : Json()}};
 }
 
 void print_text(const prune::MethodText& one, bool whole) {
@@ -71,10 +78,10 @@ Exit policies(const PoliciesOptions& options, const Tool& tool) {
   auto all = prune::catalogue();
   Json report;
   if (!options.spec.empty()) {
-    // Combinators alone are explained, too, though they are no policy yet.
-    const bool combinator = std::ranges::any_of(
+    // What needs more to be said is explained, too, though it is no policy yet.
+    const bool incomplete = std::ranges::any_of(
         all, [&](const prune::MethodText& one) { return one.name == options.spec && !one.arguments.empty(); });
-    if (!combinator) {
+    if (!incomplete) {
       const prune::AnyPolicy policy = prune::parse(options.spec);
       report = {{"policy", policy.describe()}, {"needs", to_json(policy.needs())}};
     }

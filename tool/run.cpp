@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "anchors.hpp"
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "kept.hpp"
@@ -31,15 +32,16 @@ struct RunOptions {
   DraftOptions draft;
   std::vector<std::string> stops;
   bool ignore_end = false;
+  std::string anchors;  // empty = no demonstrations
   bool show = false;
 };
 
-std::vector<Token> prompt_tokens(const TextOptions& prompt, const Generator& generator) {
+std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& before, const Generator& generator) {
   std::string text = prompt.read();
   // The newline with which editors end a file is not part of the prompt.
   if (prompt.file && text.ends_with('\n')) text.pop_back();
   // Who writes the prompt writes its template, too.
-  return generator.encode(text, Specials::as_trained);
+  return generator.encode(before + text, Specials::as_trained);
 }
 
 /// What scripts know the reasons by.
@@ -74,12 +76,15 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
     if (at.done < at.total) progress.show("prompt " + std::to_string(at.done) + " of " + std::to_string(at.total));
   };
   Generator generator(model, tokenizer, std::move(session));
-  Outcome out{.prompt = prompt_tokens(options.prompt, generator)};
+  MarkedText demonstrations;
+  if (!options.anchors.empty()) demonstrations = MarkedText::of(read_file(options.anchors), options.anchors);
+  Outcome out{.prompt = prompt_tokens(options.prompt, demonstrations.text, generator)};
   const auto begin = Clock::now();
   std::optional<Clock::time_point> first;  // when the prompt had been read
   std::exception_ptr error;
   Request request{.prompt = out.prompt, .stops = options.stops, .sampler = sampling, .draft = options.draft};
   if (options.tokens >= 0) request.max_tokens = static_cast<std::size_t>(options.tokens);
+  if (!demonstrations.text.empty()) request.anchors = anchors_of(demonstrations, out.prompt, tokenizer);
   if (options.ignore_end) request.sampler.banned = generator.ends();
   request.on_piece = [&](const Piece& piece) {
     progress.clear();
@@ -186,6 +191,9 @@ void add_run(CLI::App& app, Tool& tool) {
                  "Guess up to so many tokens ahead, from the text before; the text stays the same");
   command.number("--draft-layers", options.draft.layers, {0, 1000},
                  "Let the model's first layers guess instead, if it was trained for that");
+  command.reads(
+      "--anchors", options.anchors,
+      "Demonstrations to put before the prompt: once read, only what stands between [[ and ]] is kept of them");
   command.add_flag("--ignore-eos", options.ignore_end, "Never choose a token that ends the text");
   command.add_flag("--show", options.show, "Show the whole text again, with what was forgotten marked");
   add_options(command, options.sampling);

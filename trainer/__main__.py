@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Train drop gates: prepare, pretrain, gates, local, distil, evaluate, strengths, compare, agree, export, convert, plot."""
+"""Train drop gates: prepare, pretrain, gates, local, distil, evaluate, strengths, compare, agree, export, convert, worth, plot."""
 
 import argparse
 import json
@@ -30,6 +30,7 @@ import pretrain
 import strengths
 import tokenizer as bpe
 import trainer
+import worth
 
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 
@@ -219,6 +220,16 @@ def parse(arguments):
     sub.add_argument("--tokenizer", help="tokenizer.json to copy beside it")
     sub.add_argument("--dtype", choices=DTYPES, default="f16")
 
+    sub = command("worth", run_worth, "gates on a token's own state, for the policy worth_gate: fitted, or out of Fast KVzip's file")
+    sub.add_argument("--out", required=True, help="the safetensors file to write")
+    sub.add_argument("--fast-kvzip", metavar="FILE", help="the authors' .pt, instead of a fit")
+    sub.add_argument("--model", help="Hugging Face directory (gpt2, llama, qwen2, qwen3)")
+    sub.add_argument("--tokens", metavar="FILE", help="a packed token file of `prepare`")
+    sub.add_argument("--length", type=int, default=512, help="tokens a window, each read twice")
+    sub.add_argument("--windows", type=int, default=60)
+    sub.add_argument("--price", type=float, default=1e-3, help="of the gates' size, in the mean square of an input")
+    sub.add_argument("--seed", type=int, default=1)
+
     sub = command("plot", run_plot, "draw the curves of a run")
     sub.add_argument("run", help="folder of the run")
     sub.add_argument("--out", help="PNG file (default: curves.png in the folder)")
@@ -363,6 +374,22 @@ def run_export(args):
 
 def run_convert(args):
     convert.convert(args.checkpoint, args.out, n_heads=args.heads, tokenizer=args.tokenizer, dtype=DTYPES[args.dtype])
+
+
+def run_worth(args):
+    if args.fast_kvzip:
+        print(worth.save(worth.from_fast_kvzip(args.fast_kvzip), args.out))
+        return
+    if not args.model or not args.tokens:
+        sys.exit("worth: expected --model and --tokens, or --fast-kvzip")
+    decoder = checkpoint.load(args.model)
+    request = torch.tensor(bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)).encode(worth.REPEAT))
+
+    def tell(window, parts):
+        print(f"window {window}: explained {sum(parts) / len(parts):.3f}", flush=True)
+
+    windows = worth.draw(data.open_tokens(args.tokens), args.length, args.windows, args.seed)
+    print(worth.save(worth.fit(decoder, windows, request, args.price, tell), args.out))
 
 
 def run_plot(args):

@@ -68,6 +68,12 @@ struct Piece {
   std::exception_ptr error = {};            // where it ended in an error
 };
 
+/// Of so many first tokens of a prompt only these stay, once they are read (Session::compress).
+struct Anchors {
+  std::size_t end = 0;
+  std::vector<std::size_t> tokens = {};  // below `end`
+};
+
 struct Request {
   std::variant<std::vector<Token>, std::string> prompt;  // a text as Generator::encode() reads it
   std::optional<std::size_t> max_tokens = {};            // default: until the text ends or the context is full
@@ -78,6 +84,7 @@ struct Request {
   DraftOptions draft = {};
   std::optional<float> tau = {};  // strength of the learned gate, in place of the policy's
   std::size_t pinned = 0;         // so many of the prompt's first tokens stay, whatever the policy does
+  Anchors anchors = {};           // of the prompt; what is no anchor leaves, pinned or not
   /// The prompt goes on behind the conversation's requests before this one: behind their prompts and what was chosen,
   /// but for a token that ended the text, which is for the next prompt to repeat. None: a sequence of its own.
   std::optional<ConversationId> conversation = {};

@@ -7,6 +7,7 @@
 #include "pith/generator.hpp"
 #include "pith/model.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/retrieval.hpp"
 #include "pith/sampler.hpp"
 #include "pith/session.hpp"
 #include "pith/synthetic.hpp"

@@ -64,6 +64,8 @@ struct PassInfo {
   std::span<const Token> tokens;           // fed; -1 for an embedding
   std::size_t kv_bytes = 0;                // pages the sequence holds now
   std::span<const std::size_t> live_rows;  // per layer, over lanes
+  /// With record_focus: [layer * n_heads + head] the token to which the last of `tokens` attends most.
+  std::span<const Position> focus;
 };
 
 /// The callbacks run between passes and may not call the session. What one throws comes out of step(); the next step
@@ -77,9 +79,23 @@ struct SessionOptions {
   int context = 0;                                       // longest sequence, 0 = what the model was made for
   std::size_t kv_budget = 0;                             // bytes of key-value pages, 0 = unlimited
   bool record_drops = false;                             // keep drop_at()
+  bool record_focus = false;                             // find PassInfo::focus
   std::function<void(const Progress&)> on_prefill = {};  // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
   std::function<void(const PassInfo&)> on_pass = {};          // after each pass
+};
+
+/// How a context that will be asked many times is shortened: the model is made to write it down again, and of all rows
+/// those stay to which it has attended most (KVzip, Kim et al., arXiv 2505.23416).
+struct Replay {
+  float share = 0.3f;           // of all rows, over layers and kv-heads together
+  int sinks = 4;                // first tokens, which always stay
+  int chunk = 2048;             // tokens that are written again at a time
+  std::vector<Token> all = {};  // asks for the context from its beginning: "Repeat the previous context exactly."
+  /// Asks for a later part of it, "…, starting with"; the last `overlap` tokens before that part follow.
+  std::vector<Token> part = {};
+  int overlap = 8;
+  std::vector<Token> answer = {};  // behind either: where a chat template has the model's answer begin
 };
 
 /// Bytes and rows of a session's cache. A row is one token in one lane (a layer, or a kv-head of a layer).
@@ -88,6 +104,7 @@ struct CacheStats {
   std::size_t bytes_reserved = 0;      // pages held from the operating system
   std::size_t bytes_high_water = 0;    // the most bytes_used has been
   std::size_t bytes_dense = 0;         // what bytes_used would be had nothing been dropped
+  std::size_t bytes_state = 0;         // that the policy remembers beside pages, of queries and the like
   std::vector<std::size_t> live_rows;  // per layer, over lanes and sequences
   std::uint64_t seen_rows = 0;         // appended so far, over layers, lanes and live sequences
   std::uint64_t dropped_rows = 0;      // of these, dropped
@@ -145,7 +162,8 @@ class PITH_API Session {
   /// layers, and its logits are what the model's last norm and head make of that. verify() lets all tokens that were so
   /// drafted go on through the other layers, with logits after each, as push() of all of them would have had.
   /// Throw as push(), and Error (argument) for layers that are not some of the model's, or others than those of drafted
-  /// tokens that wait; Error (state) for a sequence that has none to verify.
+  /// tokens that wait; Error (state) for a sequence that has none to verify; Error (unsupported) where the policy judges
+  /// all layers together.
   void draft(SequenceId sequence, Token token, std::size_t layers);
   void verify(SequenceId sequence);
 
@@ -182,6 +200,20 @@ class PITH_API Session {
   /// passed over. Throws Error (argument) for a position or layer out of range, Error (state) as fork().
   void keep(SequenceId sequence, std::span<const Position> positions);
   void forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions);
+
+  /// Of the tokens [begin, end) only the pins stay, in all layers, from the token on that follows them; positions go
+  /// on. The pins are kept, as by keep(). Where some of the tokens are yet to come, this takes place once the last of
+  /// them is read. For demonstrations, of which the labels and what formats them carry what a model makes of them (Wang
+  /// et al., arXiv 2305.14160). Throws Error (argument) unless begin <= end <= the context and all pins are in between,
+  /// Error (state) as fork().
+  void compress(SequenceId sequence, Position begin, Position end, std::span<const Position> pins);
+
+  /// `tokens`: all of the sequence's so far. The passes that write them again are forgotten, and no policy acts in
+  /// them; they need room for a copy of the sequence and of a chunk. Layers with a sliding window of their own keep
+  /// what they have. Throws Error (argument) for numbers out of range, for tokens as add(), and where a chunk with what
+  /// asks for it has no room in the context; Error (budget); Error (state) where tokens are pending, and as fork().
+  /// Deviation: heads whose lanes are shared (no policy asked for them apart) leave together, by the best of them.
+  void compress(SequenceId sequence, std::span<const Token> tokens, const Replay& how);
 
   std::size_t context() const;                    // the longest that a sequence may become, in tokens
   std::size_t length(SequenceId sequence) const;  // tokens fed so far

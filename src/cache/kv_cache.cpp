@@ -13,7 +13,7 @@ void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
       {layer_, number, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
   if (Journal* const journal = ledger_->journal(layer_)) journal->erasing(from, row);
   from.erase(row);
-  if (gate_ != nullptr) ledger_->gone.push_back(born);
+  if (gate_ != nullptr) ledger_->gone[layer_].push_back(born);
 }
 
 Row KvLayer::changing(std::size_t lane, std::size_t row) const {
@@ -32,11 +32,12 @@ void KvLayer::sweep(Position next) const {
         if (until[i] <= next) erase(l, page * PageLayout::capacity + i, until[i]);
       if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
     }
-  if (ledger_->gone.empty()) return;
+  if (gate_ == nullptr || ledger_->gone[layer_].empty()) return;
   const auto row_of = gate_rows();
   const Slot holders = gate_->slot(column::holders);
-  for (const Position born : ledger_->gone) gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
-  ledger_->gone.clear();
+  for (const Position born : ledger_->gone[layer_])
+    gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
+  ledger_->gone[layer_].clear();
   for (std::size_t row = gate_->rows(); row-- > 0;) {
     if (gate_->evidence(holders, row) != 0) continue;
     if (Journal* const journal = ledger_->journal(layer_)) journal->erasing(*gate_, row);
@@ -59,7 +60,8 @@ KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::size_t n_layers,
                  std::size_t expected_rows, DropLog::Keep keep)
     : layouts_(&layouts),
       per_layer_(lanes_per_layer),
-      ledger_{DropLog(keep, n_layers, lanes_per_layer), layouts.kv.slot(column::gate_logit)} {
+      ledger_{DropLog(keep, n_layers, lanes_per_layer), layouts.kv.slot(column::gate_logit),
+              std::vector<std::vector<Position>>(layouts.gate ? n_layers : 0)} {
   lanes_.reserve(n_layers * lanes_per_layer);
   for (std::size_t i = 0; i < n_layers * lanes_per_layer; ++i) lanes_.emplace_back(layouts.kv, pool, expected_rows);
   if (!layouts.gate) return;
@@ -118,6 +120,12 @@ std::size_t KvCache::bytes() const {
   std::size_t sum = 0;
   for (const Lane& lane : lanes_) sum += lane.bytes();
   for (const Lane& lane : gates_) sum += lane.bytes();
+  return sum;
+}
+
+std::size_t KvCache::state_bytes() const {
+  std::size_t sum = 0;
+  for (const Lane& lane : lanes_) sum += lane.state_bytes();
   return sum;
 }
 

@@ -26,7 +26,8 @@ Lane::Lane(Lane&& other) noexcept
       table_(std::exchange(other.table_, {})),
       rows_(std::exchange(other.rows_, 0)),
       emptied_(other.emptied_),
-      held_(std::exchange(other.held_, {})) {}
+      held_(std::exchange(other.held_, {})),
+      states_(std::exchange(other.states_, {})) {}
 
 std::byte* Lane::take_page() {
   if (held_.empty()) return pool_->take(layout_->bytes());
@@ -102,6 +103,17 @@ void Lane::save_columns(std::vector<std::byte>& out) const {
     std::memcpy(&out[at + sizeof entry], entry.memory + layout_->columns(), columns);
     at += page;
   }
+  const auto put = [&](const void* from, std::size_t bytes) {
+    const auto* const first = static_cast<const std::byte*>(from);
+    out.insert(out.end(), first, first + bytes);
+  };
+  const std::size_t states = states_.size();
+  put(&states, sizeof states);
+  for (const State& state : states_) {
+    const std::size_t size = state.numbers.size();
+    put(&size, sizeof size);
+    put(state.numbers.data(), size * sizeof(float));
+  }
 }
 
 const std::byte* Lane::restore_columns(const std::byte* from) {
@@ -114,6 +126,18 @@ const std::byte* Lane::restore_columns(const std::byte* from) {
     std::memcpy(entry.memory + layout_->columns(), from + sizeof was, columns);
     from += sizeof was + columns;
   }
+  const auto take = [&](void* to, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    from += bytes;
+  };
+  std::size_t count = 0, size = 0;
+  take(&count, sizeof count);
+  states_.erase(states_.begin() + static_cast<std::ptrdiff_t>(count), states_.end());  // those that came since
+  for (State& state : states_) {
+    take(&size, sizeof size);
+    state.numbers.resize(size);
+    take(state.numbers.data(), size * sizeof(float));
+  }
   return from;
 }
 
@@ -124,6 +148,17 @@ void Lane::pin(std::size_t row, Position until) {
 }
 
 void Lane::unpin(std::size_t row) { table_[row / capacity].pinned &= ~bit(row); }
+
+std::vector<float>& Lane::state(std::string_view name) const {
+  const auto found = std::ranges::find(states_, name, &State::name);
+  return found != states_.end() ? found->numbers : states_.emplace_back(State{name}).numbers;
+}
+
+std::size_t Lane::state_bytes() const {
+  std::size_t sum = 0;
+  for (const State& state : states_) sum += state.numbers.capacity() * sizeof(float);
+  return sum;
+}
 
 void Lane::find_earliest_until(std::size_t page) const {
   Position earliest = never;
@@ -136,6 +171,7 @@ void Lane::clear() {
   for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
   table_.clear();
   rows_ = 0;
+  states_.clear();
 }
 
 void Lane::copy_from(const Lane& other) {
@@ -146,6 +182,7 @@ void Lane::copy_from(const Lane& other) {
     std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
   }
   rows_ = other.rows_;
+  states_ = other.states_;
 }
 
 }  // namespace pith::inline cache

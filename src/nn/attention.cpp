@@ -34,6 +34,10 @@ bool by_rows(const PageLayout& layout, std::size_t queries) {
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
 constexpr std::size_t least_tasks = 1024, least_partials = 64;
 
+/// The columns that attention fills.
+constexpr Column observed_columns[] = {column::mass, column::window, column::peak,
+                                       column::last, column::times,  column::last_attended};
+
 /// The queries of a task, scaled and prepared: [kv_head][token][head][head_dim].
 struct Queries {
   alignas(64) float values[max_queries * max_head_dim];
@@ -112,8 +116,11 @@ struct Attention::Impl {
   void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
   void merge(const Pass& pass, View<float> out);
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
+  void find_focus(const Pass& pass, View<const float> q) const;
   void observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                     std::size_t lane_index, std::size_t page, View<const float> q);
+  void find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                        std::size_t lane_index);
 
   const Config& config_;
   int window_;     // tokens at the end of a prompt whose attention column::window collects
@@ -130,16 +137,16 @@ struct Attention::Impl {
   };
   std::vector<PageTask> page_tasks_;
   struct Observed {
-    Slot mass, window, last;
+    Slot mass, window, peak, last, times, last_attended;
   };
-  Observed observed_;  // the columns of the pass's lanes
+  Observed observed_;   // the columns of the pass's lanes
+  Tensor<float> even_;  // [lane][token] what a row gets where all that the token sees get as much, over the heads
 };
 
 Attention::Impl::Impl(const Config& config, const prune::Needs& needs)
     : config_(config),
       window_(needs.window),
-      observes_(needs.evidence.has(column::mass) || needs.evidence.has(column::window) ||
-                needs.evidence.has(column::last)) {
+      observes_(std::ranges::any_of(observed_columns, [&](Column one) { return needs.evidence.has(one); })) {
   tasks_.reserve(least_tasks);
   page_tasks_.reserve(least_tasks);
 }
@@ -147,13 +154,13 @@ Attention::Impl::Impl(const Config& config, const prune::Needs& needs)
 void Attention::Impl::run(const Pass& pass, View<const float> q, View<float> out, const Threads& threads) {
   plan(pass);
   layer_ = pass.layer;
-  const float scale = config_.layers[layer_].query_scale;
-  scale_ = scale != 0 ? scale : 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+  scale_ = config_.query_scale_of(config_.layers[layer_]);
   maximum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   sum_.resize(q.rows, static_cast<std::size_t>(config_.n_heads));
   threads.run(tasks_.size(), work_, [&](std::size_t i) { attend(pass, tasks_[i], q, out); });
   merge(pass, out);
   if (observes_) observe(pass, q, threads);
+  find_focus(pass, q);
 }
 
 void Attention::Impl::plan(const Pass& pass) {
@@ -378,7 +385,14 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
     if (pass.segments[s].cache == nullptr) continue;
     const auto lanes = pass.segments[s].cache->lanes(pass.layer);
     const PageLayout& layout = lanes[0].layout();  // all lanes have the same
-    observed_ = {layout.slot(column::mass), layout.slot(column::window), layout.slot(column::last)};
+    observed_ = {layout.slot(column::mass), layout.slot(column::window), layout.slot(column::peak),
+                 layout.slot(column::last), layout.slot(column::times),  layout.slot(column::last_attended)};
+    if (observed_.times || observed_.last_attended) {
+      even_.resize(lanes.size(), q.rows);
+      for (std::size_t l = 0; l < lanes.size(); ++l)
+        find_even_shares(pass.segments[s],
+                         std::span(pass.positions).subspan(pass.segments[s].row, pass.segments[s].count), lanes[l], l);
+    }
     for (std::size_t l = 0; l < lanes.size(); ++l)
       for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
   }
@@ -390,11 +404,28 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
   });
 }
 
+void Attention::Impl::find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                                       std::size_t lane_index) {
+  const std::span<float> even = even_[lane_index].subspan(segment.row, segment.count);
+  std::ranges::fill(even, 0.0f);
+  for (std::size_t p = 0; p < lane.pages(); ++p) {
+    const Page page = lane.page(p);
+    for (std::size_t i = 0; i < page.rows(); ++i) {
+      const auto begin = std::ranges::lower_bound(positions, page.born()[i]);
+      const auto end = std::ranges::lower_bound(positions, page.until()[i]);
+      for (auto n = begin; n < end; ++n) even[static_cast<std::size_t>(n - positions.begin())] += 1;
+    }
+  }
+  const auto heads = static_cast<float>(lane.layout().shape().heads * static_cast<std::size_t>(config_.group()));
+  for (float& rows : even) rows = heads / rows;
+}
+
 void Attention::Impl::observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                                    std::size_t lane_index, std::size_t p, View<const float> q) {
   const Page page = lane.page(p);
   const auto& shape = lane.layout().shape();
-  const auto [mass, window, last] = observed_;
+  const auto [mass, window, peak, last, times, last_attended] = observed_;
+  const bool counts = times || last_attended;
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
@@ -402,22 +433,25 @@ void Attention::Impl::observe_page(const Segment& segment, std::span<const Posit
   const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - window_);
 
   const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
-  if (window && opens_window) std::ranges::fill(page.evidence(window), 0.0f);
+  for (const Slot column : {window, peak})
+    if (column && opens_window) std::ranges::fill(page.evidence(column), 0.0f);
   if (last) std::ranges::fill(page.evidence(last), 0.0f);
 
   // The first token of the segment that any of these columns asks about.
   std::size_t first = segment.count;
   if (last) first = segment.count - 1;
-  if (window && segment.first < segment.prompt_end)
+  if ((window || peak) && segment.first < segment.prompt_end)
     first = std::min(first,
                      static_cast<std::size_t>(std::ranges::lower_bound(positions, window_begin) - positions.begin()));
-  if (mass) first = 0;
+  if (mass || counts) first = 0;
 
   alignas(64) float scores[max_queries * capacity];
+  float given[max_queries * capacity];  // [token][row], over the heads of the lane
   for (std::size_t begin = first; begin < segment.count; begin += together) {
     const std::size_t tokens = std::min(together, segment.count - begin), token = segment.row + begin;
     const auto at = positions.subspan(begin, tokens);
     if (sight(page, at) == Sight::nothing) continue;
+    if (counts) std::fill_n(given, tokens * capacity, 0.0f);
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
       const std::size_t query_head = lane_index * shape.heads * group + head;
@@ -438,7 +472,59 @@ void Attention::Impl::observe_page(const Segment& segment, std::span<const Posit
           if (mass) add_to(mass);
           if (window && n >= window_begin && n < segment.prompt_end) add_to(window);
           if (last && n + 1 == segment.next()) add_to(last);
+          if (peak && n >= window_begin && n < segment.prompt_end) {
+            const auto most = page.evidence(peak);
+            for (std::size_t i = 0; i < page.rows(); ++i) most[i] = std::max(most[i], row[i]);
+          }
+          if (counts) ops::add(given + t * capacity, row, page.rows());
         }
+      }
+    }
+    for (std::size_t t = 0; counts && t < tokens; ++t) {
+      const Position n = at[t];
+      const float even = even_[lane_index][token + t];
+      for (std::size_t i = 0; i < page.rows(); ++i) {
+        if (page.born()[i] >= n || given[t * capacity + i] < even) continue;  // its own query counts from the start
+        if (times) page.evidence(times)[i] += 1;
+        if (last_attended) page.evidence(last_attended)[i] = static_cast<float>(n);
+      }
+    }
+  }
+}
+
+/// For those who want to know it: one query a pass, and neither cap nor softmax changes which of its scores is the
+/// largest. Of equals, the earliest token.
+void Attention::Impl::find_focus(const Pass& pass, View<const float> q) const {
+  const auto dim = static_cast<std::size_t>(config_.head_dim), group = static_cast<std::size_t>(config_.group());
+  const auto n_heads = static_cast<std::size_t>(config_.n_heads);
+  alignas(64) float scores[max_queries * capacity];  // [head][row]
+  for (const Segment& segment : pass.segments) {
+    if (segment.cache == nullptr || segment.focus.empty()) continue;
+    const Position n = segment.next() - 1;
+    const std::size_t token = segment.row + segment.count - 1;
+    const std::span<Position> focus = segment.focus.subspan(pass.layer * n_heads, n_heads);
+    const auto lanes = std::as_const(*segment.cache).lanes(pass.layer);
+    const auto& shape = lanes[0].layout().shape();
+    for (std::size_t head = 0, count = 0; head < n_heads; head += count) {
+      count = std::min(max_queries, group - head % group);
+      const std::size_t kv_head = head / group;
+      const Lane& lane = lanes[kv_head / shape.heads];
+      const Queries queries(q, token, 1, head, count, 1, dim, scale_, shape.keys);
+      float largest[max_queries];
+      std::fill_n(largest, count, -infinity);
+      for (std::size_t p = 0; p < lane.pages(); ++p) {
+        const Page page = lane.page(p);
+        ops::dots(shape.keys, queries.values, count, dim, page.k(kv_head % shape.heads), page.rows(), dim, scores,
+                  capacity);
+        for (std::size_t h = 0; h < count; ++h)
+          for (std::size_t i = 0; i < page.rows(); ++i) {
+            const float score = scores[h * capacity + i];
+            const Position born = page.born()[i];
+            if (born > n || page.until()[i] <= n || score < largest[h]) continue;
+            if (score == largest[h] && born > focus[head + h]) continue;
+            largest[h] = score;
+            focus[head + h] = born;
+          }
       }
     }
   }

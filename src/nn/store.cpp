@@ -15,14 +15,17 @@ namespace {
 /// A column that is filled when its row is made, from the keys and values of the heads of its lane.
 struct AtAppend {
   Column column;
-  float (*of)(std::span<const float> keys, std::span<const float> values);
+  float (*of)(Position born, std::span<const float> keys, std::span<const float> values);
 };
 
 constexpr AtAppend at_append[] = {
     {column::value_norm,
-     [](std::span<const float>, std::span<const float> values) {
+     [](Position, std::span<const float>, std::span<const float> values) {
        return std::sqrt(ops::dot(values.data(), values.data(), values.size()));
      }},
+    {column::times, [](Position, std::span<const float>, std::span<const float>) { return 1.0f; }},
+    {column::last_attended,
+     [](Position born, std::span<const float>, std::span<const float>) { return static_cast<float>(born); }},
 };
 
 /// What a pass is about to store, of all its tokens.
@@ -114,7 +117,7 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
         for (std::size_t i = 0; i < segment.count; ++i) {
           const std::size_t t = segment.row + i, from = l * heads * dim;
           lanes[l].evidence(slot, lanes[l].rows() - segment.count + i) =
-              of(ws.k[t].subspan(from, heads * dim), ws.v[t].subspan(from, heads * dim));
+              of(pass.positions[t], ws.k[t].subspan(from, heads * dim), ws.v[t].subspan(from, heads * dim));
         }
       }
   });

@@ -19,10 +19,11 @@ bool SharedRows::due(const KvLayer& layer, const Moment& moment, std::size_t sla
   return held > layer.lanes().size() * (rows.at(moment) + slack);
 }
 
-void SharedRows::allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>> scores,
-                       std::span<std::size_t> keep) const {
-  const std::size_t alone = rows.at(moment);
-  const auto least = static_cast<std::size_t>(std::ceil(floor * static_cast<float>(alone)));
+namespace {
+
+/// `all` rows to lanes by their scores: each gets its best `least`, what is spared, and what it wins of the rest.
+void share(std::size_t all, std::size_t least, const Moment& moment, std::span<const std::vector<float>> scores,
+           std::span<std::size_t> keep) {
   auto& contest = moment.scratch->contest;  // what no lane has for certain
   auto& sorted = moment.scratch->lane_scores;
   contest.clear();
@@ -35,13 +36,106 @@ void SharedRows::allot(const KvLayer& layer, const Moment& moment, std::span<con
     certain += keep[l];
     for (std::size_t i = keep[l]; i < sorted.size(); ++i) contest.emplace_back(sorted[i], l);
   }
-  const std::size_t all = layer.lanes().size() * alone;
   const std::size_t more = std::min(all > certain ? all - certain : 0, contest.size());
   const auto middle = contest.begin() + static_cast<std::ptrdiff_t>(more);
   std::nth_element(contest.begin(), middle, contest.end(), [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   });
   for (auto won = contest.begin(); won != middle; ++won) ++keep[won->second];
+}
+
+}  // namespace
+
+void SharedRows::allot(const KvLayer&, const Moment& moment, std::span<const std::vector<float>> scores,
+                       std::span<std::size_t> keep) const {
+  const std::size_t alone = rows.at(moment);
+  share(keep.size() * alone, static_cast<std::size_t>(std::ceil(floor * static_cast<float>(alone))), moment, scores,
+        keep);
+}
+
+bool RowsOfLayers::due(std::span<const LayerMoment> layers, std::size_t slack) const {
+  std::size_t held = 0, allowed = 0;
+  for (const auto& [layer, moment] : layers)
+    for (const Lane& lane : layer.lanes()) {
+      held += lane.rows();
+      allowed += rows.at(moment) + slack;
+    }
+  return held > allowed;
+}
+
+void RowsOfLayers::allot(std::span<const LayerMoment> layers, std::span<const std::vector<float>> scores,
+                         std::span<std::size_t> keep) const {
+  const Moment& moment = layers.front().moment;
+  share(keep.size() * rows.at(moment), 0, moment, scores, keep);
+}
+
+namespace {
+
+/// Of the attention that a lane's rows have received.
+double variance_of_mass(const Lane& lane) {
+  const Slot mass = lane.slot(column::mass);
+  double sum = 0, squares = 0;
+  for (std::size_t row = 0; row < lane.rows(); ++row) {
+    const auto received = static_cast<double>(lane.evidence(mass, row));
+    sum += received;
+    squares += received * received;
+  }
+  const auto n = static_cast<double>(lane.rows());
+  return n > 0 ? squares / n - sum / n * (sum / n) : 0;
+}
+
+/// The mean of its lanes' variances, scaled between the least and the most of them.
+double density(const KvLayer& layer) {
+  double least = std::numeric_limits<double>::infinity(), most = 0, sum = 0;
+  for (const Lane& lane : layer.lanes()) {
+    const double variance = variance_of_mass(lane);
+    least = std::min(least, variance);
+    most = std::max(most, variance);
+    sum += variance;
+  }
+  return most > least ? (sum / static_cast<double>(layer.lanes().size()) - least) / (most - least) : 0;
+}
+
+}  // namespace
+
+bool RowsByDensity::due(std::span<const LayerMoment> layers, std::size_t slack) const {
+  if (layers.front().moment.ends_prompt()) return true;
+  for (const LayerMoment& one : layers)
+    for (const Lane& lane : one.layer.lanes()) {
+      const auto& found = lane.state(state);
+      if (!found.empty() && lane.rows() > static_cast<std::size_t>(found[0]) + slack) return true;
+    }
+  return false;
+}
+
+void RowsByDensity::allot(std::span<const LayerMoment> layers, std::span<const std::vector<float>>,
+                          std::span<std::size_t> keep) const {
+  const Moment& moment = layers.front().moment;
+  const auto judged = [&](const KvLayer& layer) {
+    return layer.layer() >= static_cast<std::size_t>(first) &&
+           layer.layer() + static_cast<std::size_t>(last) < moment.n_layers;
+  };
+  if (moment.ends_prompt()) {
+    double sum = 0, all = 0;
+    for (const LayerMoment& one : layers)
+      if (judged(one.layer)) {
+        sum += std::exp(-density(one.layer));
+        ++all;
+      }
+    for (const LayerMoment& one : layers) {
+      const KvLayer& layer = one.layer;
+      if (!judged(layer)) continue;
+      const double part = std::exp(-density(layer)) / sum * all * static_cast<double>(rows.at(moment));
+      const double stay = std::max(part, 0.01 * static_cast<double>(moment.next));
+      for (const Lane& lane : layer.lanes()) lane.state(state).assign(1, static_cast<float>(std::floor(stay)));
+    }
+  }
+  std::size_t l = 0;
+  for (const LayerMoment& one : layers)
+    for (const Lane& lane : one.layer.lanes()) {
+      const auto& found = lane.state(state);
+      keep[l++] = found.empty() ? lane.rows() : static_cast<std::size_t>(found[0]);
+    }
 }
 
 std::size_t PyramidRows::at(std::size_t layer, const Moment& moment) const {

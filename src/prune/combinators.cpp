@@ -31,6 +31,10 @@ void Chain::narrow(const KvLayer& layer, const Moment& moment, std::vector<Posit
     if (policy.narrows_after(layer.layer(), moment.n_layers)) policy.narrow(layer, moment, stay);
 }
 
+void Chain::after_pass(std::span<const LayerMoment> layers) const {
+  for (const AnyPolicy& policy : policies) policy.after_pass(layers);
+}
+
 std::string Chain::describe() const {
   std::string text;
   for (const AnyPolicy& policy : policies) text.append(text.empty() ? "" : ",").append(policy.describe());
@@ -43,6 +47,10 @@ void OnPrefill::before_attention(const KvLayer& layer, const Moment& moment) con
 
 void OnPrefill::after_attention(const KvLayer& layer, const Moment& moment) const {
   if (moment.ends_prompt()) policy.after_attention(layer, moment);
+}
+
+void OnPrefill::after_pass(std::span<const LayerMoment> layers) const {
+  if (layers.front().moment.ends_prompt()) policy.after_pass(layers);
 }
 
 std::string OnPrefill::describe() const { return spell("on_prefill", {}, policy.describe()); }
@@ -61,6 +69,12 @@ void ForLayers::after_attention(const KvLayer& layer, const Moment& moment) cons
   if (acts(layer)) policy.after_attention(layer, moment);
 }
 
+void ForLayers::after_pass(std::span<const LayerMoment> layers) const {
+  const auto begin = std::ranges::find_if(layers, [&](const LayerMoment& one) { return acts(one.layer); });
+  const auto end = std::find_if_not(begin, layers.end(), [&](const LayerMoment& one) { return acts(one.layer); });
+  policy.after_pass({begin, end});
+}
+
 std::string ForLayers::describe() const {
   const std::string begin = std::to_string(first), end = std::to_string(last - 1);
   return spell("for_layers", {{"layers", first + 1 == last ? begin : begin + "-" + end}}, policy.describe());
@@ -73,27 +87,33 @@ Needs ForHeads::needs() const {
   return policy.needs() | own;
 }
 
-/// act(layer) with the lanes that are listed, of those that there are.
-template <class F>
-void ForHeads::on_listed(const KvLayer& layer, F&& act) const {
-  if (!everywhere && layer.layer() >= heads.size()) return;
-  const std::span<const std::size_t> listed = heads[everywhere ? 0 : layer.layer()];
+std::optional<KvLayer> ForHeads::listed(const KvLayer& layer, std::vector<std::size_t>& both) const {
+  if (!everywhere && layer.layer() >= heads.size()) return std::nullopt;
+  const std::span<const std::size_t> list = heads[everywhere ? 0 : layer.layer()];
   const auto lanes = layer.lanes();
-  if (listed.empty()) return;
-  if (lanes.size() > listed.back() && lanes.number(listed.back()) == listed.back()) return act(layer.only(listed));
-  // Another list has chosen before.
-  std::vector<std::size_t> both;
+  if (list.empty()) return std::nullopt;
+  if (lanes.size() > list.back() && lanes.number(list.back()) == list.back()) return layer.only(list);
   for (std::size_t i = 0; i < lanes.size(); ++i)
-    if (std::ranges::binary_search(listed, lanes.number(i))) both.push_back(lanes.number(i));
-  if (!both.empty()) act(layer.only(both));
+    if (std::ranges::binary_search(list, lanes.number(i))) both.push_back(lanes.number(i));
+  return both.empty() ? std::nullopt : std::optional(layer.only(both));
 }
 
 void ForHeads::before_attention(const KvLayer& layer, const Moment& moment) const {
-  on_listed(layer, [&](const KvLayer& some) { policy.before_attention(some, moment); });
+  std::vector<std::size_t> both;
+  if (const auto some = listed(layer, both)) policy.before_attention(*some, moment);
 }
 
 void ForHeads::after_attention(const KvLayer& layer, const Moment& moment) const {
-  on_listed(layer, [&](const KvLayer& some) { policy.after_attention(some, moment); });
+  std::vector<std::size_t> both;
+  if (const auto some = listed(layer, both)) policy.after_attention(*some, moment);
+}
+
+void ForHeads::after_pass(std::span<const LayerMoment> layers) const {
+  std::vector<std::vector<std::size_t>> both(layers.size());
+  std::vector<LayerMoment> all;
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (const auto some = listed(layers[i].layer, both[i])) all.push_back({*some, layers[i].moment});
+  policy.after_pass(all);
 }
 
 std::string ForHeads::describe() const {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "pith/tensor/ops.hpp"
 
@@ -62,6 +63,76 @@ void MergeValues::operator()(const Cut& cut) const {
     }
     for (std::size_t row = 0; row < rows; ++row) {
       if (weights[row] <= 1) continue;  // nothing joined it: the row stays bit for bit
+      const std::span fold(&folded[row * dim], dim);
+      ops::scale(fold.data(), 1 / weights[row], dim);
+      cut.layer.changing(cut.lane, row).set_value(h, fold);
+    }
+  }
+}
+
+void MergeAlike::operator()(const Cut& cut) const {
+  const Lane& lane = cut.rows();
+  const auto& shape = lane.layout().shape();
+  const std::size_t dim = shape.head_dim, rows = lane.rows();
+  Scratch& scratch = *cut.moment.scratch;
+  auto &keys = scratch.keys, &folded = scratch.folded;  // [row][dim]; folded: weighted values, with what joined them
+  auto &norms = scratch.squares, &weights = scratch.weights;  // [row] of keys; of what is folded together, 0 = nothing
+  auto& alike = scratch.values;                               // [victim] its cosine
+  auto& nearest = scratch.nearest;                            // [victim] the row that stays whose key is most like its
+  auto& value = scratch.numbers;
+  auto& thresholds = lane.state(state);
+  const Slot mass = lane.slot(column::mass);
+  constexpr float leaves = -1, own_weight = std::numbers::e_v<float>;
+  keys.resize(rows * dim);
+  folded.resize(rows * dim);
+  norms.resize(rows);
+  value.resize(dim);
+  for (std::size_t h = 0; h < shape.heads; ++h) {
+    weights.assign(rows, 0.0f);
+    for (const std::size_t row : cut.victims) weights[row] = leaves;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::span key(&keys[row * dim], dim);
+      lane.row(row).key(h, key);
+      norms[row] = norm(key);
+    }
+    alike.assign(cut.victims.size(), -1.0f);
+    nearest.assign(cut.victims.size(), rows);
+    double sum = 0;
+    for (std::size_t v = 0; v < cut.victims.size(); ++v) {
+      const std::size_t victim = cut.victims[v];
+      for (std::size_t row = 0; row < rows; ++row) {
+        if (weights[row] == leaves) continue;
+        const float product = norms[row] * norms[victim];
+        const float cosine = product > 0 ? ops::dot(&keys[row * dim], &keys[victim * dim], dim) / product : 0;
+        if (nearest[v] != rows && cosine <= alike[v]) continue;
+        alike[v] = cosine;
+        nearest[v] = row;
+      }
+      sum += static_cast<double>(alike[v]);
+    }
+    if (nearest.empty() || nearest.front() == rows) return;  // none stays
+    const auto mean = static_cast<float>(sum / static_cast<double>(cut.victims.size()));
+    if (h == thresholds.size())
+      thresholds.push_back(mean);
+    else
+      thresholds[h] = memory * thresholds[h] + (1 - memory) * mean;
+    for (std::size_t v = 0; v < cut.victims.size(); ++v) {
+      if (alike[v] < thresholds[h]) continue;
+      const std::size_t row = nearest[v], victim = cut.victims[v];
+      const std::span fold(&folded[row * dim], dim);
+      if (weights[row] == 0) {
+        lane.row(row).value(h, fold);
+        ops::scale(fold.data(), own_weight, dim);
+        weights[row] = own_weight;
+      }
+      lane.row(victim).value(h, value);
+      const float w = std::exp(alike[v]);
+      for (std::size_t c = 0; c < dim; ++c) fold[c] += w * value[c];
+      weights[row] += w;
+      if (mass) lane.evidence(mass, row) += lane.evidence(mass, victim) / static_cast<float>(shape.heads);
+    }
+    for (std::size_t row = 0; row < rows; ++row) {
+      if (weights[row] <= 0) continue;
       const std::span fold(&folded[row * dim], dim);
       ops::scale(fold.data(), 1 / weights[row], dim);
       cut.layer.changing(cut.lane, row).set_value(h, fold);

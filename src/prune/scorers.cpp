@@ -57,27 +57,38 @@ std::span<const std::size_t> in_order(const Lane& lane, const Moment& moment, Po
   return order;
 }
 
+/// scores[row] = f(those of the row and its neighbours, `pool` of them where there are so many).
+template <class F>
+void pool_rows(std::span<const std::size_t> order, int pool, const Moment& moment, std::span<float> scores, F&& f) {
+  auto& before = moment.scratch->values;
+  before.clear();
+  for (const std::size_t row : order) before.push_back(scores[row]);
+  const auto half = static_cast<std::size_t>(pool / 2);
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    const std::size_t begin = k > half ? k - half : 0;
+    const std::size_t end = std::min(order.size(), k + half + 1);
+    scores[order[k]] = f(std::span<const float>(&before[begin], end - begin));
+  }
+}
+
+float largest(std::span<const float> numbers) { return *std::ranges::max_element(numbers); }
+
 }  // namespace
 
 void ObservationWindow::score(const KvLayer& layer, std::size_t lane, const Moment& moment,
                               std::span<float> out) const {
   ColumnScore{column::window}.score(layer, lane, moment, out);
   const auto order = in_order(layer.lanes()[lane], moment, 0, moment.prompt_end - window);
-  auto& attention = moment.scratch->values;  // theirs, before it is pooled
-  attention.clear();
-  for (const std::size_t row : order) attention.push_back(out[row]);
-  const auto half = static_cast<std::size_t>(pool / 2);
-  for (std::size_t k = 0; k < order.size(); ++k) {
-    const std::size_t begin = k > half ? k - half : 0;
-    const std::size_t end = std::min(order.size(), k + half + 1);
-    const std::span<const float> near(&attention[begin], end - begin);
-    out[order[k]] = average ? std::accumulate(near.begin(), near.end(), 0.0f) / static_cast<float>(pool)
-                            : *std::ranges::max_element(near);
-  }
+  if (average)
+    pool_rows(order, pool, moment, out, [&](std::span<const float> near) {
+      return std::accumulate(near.begin(), near.end(), 0.0f) / static_cast<float>(pool);
+    });
+  else
+    pool_rows(order, pool, moment, out, largest);
 }
 
-void MassPerQuery::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
-  ColumnScore{column::mass}.score(layer, lane, moment, out);
+void PerQuery::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  ColumnScore{column}.score(layer, lane, moment, out);
   for (std::size_t row = 0; row < out.size(); ++row)
     out[row] /= static_cast<float>(moment.next - layer.lanes()[lane].born(row));
 }
@@ -155,6 +166,76 @@ void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& momen
       }
   }
   for (std::size_t row = 0; row < n; ++row) scores[row] *= norms[row] / static_cast<float>(moment.group * shape.heads);
+}
+
+namespace {
+
+/// Fills WorstCase::output_norm of the rows of a lane, unless it is known.
+void find_output_norms(const KvLayer& layer, std::size_t l, const Moment& moment) {
+  const Lane& lane = layer.lanes()[l];
+  const Slot norm = lane.slot(WorstCase::output_norm);
+  const auto known = [&](std::size_t row) { return lane.evidence(norm, row) > 0; };
+  std::size_t unknown = 0;
+  while (unknown < lane.rows() && known(unknown)) ++unknown;
+  if (unknown == lane.rows()) return;
+  auto& norms = moment.scratch->values;
+  norms.assign(lane.rows(), 1.0f);
+  weigh_by_output(layer, l, moment, norms);
+  for (std::size_t row = unknown; row < lane.rows(); ++row)
+    if (!known(row)) lane.evidence(norm, row) = norms[row];
+}
+
+}  // namespace
+
+void WorstCase::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
+  const auto lanes = layer.lanes();
+  const Lane& own = lanes[lane];
+  auto& norms = moment.scratch->squares;  // [position] over the layer's lanes
+  norms.assign(static_cast<std::size_t>(moment.next), 0.0f);
+  const auto norm_of = [](const Lane& one, std::size_t row) { return one.evidence(one.slot(output_norm), row); };
+  for (std::size_t l = 0; l < lanes.size(); ++l) {
+    find_output_norms(layer, l, moment);
+    for (std::size_t row = 0; row < lanes[l].rows(); ++row)
+      norms[static_cast<std::size_t>(lanes[l].born(row))] += norm_of(lanes[l], row);
+  }
+  const Position window_begin = moment.prompt_end - window;
+  auto& order = moment.scratch->order;
+  in_order(own, moment, 0, window_begin);
+  ColumnScore{column::peak}.score(layer, lane, moment, out);
+  pool_rows(order, pool, moment, out, largest);
+  double mean = 0;
+  for (const std::size_t row : order) mean += static_cast<double>(out[row]) / static_cast<double>(order.size());
+  for (const std::size_t row : order) {
+    const float all = norms[static_cast<std::size_t>(own.born(row))];
+    const float part = all > 0 ? norm_of(own, row) / all : 0;
+    out[row] = std::max(out[row], static_cast<float>(mean)) * part;
+  }
+
+  // The sure ones, by mean attention, until what stays has its part.
+  const auto attention_of = [&, slot = own.slot(column::window)](std::size_t row) { return own.evidence(slot, row); };
+  const auto stays = [&](std::size_t row) {
+    return own.born(row) < sinks || own.born(row) >= window_begin || own.pinned(row);
+  };
+  double all = 0, reached = 0;
+  std::size_t spared = 0;
+  for (std::size_t row = 0; row < own.rows(); ++row) {
+    const auto attention = static_cast<double>(attention_of(row));
+    all += attention;
+    if (!stays(row)) continue;
+    reached += attention;
+    ++spared;
+  }
+  std::erase_if(order, stays);
+  std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+    return attention_of(a) != attention_of(b) ? attention_of(a) > attention_of(b) : own.born(a) > own.born(b);
+  });
+  const std::size_t may_stay = rows.at(moment);
+  std::size_t most = may_stay > spared ? may_stay - spared : 0;
+  for (const std::size_t row : order) {
+    if (most-- == 0 || reached >= static_cast<double>(sure) * all) break;
+    reached += static_cast<double>(attention_of(row));
+    out[row] = std::numeric_limits<float>::max();
+  }
 }
 
 namespace {

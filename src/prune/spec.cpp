@@ -10,6 +10,8 @@
 
 #include "numbers.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/prune/protect.hpp"
+#include "pith/prune/worth.hpp"
 
 namespace pith::prune {
 
@@ -164,7 +166,7 @@ struct Named {
   std::string_view name;
   AnyPolicy (*make)(Call&);
   std::string_view paper, what, acts;
-  void (*list)(std::vector<OptionText>&) = nullptr;  // null: a combinator, of which `options` says the rest
+  void (*list)(std::vector<OptionText>&) = nullptr;
   std::string_view arguments = {};
 };
 
@@ -176,6 +178,41 @@ constexpr Named method(std::string_view name, std::string_view paper, std::strin
 constexpr std::string_view never_acts = "never", every_token = "every token", every_pass = "every pass",
                            prompts_end = "end of a prompt", as_its_policy = "as its policy does";
 
+AnyPolicy protect_of(Call& c) {
+  const HeadScores heads = HeadScores::read(c.take("file"));
+  const auto options = take_options<ProtectOptions>(c);
+  return protect(heads, options, c.policy());
+}
+
+AnyPolicy duo_of(Call& c) {
+  const HeadScores heads = HeadScores::read(c.take("file"));
+  const auto options = take_options<ProtectOptions>(c);
+  return duo(heads, options, take_options<DuoOptions>(c));
+}
+
+AnyPolicy worth_gate_of(Call& c) {
+  Prefill prefill = Prefill::dense;
+  if (c.options.contains("prefill")) {
+    const std::string text = c.take("prefill");
+    if (text != "dense" && text != "sparse") c.refuse("prefill", "dense or sparse", text);
+    if (text == "sparse") prefill = Prefill::sparse;
+  }
+  const std::string file = c.take("file");
+  const auto options = take_options<WorthGateOptions>(c);
+  return worth_gate(WorthGates::read(file), options, prefill);
+}
+
+template <class... O>
+void list_all(std::vector<OptionText>& all) {
+  (list_options<O>(all), ...);
+}
+
+void list_worth_gate(std::vector<OptionText>& all) {
+  all.push_back(
+      {"prefill", "dense", "dense or sparse", "whether a prompt sees all of itself, or forgets as it is read"});
+  list_all<WorthGateOptions>(all);
+}
+
 /// What scripts can name is a line here.
 constexpr Named names[] = {
     method<none>("none", "", "forgets nothing", never_acts),
@@ -183,6 +220,9 @@ constexpr Named names[] = {
     method<streaming>("streaming", "2309.17453", "the first and the latest tokens", every_token),
     method<h2o>("h2o", "2306.14048", "most attention so far", every_pass),
     method<tova>("tova", "2401.06104", "most attention from the last query, a verdict per layer", every_pass),
+    method<lra>("lra", "2401.04881", "most recently attended to, a verdict per layer", every_pass),
+    method<lfa>("lfa", "2401.04881", "most often attended to, a verdict per layer", every_pass),
+    method<rkv>("rkv", "2505.24133", "most attention from the latest queries, and no key twice", every_pass),
     method<snapkv>("snapkv", "2404.14469", "most attention from the prompt's end", prompts_end),
     method<fastkv>("fastkv", "2502.01068", "SnapKV, and past half of the layers a prompt's best tokens alone",
                    prompts_end),
@@ -191,11 +231,27 @@ constexpr Named names[] = {
     method<pyramidkv>("pyramidkv", "2406.02069", "SnapKV with more rows in lower layers", prompts_end),
     method<criticalkv>("criticalkv", "2502.03805", "SnapKV, half of it by what values come to in the output",
                        prompts_end),
+    method<defensivekv>("defensivekv", "2510.13334", "the most that one query of the prompt's end attends",
+                        prompts_end),
+    method<layer_defensivekv>("layer_defensivekv", "2510.13334", "DefensiveKV whose rows all layers share",
+                              prompts_end),
+    method<d2o>("d2o", "2406.13035", "H2O by layer, folding what leaves into what is like it",
+                "end of a prompt, then every pass"),
+    method<expected_attention>("expected_attention", "2510.00636", "what queries to come can be expected to attend to",
+                               prompts_end),
+    method<leverage>("leverage", "2507.08143", "keys that stand out", prompts_end),
+    method<compactor>("compactor", "2507.08143", "keys that stand out, and attention within blocks", prompts_end),
     method<keydiff>("keydiff", "2504.15364", "keys unlike the others", every_pass),
     method<knorm>("knorm", "2406.11430", "shortest keys", every_pass),
     method<curdkv>("curdkv", "2509.15038", "long keys and values among neighbours", prompts_end),
     method<lagkv>("lagkv", "2504.04704", "strangest to the part that follows", prompts_end),
     method<simlayerkv>("simlayerkv", "2410.13846", "lazy layers keep sinks and recent tokens", prompts_end),
+    {"worth_gate", worth_gate_of, "2601.07891", "what a gate on a token's own state says is worth little", every_token,
+     list_worth_gate, "file=FILE"},
+    {"duo", duo_of, "2410.10819", "the best kv-heads by a file keep all, the others first and latest tokens",
+     every_token, list_all<ProtectOptions, DuoOptions>, "file=FILE"},
+    {"protect", protect_of, "2404.15574", "the best kv-heads by a file keep all, the others forget", as_its_policy,
+     list_all<ProtectOptions>, "file=FILE,POLICY"},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
      as_its_policy, nullptr, "POLICY"},
     {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,

@@ -65,7 +65,7 @@ TEST(BatchTest, EqualsSingles) {
 TEST(BatchTest, EqualsSinglesUnderEveryPolicy) {
   const Model model = random_model({.seed = 9, .n_layers = 2});
   SCOPED_TRACE(describe(model));
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     check(model, 9, {.policy = one.policy});
   }
@@ -94,7 +94,7 @@ TEST(BatchTest, OfOneIsTheSameByAnyNumberOfThreads) {
   const Model model = random_model({.seed = 11, .architecture = Architecture::qwen3, .head_dim = 64, .n_layers = 2});
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(11, model.config(), 150);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     for (const Feeding feeding : {Feeding{64}, Feeding{Feeding::decode}}) {
       SCOPED_TRACE(one.name + ", " + feeding.name());
       const Fed expected = feed(model, tokens, feeding, {.policy = one.policy, .threads = 1});

@@ -165,6 +165,16 @@ TEST(EvictionTest, LatestAttention) {
          one_eviction({.score = Score::last, .rows = 13, .recent = 1}), token_by_token});
 }
 
+TEST(EvictionTest, LatelyAttendedAndOftenAttended) {
+  const auto rule = [](Score score) {
+    return one_eviction({.score = score, .lanes = Lanes::shared, .rows = 15, .recent = 4});
+  };
+  check({"lra", prune::lra({.rows = 15, .recent = 4}, no_sinks), std::nullopt, rule(Score::latest), token_by_token});
+  check({"lfa", prune::lfa({.rows = 15, .recent = 4}, no_sinks), std::nullopt, rule(Score::often), token_by_token});
+  check({"lfa per head", prune::per_head(prune::lfa({.rows = 15, .recent = 4}, no_sinks)), std::nullopt,
+         one_eviction({.score = Score::often, .rows = 15, .recent = 4}), token_by_token});
+}
+
 void check_snapkv(const std::string& name, int rows, int window, int pool,
                   const std::vector<reference::Prompt>& prompts) {
   check({name, prune::snapkv({.rows = rows, .window = window, .pool = pool}, no_sinks), std::nullopt,

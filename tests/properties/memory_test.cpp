@@ -74,7 +74,7 @@ TEST(MemoryTest, InUseIsThePagesOfTheLiveRows) {
     const Model model = random_model({.seed = seed, .n_layers = 2});
     SCOPED_TRACE(describe(model));
     const auto tokens = random_tokens(seed, model.config(), 200);
-    for (const PolicyCase& one : policy_cases()) {
+    for (const PolicyCase& one : policy_cases(model.config())) {
       SCOPED_TRACE(one.name);
       const Fed fed = feed(model, tokens, {32}, {.policy = one.policy});
       const std::size_t lanes = fed.drop_at.size() * fed.drop_at[0].size();

@@ -25,7 +25,7 @@ struct Case {
 
 std::vector<Case> cases(const Config& config) {
   std::vector<Case> all;
-  for (const PolicyCase& one : policy_cases())
+  for (const PolicyCase& one : policy_cases(config))
     for (const PolicyCase& policy : combined(one, config))
       for (const KvFormat kv : kv_formats) {
         if (!policy.policy.needs().gate)
@@ -124,7 +124,7 @@ TEST(PoliciesTest, OfSomeLayersLeaveTheOthersWhole) {
   const Model model = random_model({.seed = 33, .n_layers = 3, .window = 0});
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(33, model.config(), 90);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     const Fed fed = feed(model, tokens, {32}, {.policy = prune::for_layers(1, 2, one.policy)});
     const Fed all = feed(model, tokens, {32}, {.policy = one.policy});
@@ -141,7 +141,7 @@ TEST(PoliciesTest, OfSomeHeadsLeaveTheOthersWhole) {
   const Model model = random_model({.seed = seed, .window = 0});
   SCOPED_TRACE(describe(model));
   const auto tokens = random_tokens(seed, model.config(), 90);
-  for (const PolicyCase& one : policy_cases()) {
+  for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
     const Fed fed = feed(model, tokens, {32}, {.policy = prune::for_heads({0, 2}, one.policy)});
     for (const auto& layer : fed.drop_at)

@@ -21,7 +21,7 @@ using namespace prune;
 
 bool equal(const Needs& a, const Needs& b) {
   return a.gate == b.gate && a.lane_per_head == b.lane_per_head && a.evidence == b.evidence && a.window == b.window &&
-         a.layers == b.layers && a.kv_heads == b.kv_heads;
+         a.layers == b.layers && a.kv_heads == b.kv_heads && a.after_pass == b.after_pass;
 }
 
 /// Specs in the very words of describe(), at random.
@@ -53,6 +53,7 @@ class Grammar {
     if (name == "rows" || name == "tokens") return std::to_string(random_.integer(4096, 1 << random_.integer(13, 30)));
     if (name == "sinks" || name == "recent") return std::to_string(random_.integer(1, 2048));
     if (option.range.find(" to 1") == option.range.size() - 5) return std::to_string(random_.integer(0, 1));
+    if (option.range.ends_with(" to 2")) return std::to_string(random_.integer(0, 2));
     return std::to_string(random_.integer(2, 1000));
   }
 

@@ -11,6 +11,7 @@
 
 namespace pith::reference {
 
+void Visibility::reads(int /*layer*/, const Rows& /*inputs*/) {}
 void Visibility::attended(int /*layer*/, int /*n*/, const Rows& /*weights*/) {}
 
 namespace {
@@ -261,6 +262,12 @@ class Attention {
   double seen_ = 0, before_ = 0;
 };
 
+Rows rows_of(const Mat& x) {
+  Rows rows;
+  for (Index t = 0; t < x.rows(); ++t) rows.emplace_back(x.row(t).data(), x.row(t).data() + x.cols());
+  return rows;
+}
+
 Mat embed(const Config& config, const Weights& weights, std::span<const Token> tokens) {
   Mat x(static_cast<Index>(tokens.size()), config.d_model);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
@@ -291,6 +298,7 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     norm_heads(k, w.k_norm, config, plan);
     if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]), rotate(k, config, config.ropes[at(plan.rope)]);
 
+    if (options.visibility != nullptr) options.visibility->reads(layer, rows_of(h));
     std::vector<Judgement> judged;
     double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
     for (int number = 0; number < config.gates() && options.tau; ++number) {
@@ -309,8 +317,7 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
                static_cast<double>(config.logit_scale);
   if (const auto cap = static_cast<double>(config.logit_cap); cap > 0)
     logits = logits.unaryExpr([&](double logit) { return cap * std::tanh(logit / cap); });
-  for (Index t = 0; t < logits.rows(); ++t)
-    result.logits.emplace_back(logits.row(t).data(), logits.row(t).data() + logits.cols());
+  result.logits = rows_of(logits);
   return result;
 }
 

@@ -25,6 +25,9 @@ class Visibility {
   /// Does query n see token j <= n in a kv-head of a layer?
   virtual bool sees(int layer, int kv_head, int n, int j) const = 0;
 
+  /// What a layer makes queries, keys and values of: inputs[token].
+  virtual void reads(int layer, const Rows& inputs);
+
   /// What query n has attended to: weights[head][j], 0 where it did not see j.
   virtual void attended(int layer, int n, const Rows& weights);
 };

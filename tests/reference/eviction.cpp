@@ -49,7 +49,7 @@ const Prompt* Eviction::prompt_of(int n) const {
   return found == rule_.prompts.end() ? nullptr : &*found;
 }
 
-void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) const {
+void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) {
   const int group = config_.group();
   const int first = rule_.lanes == Lanes::shared ? 0 : kv_head * group;
   const int last = rule_.lanes == Lanes::shared ? config_.n_heads : first + group;
@@ -59,9 +59,27 @@ void Eviction::observe(Lane& l, int kv_head, int n, const Rows& weights) const {
     if (prompt == nullptr || n < window_begin) return;
     if (n == window_begin) std::ranges::fill(l.worth, 0.0);
   }
+  if (rule_.score == Score::latest || rule_.score == Score::often) return count(l, first, last, n, weights);
   if (rule_.score == Score::last) std::ranges::fill(l.worth, 0.0);
   for (int h = first; h < last; ++h)
     for (int j = 0; j <= n; ++j) l.worth[at(j)] += weights[at(h)][at(j)];
+}
+
+void Eviction::count(Lane& l, int first, int last, int n, const Rows& weights) {
+  l.worth[at(n)] = rule_.score == Score::often ? 1 : n;
+  int seen = 0;
+  for (int j = 0; j <= n; ++j) seen += weights[at(first)][at(j)] > 0 ? 1 : 0;
+  for (int j = 0; j < n; ++j) {
+    double given = 0;  // as a part of what is even
+    for (int h = first; h < last; ++h) given += weights[at(h)][at(j)] * seen / (last - first);
+    if (given == 0) continue;
+    min_margin_ = std::min(min_margin_, std::abs(given - 1));
+    if (given < 1) continue;
+    if (rule_.score == Score::often)
+      l.worth[at(j)] += 1;
+    else
+      l.worth[at(j)] = n;
+  }
 }
 
 std::vector<double> Eviction::pooled(const Lane& l, const std::vector<int>& tokens) const {

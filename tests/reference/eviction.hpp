@@ -23,6 +23,8 @@ enum class Score {
   mass,    // attention received so far: H2O (arXiv 2306.14048)
   last,    // attention of the latest query: TOVA (arXiv 2401.06104)
   window,  // attention of the prompt's last queries, the maximum over neighbours: SnapKV (arXiv 2404.14469)
+  latest,  // the latest query that gave it at least its even share of attention: LRA (arXiv 2401.04881)
+  often,   // how many queries did, its own among them: LFA
 };
 
 enum class Lanes {
@@ -54,7 +56,8 @@ class Eviction : public Visibility {
   bool sees(int layer, int kv_head, int n, int j) const override;
   void attended(int layer, int n, const Rows& weights) override;
 
-  /// The smallest difference of worth, relative to the larger, between a token that stayed and one that had to go.
+  /// The smallest difference of worth, relative to the larger, between a token that stayed and one that had to go; or
+  /// of attention from its even share.
   double min_margin() const { return min_margin_; }
 
  private:
@@ -63,7 +66,8 @@ class Eviction : public Visibility {
     std::vector<double> worth;  // [token]
   };
   const Prompt* prompt_of(int n) const;
-  void observe(Lane& lane, int kv_head, int n, const Rows& weights) const;
+  void observe(Lane& lane, int kv_head, int n, const Rows& weights);
+  void count(Lane& lane, int first_head, int last_head, int n, const Rows& weights);
   std::vector<double> pooled(const Lane& lane, const std::vector<int>& tokens) const;
   void cut(Lane& lane, const std::vector<int>& live, int n);
   Lane& lane(int layer, int kv_head) { return lanes_[static_cast<std::size_t>(layer * config_.n_kv_heads + kv_head)]; }

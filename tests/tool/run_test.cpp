@@ -34,6 +34,30 @@ TEST_F(RunTest, ReportsWhatItGenerated) {
   EXPECT_EQ(json.at("policy"), "gate(tau=0)");
 }
 
+TEST_F(RunTest, KeepsTheAnchorsOfDemonstrations) {
+  const auto run = [&](const std::string& demonstrations, const std::string& prompt) {
+    Arguments arguments = {"run", "-m", model(gated), "--policy", "none", "-p", prompt, "-n", "6", "--temp", "0"};
+    arguments.push_back("--ignore-eos");
+    if (!demonstrations.empty()) arguments.insert(arguments.end(), {"--anchors", file("demos.txt", demonstrations)});
+    return json_of(arguments);
+  };
+  const Json some = run("Good: [[yes]]\nBad: [[no]]\n", "Fine:");
+  EXPECT_EQ(some.at("prompt_tokens"), 23);
+  // 18 tokens of demonstrations, of which 5 stay, are no more seen by the 5 of the prompt and the 5 that are fed of
+  // what follows.
+  const double pairs = (23 + 5) * (23 + 5 + 1) / 2.0;
+  EXPECT_NEAR(some.at("kept").get<double>(), 1 - 13 * 10 / pairs, 1e-6);
+  const Json all = run("[[Good: yes\nBad: no\n]]", "Fine:"), plain = run("", "Good: yes\nBad: no\nFine:");
+  EXPECT_EQ(all.at("kept"), 1);
+  EXPECT_EQ(all.at("tokens"), plain.at("tokens"));
+  const auto refused = [&](const std::string& text, const std::vector<std::string>& parts) {
+    expect_failure(3, parts, {"run", "-m", model(gated), "-p", "x", "-n", "1", "--anchors", file("demos.txt", text)});
+  };
+  refused("a]]", {"demos.txt: byte 1", "[["});
+  refused("[[a[[b]]", {"demos.txt: byte 3", "]]"});
+  refused("[[a", {"demos.txt", "the end"});
+}
+
 TEST_F(RunTest, StreamsOnlyTheTextToStdout) {
   const Arguments arguments = {"run", "-m", model(gated), "-p", "Once", "-n", "30", "--seed", "4", "--ignore-eos"};
   const Json json = json_of(arguments);

@@ -29,7 +29,12 @@ namespace column {
 // Filled by attention, pass by pass.
 inline constexpr Column mass{"mass"};      // attention received so far, summed over queries and heads
 inline constexpr Column window{"window"};  // attention received from the last queries of the prompt
+inline constexpr Column peak{"peak"};      // the most that one of those queries gave in one head
 inline constexpr Column last{"last"};      // attention received from the last query
+
+// A query attends to a row where it gives more than its even share of all that it sees, over the heads of the lane.
+inline constexpr Column times{"times"};                  // queries that attended to it, its own counted as one
+inline constexpr Column last_attended{"last_attended"};  // position of the latest of them
 
 // Filled by the learned gate.
 inline constexpr Column gate_logit{"gate_logit"};  // s - threshold - tau at the last query that judged the row

@@ -32,7 +32,7 @@ inline constexpr Column holders{"holders"};
 struct KvLedger {
   DropLog log;
   Slot gate_logit;                            // of the lanes, where they have it
-  std::vector<Position> gone = {};            // tokens that lanes of the present layer have lost
+  std::vector<std::vector<Position>> gone;    // [layer] tokens that its lanes have lost, where gates are apart
   std::vector<std::uint32_t> gate_rows = {};  // [position] row of the present layer's gate lane
   std::vector<Journal> journals = {};         // [layer] of what can be undone,
   bool marked = false;                        // if anything can
@@ -161,6 +161,7 @@ class PITH_API KvCache {
 
   std::size_t rows(std::size_t layer) const;               // live, over the layer's lanes
   std::size_t bytes() const;                               // of pages in use
+  std::size_t state_bytes() const;                         // of what policies remember beside rows
   std::size_t bytes_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
   std::size_t bytes_of(std::size_t rows_per_lane) const;   // that as many rows in every lane take
 

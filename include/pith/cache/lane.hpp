@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -139,6 +140,12 @@ class PITH_API Lane {
   float& evidence(Slot slot, std::size_t i) const { return row(i).evidence(slot); }
   void close(std::size_t i, Position until) const { row(i).close(until); }
 
+  /// What a policy remembers of the lane itself, beside its rows, under a name of its own (a literal): no numbers at
+  /// first, then as many as the policy makes of them. It is copied and freed with the lane. The reference is good until
+  /// another name is first asked for.
+  std::vector<float>& state(std::string_view name) const;
+  std::size_t state_bytes() const;
+
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
 
@@ -175,8 +182,8 @@ class PITH_API Lane {
   /// restore_columns' to say.
   void insert(std::size_t row, const std::byte* page, std::size_t i);
 
-  /// All that rows carry beside keys and values: appends it, and reads it again into as many rows in the same order;
-  /// returns where it ends.
+  /// All that rows carry beside keys and values, and the lane's states: appends it, and reads it again into as many
+  /// rows in the same order; returns where it ends.
   void save_columns(std::vector<std::byte>& out) const;
   const std::byte* restore_columns(const std::byte* from);
 
@@ -185,6 +192,10 @@ class PITH_API Lane {
 
  private:
   std::byte* take_page();
+  struct State {
+    std::string_view name;
+    std::vector<float> numbers = {};
+  };
 
   const PageLayout* layout_;
   PagePool* pool_;
@@ -192,6 +203,7 @@ class PITH_API Lane {
   std::size_t rows_ = 0;
   Emptied emptied_ = Emptied::given;
   std::vector<std::byte*> held_ = {};  // emptied pages
+  mutable std::vector<State> states_ = {};
 };
 
 }  // namespace pith::inline cache

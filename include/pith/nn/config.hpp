@@ -2,6 +2,7 @@
 // A model as data: what config.json or a GGUF's metadata says of it, layer by layer.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -155,6 +156,10 @@ struct Config {
   int d_kv() const { return n_kv_heads * head_dim; }
   int group() const { return n_heads / n_kv_heads; }  // query heads that share one kv-head
   int d_ff_of(const LayerPlan& plan) const { return plan.d_ff > 0 ? plan.d_ff : d_ff; }
+  /// Of q . k.
+  float query_scale_of(const LayerPlan& plan) const {
+    return plan.query_scale != 0 ? plan.query_scale : 1 / std::sqrt(static_cast<float>(head_dim));
+  }
   int dim_of(const RopeConfig& rope) const { return rope.dim > 0 ? rope.dim : head_dim; }
   bool gate_per_head() const { return gate && gate->scope == GateScope::kv_head; }
   int gates() const { return gate_per_head() ? n_kv_heads : gate ? 1 : 0; }  // of a layer

@@ -98,16 +98,17 @@ void for_each_segment(const Pass& pass, const Threads& threads, std::size_t work
   if (alone && pass.segments[0].cache != nullptr) f(pass.segments[0], threads);
 }
 
-/// Live rows of the pass's layer, over its sequences.
-inline std::size_t rows_in(const Pass& pass) {
+/// Live rows of a layer, over the pass's sequences.
+inline std::size_t rows_in(const Pass& pass, std::size_t layer) {
   std::size_t rows = 0;
   for (const Segment& segment : pass.segments)
-    if (segment.cache != nullptr) rows += segment.cache->rows(pass.layer);
+    if (segment.cache != nullptr) rows += segment.cache->rows(layer);
   return rows;
 }
 
-inline prune::Moment moment(const Config& config, const LayerWeights& w, const Segment& segment, const Workspace& ws,
-                            const Threads& threads) {
+/// Where the pass stands in a layer, apart from what only the layer's own turn knows.
+inline prune::Moment moment(const Config& config, const LayerPlan& plan, const LayerWeights& w, const Segment& segment,
+                            const Workspace& ws, const Threads& threads) {
   prune::Moment m{.n_layers = config.layers.size(),
                   .first = segment.first,
                   .next = segment.next(),
@@ -115,11 +116,45 @@ inline prune::Moment moment(const Config& config, const LayerWeights& w, const S
                   .prompt_end = segment.prompt_end,
                   .gate = {},
                   .group = static_cast<std::size_t>(config.group()),
+                  .query_scale = config.query_scale_of(plan),
+                  .score_cap = plan.score_cap,
                   .wo = &w.wo.weight,
                   .threads = &threads,
                   .scratch = segment.scratch};
+  if (plan.rope >= 0) {
+    const auto rope = static_cast<std::size_t>(plan.rope);
+    m.rotation = {ws.ropes[rope].frequencies(), config.ropes[rope].magnitude, config.rope_pairs == RopePairs::adjacent};
+  }
+  return m;
+}
+
+/// The same in the layer's own turn, with its input, the queries and the gate's.
+inline prune::Moment moment_of_turn(const Config& config, const LayerPlan& plan, const LayerWeights& w,
+                                    const Segment& segment, const Workspace& ws, const Threads& threads) {
+  prune::Moment m = moment(config, plan, w, segment, ws, threads);
+  m.q = ws.q.view().rows_from(segment.row, segment.count);
+  m.input = ws.h.values().rows_from(segment.row, segment.count);
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
+}
+
+/// The policy judges the layers that see everything, together, of the segments that are through with all layers.
+inline void judge_layers(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, const Pass& pass,
+                         Workspace& ws, const Threads& threads) {
+  ws.round.segments = pass.segments;
+  for (Segment& segment : ws.round.segments)
+    if (segment.row >= pass.stage.row && pass.stage.end < config.layers.size()) segment.cache = nullptr;
+  for_each_segment(
+      ws.round, threads, rows_in(ws.round, 0) * config.layers.size(),
+      [&](const Segment& segment, const Threads& inner) {
+        auto& layers = segment.scratch->layers;
+        layers.clear();
+        for (std::size_t l = 0; l < config.layers.size(); ++l)
+          if (const LayerPlan& plan = config.layers[l]; plan.window == 0)
+            layers.push_back({segment.cache->layer(l), moment(config, plan, weights.layers[l], segment, ws, inner)});
+        policy.after_pass(layers);
+        for (std::size_t l = 0; l < config.layers.size(); ++l) segment.cache->sweep(l, segment.next());
+      });
 }
 
 /// x = the tokens' embeddings, or what a segment has in their place, and what turns queries and keys at their
@@ -206,15 +241,16 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     for (std::size_t round = 0; round < pass.rounds(); ++round) {
       const Pass& now = ws.round;
       pass.take_round(round, ws.round);
-      const std::size_t judging = rows_in(now) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
+      const std::size_t judging =
+          rows_in(now, pass.layer) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
       store(config, now, pass.layer, ws, threads);
       for_each_segment(now, threads, judging, [&](const Segment& segment, const Threads& inner) {
-        policy.before_attention(segment.cache->layer(pass.layer), moment(config, w, segment, ws, inner));
+        policy.before_attention(segment.cache->layer(pass.layer), moment_of_turn(config, plan, w, segment, ws, inner));
         segment.cache->sweep(pass.layer, segment.first);
       });
       ws.attention(now, ws.q.view(), ws.attended.values(), threads);
       for_each_segment(now, threads, judging, [&](const Segment& segment, const Threads& inner) {
-        const prune::Moment at = moment(config, w, segment, ws, inner);
+        const prune::Moment at = moment_of_turn(config, plan, w, segment, ws, inner);
         segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
         if (segment.stay != nullptr && pass.layer + 1 == pass.stage.end)
           policy.narrow(segment.cache->layer(pass.layer), at, *segment.stay);
@@ -230,6 +266,7 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     feed_forward(plan, w, ws.h, ws.mlp, ws.branch.view(), threads);
     add_to_stream(config, plan, w.post_mlp_norm, ws, threads);
   }
+  if (ws.needs.after_pass) judge_layers(config, weights, policy, pass, ws, threads);
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct Segment {
   View<const float> embeddings = {};  // [count, d_model] in place of the tokens'
   View<const float> stream = {};      // [count, d_model] that the layer before a stage has left
   std::vector<Position>* stay = {};   // where tokens leave after the stage: those of the prompt that do not
+  std::span<Position> focus =
+      {};  // [layer * n_heads + head] the token to which the last one attends most, where wanted
 
   Position next() const { return first + static_cast<Position>(count) + absent; }
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "pith/cache/page_layout.hpp"
 #include "pith/nn/config.hpp"
@@ -22,10 +23,12 @@ class RopeTable {
     const bool stretched = !config.long_divisors.empty() && context > static_cast<std::size_t>(config.original_context);
     const std::vector<float>& divisors = stretched ? config.long_divisors : config.divisors;
     turns_.resize(positions.size(), 2 * pairs);
+    frequencies_.resize(pairs);
     for (std::size_t i = 0; i < pairs; ++i) {
       const double exponent = -static_cast<double>(i) / static_cast<double>(pairs);
       const double divisor = divisors.empty() ? 1.0 : static_cast<double>(divisors[i]);
       const double frequency = std::pow(static_cast<double>(config.theta), exponent) / divisor;
+      frequencies_[i] = frequency;
       const auto magnitude = static_cast<double>(config.magnitude);
       for (std::size_t t = 0; t < positions.size(); ++t) {
         const double angle = static_cast<double>(positions[t]) * frequency;
@@ -53,8 +56,11 @@ class RopeTable {
     }
   }
 
+  std::span<const double> frequencies() const { return frequencies_; }  // [pair] radians per position
+
  private:
   std::size_t head_dim_ = 0;
+  std::vector<double> frequencies_;
   Tensor<float> turns_;  // [token][pair] (cosine, sine)
 };
 

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -22,11 +23,23 @@ concept Budget = std::copyable<B> && requires(const B& budget, const KvLayer& la
   budget.allot(layer, moment, scores, keep);
 };
 
+/// A budget of all layers together: allot(layers, scores, keep), where scores and keep run over the lanes of the first
+/// layer, then those of the next.
+template <class B>
+concept BudgetOfLayers = std::copyable<B> &&
+    requires(const B& budget, std::span<const LayerMoment> layers, std::span<const std::vector<float>> scores,
+             std::span<std::size_t> keep) {
+  budget.allot(layers, scores, keep);
+};
+
 /// A budget may also say whether anything is to be cut, before rows are scored: due(layer, moment, slack), where so
-/// many rows more than it allows are put up with.
+/// many rows more than it allows are put up with; of layers together, due(layers, slack).
 template <class B>
 concept SaysWhenDue = requires(const B& budget, const KvLayer& layer, const Moment& moment, std::size_t slack) {
   { budget.due(layer, moment, slack) } -> std::same_as<bool>;
+}
+|| requires(const B& budget, std::span<const LayerMoment> layers, std::size_t slack) {
+  { budget.due(layers, slack) } -> std::same_as<bool>;
 };
 
 /// As many rows in every lane: a number, or a share of the tokens fed so far.
@@ -54,6 +67,33 @@ struct PITH_API SharedRows {
 
   bool due(const KvLayer& layer, const Moment& moment, std::size_t slack) const;
   void allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>> scores,
+             std::span<std::size_t> keep) const;
+};
+
+/// As many rows in all layers as Rows allows their lanes together; those of most worth stay, wherever they are, and
+/// what is spared. Scores must mean the same in all layers.
+struct PITH_API RowsOfLayers {
+  Rows rows;
+
+  bool due(std::span<const LayerMoment> layers, std::size_t slack) const;
+  void allot(std::span<const LayerMoment> layers, std::span<const std::vector<float>> scores,
+             std::span<std::size_t> keep) const;
+};
+
+/// Rows on average over the layers, more where a prompt's attention is spread than where it rests on few tokens (D2O,
+/// Wan et al., arXiv 2406.13035): F of a layer is the mean over its lanes of the variance, over rows, of the
+/// attention received, scaled to [0, 1] between the least and the most of its lanes; of the rows of all layers, each
+/// gets its softmax(-F), but at least 1 % of the prompt. What is found at a prompt's end holds until the next one ends.
+/// The `first` and `last` layers are not judged. Reads column::mass.
+struct PITH_API RowsByDensity {
+  static constexpr std::string_view state = "rows_by_density";  // [1] of each lane: its rows
+
+  Rows rows;
+  int first = 2, last = 1;
+
+  Needs needs() const { return {.evidence = column::mass}; }
+  bool due(std::span<const LayerMoment> layers, std::size_t slack) const;
+  void allot(std::span<const LayerMoment> layers, std::span<const std::vector<float>>,
              std::span<std::size_t> keep) const;
 };
 

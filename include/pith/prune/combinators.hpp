@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@ struct PITH_API Chain {
   void after_attention(const KvLayer& layer, const Moment& moment) const;
   bool narrows_after(std::size_t layer, std::size_t n_layers) const;
   void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
 
@@ -36,6 +38,7 @@ struct PITH_API OnPrefill {
   void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
     policy.narrow(layer, moment, stay);
   }
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
 
@@ -50,6 +53,7 @@ struct PITH_API PerHead {
   void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
     policy.narrow(layer, moment, stay);
   }
+  void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const;
 };
 
@@ -67,6 +71,7 @@ struct PITH_API ForLayers {
   void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
     policy.narrow(layer, moment, stay);
   }
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 
  private:
@@ -83,11 +88,13 @@ struct PITH_API ForHeads {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 
  private:
-  template <class F>
-  void on_listed(const KvLayer& layer, F&& act) const;
+  /// A layer with the lanes alone that are listed and that it has; `both`: holds their list where others have chosen
+  /// before.
+  std::optional<KvLayer> listed(const KvLayer& layer, std::vector<std::size_t>& both) const;
 };
 
 /// Those that forget nothing are left out.
@@ -123,6 +130,7 @@ struct Method {
   void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
     policy.narrow(layer, moment, stay);
   }
+  void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const { return spelling; }
 };
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string_view>
 
 #include "pith/api.hpp"
 #include "pith/prune/budgets.hpp"
@@ -48,6 +49,33 @@ struct PITH_API MergeValues {
   void operator()(const Cut& cut) const;
 };
 
+/// Before they are forgotten, those victims whose key is as like that of the nearest row that stays as a threshold asks
+/// are folded into it (D2O, Wan et al., arXiv 2406.13035). With u the cosine of the keys, the row's value
+/// becomes the mean of its own, weighted e, and its victims', weighted e^u; the attention that they received is counted
+/// as the row's. The threshold is the mean of u at the first cut; later `memory` of what it was, and of that mean the
+/// rest. Keys stay as they are.
+struct PITH_API MergeAlike {
+  static constexpr std::string_view state = "merge_threshold";  // [heads of a lane]
+
+  float memory = 0.5f;
+
+  void operator()(const Cut& cut) const;
+};
+
+/// Folded as another reclaim says, then forgotten.
+template <Reclaim R>
+struct Fold {
+  R fold;
+  void operator()(const Cut& cut) const {
+    fold(cut);
+    Discard{}(cut);
+  }
+};
+
+// clang 14 does not deduce the arguments of an aggregate by itself.
+template <class R>
+Fold(R) -> Fold<R>;
+
 /// Either.
 struct Forget {
   bool merge = false;
@@ -57,9 +85,10 @@ struct Forget {
   }
 };
 
-/// Acts after attention. Spared and pinned rows are never reclaimed, even where they alone exceed the budget; they
-/// count towards it. Of equal scores the later token stays.
-template <Scorer S, Budget B, Spare P = NoneSpared, Reclaim R = Discard>
+/// Acts after attention, or, with a budget of layers together, after the pass. Spared and pinned rows are never
+/// reclaimed, even where they alone exceed the budget; they count towards it. Of equal scores the later token stays.
+template <Scorer S, class B, Spare P = NoneSpared, Reclaim R = Discard>
+requires Budget<B> || BudgetOfLayers<B>
 struct Evict {
   S scorer;
   B budget;
@@ -68,30 +97,65 @@ struct Evict {
   std::size_t slack = 0;  // rows above the budget that are put up with: rows are scored once in so many tokens
 
   Needs needs() const {
-    if constexpr (requires { budget.needs(); }) return scorer.needs() | budget.needs();
-    return scorer.needs();
+    Needs all = scorer.needs();
+    if constexpr (requires { budget.needs(); }) all = all | budget.needs();
+    all.after_pass = BudgetOfLayers<B>;
+    return all;
   }
 
-  void after_attention(const KvLayer& layer, const Moment& moment) const {
+  void before_attention(const KvLayer& layer, const Moment& moment) const requires Watches<S> {
+    scorer.watch(layer, moment);
+  }
+
+  void after_attention(const KvLayer& layer, const Moment& moment) const requires Budget<B> {
     if constexpr (SaysWhenDue<B>)
       if (!budget.due(layer, moment, slack)) return;
-    const auto lanes = layer.lanes();
-    Scratch& scratch = *moment.scratch;
-    if (scratch.scores.size() < lanes.size()) scratch.scores.resize(lanes.size());
-    scratch.keep.assign(lanes.size(), 0);
-    const std::span scores(scratch.scores.data(), lanes.size());
-    for (std::size_t l = 0; l < lanes.size(); ++l) {
-      scores[l].resize(lanes[l].rows());
-      scorer.score(layer, l, moment, scores[l]);
-      for (std::size_t row = 0; row < lanes[l].rows(); ++row)
-        if (const Row r = lanes[l].row(row); r.pinned() || spare.spares(r.born(), moment)) scores[l][row] = beyond;
-    }
-    budget.allot(layer, moment, scores, scratch.keep);
-    for (std::size_t l = 0; l < lanes.size(); ++l) cut(layer, l, scratch.keep[l], scores[l], moment);
+    const std::size_t lanes = layer.lanes().size();
+    const auto scores = room(*moment.scratch, lanes);
+    for (std::size_t l = 0; l < lanes; ++l) score(layer, l, moment, scores[l]);
+    budget.allot(layer, moment, scores, moment.scratch->keep);
+    for (std::size_t l = 0; l < lanes; ++l) cut(layer, l, moment.scratch->keep[l], scores[l], moment);
+  }
+
+  void after_pass(std::span<const LayerMoment> layers) const requires BudgetOfLayers<B> {
+    if constexpr (SaysWhenDue<B>)
+      if (!budget.due(layers, slack)) return;
+    Scratch& scratch = *layers.front().moment.scratch;
+    std::size_t lanes = 0;
+    for (const LayerMoment& one : layers) lanes += one.layer.lanes().size();
+    const auto scores = room(scratch, lanes);
+    const auto for_each_lane = [&](auto&& act) {
+      std::size_t i = 0;
+      for (const auto& [layer, moment] : layers)
+        for (std::size_t l = 0; l < layer.lanes().size(); ++l, ++i) act(layer, l, moment, i);
+    };
+    for_each_lane([&](const KvLayer& layer, std::size_t l, const Moment& moment, std::size_t i) {
+      score(layer, l, moment, scores[i]);
+    });
+    budget.allot(layers, scores, scratch.keep);
+    for_each_lane([&](const KvLayer& layer, std::size_t l, const Moment& moment, std::size_t i) {
+      cut(layer, l, scratch.keep[i], scores[i], moment);
+    });
   }
 
  private:
   static constexpr float beyond = std::numeric_limits<float>::infinity();
+
+  /// For the scores of so many lanes, and for how many rows each may keep.
+  static std::span<std::vector<float>> room(Scratch& scratch, std::size_t lanes) {
+    if (scratch.scores.size() < lanes) scratch.scores.resize(lanes);
+    scratch.keep.assign(lanes, 0);
+    return {scratch.scores.data(), lanes};
+  }
+
+  /// Of the rows of a lane: what is not to be judged is worth infinitely much.
+  void score(const KvLayer& layer, std::size_t l, const Moment& moment, std::vector<float>& scores) const {
+    const Lane& lane = layer.lanes()[l];
+    scores.resize(lane.rows());
+    scorer.score(layer, l, moment, scores);
+    for (std::size_t row = 0; row < lane.rows(); ++row)
+      if (const Row r = lane.row(row); r.pinned() || spare.spares(r.born(), moment)) scores[row] = beyond;
+  }
 
   void cut(const KvLayer& layer, std::size_t l, std::size_t keep, std::span<const float> scores,
            const Moment& moment) const {

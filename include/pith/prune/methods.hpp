@@ -15,6 +15,7 @@
 #include "pith/prune/narrow.hpp"
 #include "pith/prune/option.hpp"
 #include "pith/prune/policy.hpp"
+#include "pith/prune/query_scorers.hpp"
 #include "pith/prune/scorers.hpp"
 
 namespace pith::prune {
@@ -67,7 +68,7 @@ struct BudgetOptions {
 namespace detail {
 
 /// A scorer within a budget: sinks and `recent` tokens are spared.
-template <Scorer S, Budget B>
+template <Scorer S, class B>
 auto within(std::string_view method, const S& scorer, const B& budget, int rows, int recent, const BudgetOptions& o) {
   const long spared = long{recent} + o.sinks;
   if (o.share == 0 && rows < spared)
@@ -79,7 +80,7 @@ auto within(std::string_view method, const S& scorer, const B& budget, int rows,
 }
 
 /// The same once a prompt, for every kv-head.
-template <Scorer S, Budget B>
+template <Scorer S, class B>
 AnyPolicy at_prompts_end(std::string_view method, const S& scorer, const B& budget, int rows, int recent,
                          const BudgetOptions& o) {
   return on_prefill(per_head(within(method, scorer, budget, rows, recent, o)));
@@ -109,7 +110,7 @@ inline AnyPolicy h2o(const H2oOptions& o = {}, const BudgetOptions& b = {}) {
     return detail::within("h2o", scorer, rows, o.rows, o.recent, b);
   };
   return Method{spelled("h2o", o, b),
-                per_head(o.per_query != 0 ? judged_by(MassPerQuery{}) : judged_by(attention_mass))};
+                per_head(o.per_query != 0 ? judged_by(PerQuery{column::mass}) : judged_by(attention_mass))};
 }
 
 /// TOVA (Oren et al., arXiv 2401.06104): the tokens to which the last query attends most, over all heads of a layer.
@@ -126,6 +127,73 @@ inline AnyPolicy tova(const TovaOptions& o = {}, const BudgetOptions& b = {}) {
   check("tova", o, b);
   return Method{spelled("tova", o, b), detail::within("tova", Joint{ColumnScore{column::last}},
                                                       detail::rows_of(o.rows, b), o.rows, o.recent, b)};
+}
+
+/// Attendre's LRA (Yang and Hua, arXiv 2401.04881): the tokens that a query attended to most recently, over all heads
+/// of a layer. Acts once per forward pass: with a prefill chunk of 1, after every token as in the paper. Deviations: a
+/// query attends to what gets at least its even share of the attention, where the paper retrieves the best k; sinks and
+/// recent tokens are spared.
+struct LraOptions {
+  int rows = 1024;
+  int recent = 32;
+
+  static constexpr std::tuple list = {Option{"rows", &LraOptions::rows, 1, "all that stay in a layer"},
+                                      Option{"recent", &LraOptions::recent, 0, "latest tokens, which always stay"}};
+};
+inline AnyPolicy lra(const LraOptions& o = {}, const BudgetOptions& b = {}) {
+  check("lra", o, b);
+  return Method{spelled("lra", o, b), detail::within("lra", ColumnScore{column::last_attended},
+                                                     detail::rows_of(o.rows, b), o.rows, o.recent, b)};
+}
+
+/// Attendre's LFA (the same paper): the tokens that most queries attended to, with LRA's deviations.
+struct LfaOptions {
+  int rows = 1024;
+  int recent = 32;
+  int per_query = 0;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &LfaOptions::rows, 1, "all that stay in a layer"},
+      Option{"recent", &LfaOptions::recent, 0, "latest tokens, which always stay"},
+      Option{"per_query", &LfaOptions::per_query, 0, "1: of the queries that could attend to it, not their number", 1}};
+};
+inline AnyPolicy lfa(const LfaOptions& o = {}, const BudgetOptions& b = {}) {
+  check("lfa", o, b);
+  const auto judged_by = [&](const auto& scorer) -> AnyPolicy {
+    return detail::within("lfa", scorer, detail::rows_of(o.rows, b), o.rows, o.recent, b);
+  };
+  return Method{spelled("lfa", o, b),
+                o.per_query != 0 ? judged_by(PerQuery{column::times}) : judged_by(ColumnScore{column::times})};
+}
+
+/// R-KV (Cai et al., arXiv 2505.24133): the tokens that the last `window` queries attend to and whose keys are not
+/// those of later ones again, for long answers. Acts in prompts and answers, whenever a kv-head has `slack` rows more
+/// than it may keep: with none, it costs rows^2 head_dim multiplications a token.
+/// Deviation: sinks are spared.
+struct RkvOptions {
+  int rows = 1024;
+  int window = 8;
+  int pool = 7;
+  float weight = 0.07f;
+  float share = 0;
+  int sinks = 4;
+  int slack = 128;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &RkvOptions::rows, 1, "all that stay in a kv-head"},
+      Option{"window", &RkvOptions::window, 1, "latest tokens, whose queries count and which always stay"},
+      Option{"pool", &RkvOptions::pool, 1, "neighbouring tokens over which the maximum is taken; odd"},
+      Option{"weight", &RkvOptions::weight, 0, "of attention; the rest is that of redundancy", 1},
+      Option{"share", &RkvOptions::share, 0, "rows, as a share of the tokens so far; 0: as rows says", 1},
+      Option{"sinks", &RkvOptions::sinks, 0, "first tokens, which always stay"},
+      Option{"slack", &RkvOptions::slack, 0, "rows above the budget before it is cut to; saves scoring"}};
+};
+inline AnyPolicy rkv(const RkvOptions& o = {}) {
+  check("rkv", o);
+  require(o.pool % 2 == 1, ErrorCode::argument, "rkv: pool must be odd");
+  const BudgetOptions b{.share = o.share, .sinks = o.sinks, .slack = o.slack};
+  return Method{spelled("rkv", o), per_head(detail::within("rkv", Redundancy{o.window, o.pool, o.weight},
+                                                           detail::rows_of(o.rows, b), o.rows, o.window, b))};
 }
 
 /// SnapKV (Li et al., arXiv 2404.14469): at the end of the prompt, keeps in every kv-head the tokens to which the
@@ -262,6 +330,52 @@ inline AnyPolicy criticalkv(const SnapKvOptions& o = {}, const CriticalKvOptions
                 detail::at_prompts_end("criticalkv", scorer, SharedRows{rows, c.floor}, o.rows, o.window, b)};
 }
 
+/// DefensiveKV (Feng et al., arXiv 2510.13334): Ada-KV that judges a token by the most that one query of the window
+/// gave it rather than by the sum, so that what matters once is not lost, and by what its values come to in the layer's
+/// output.
+/// Deviations: sinks are spared; the maximum over neighbours is taken of that most, where the paper averages every
+/// query's attention over them first.
+struct DefensiveKvOptions {
+  int rows = 2048;
+  int window = 32;
+  int pool = 5;
+  float sure = 0.9f;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &DefensiveKvOptions::rows, 1, "all that stay in a kv-head, on average"},
+      Option{"window", &DefensiveKvOptions::window, 1, "last tokens of the prompt, whose attention counts"},
+      Option{"pool", &DefensiveKvOptions::pool, 1, "neighbouring tokens over which the maximum is taken; odd"},
+      Option{"sure", &DefensiveKvOptions::sure, 0, "part of all attention whose tokens stay first of all", 1}};
+};
+
+namespace detail {
+
+inline WorstCase worst_case(std::string_view method, const DefensiveKvOptions& o, const BudgetOptions& b) {
+  require(o.pool % 2 == 1, ErrorCode::argument, std::string(method) + ": pool must be odd");
+  return {o.window, o.pool, rows_of(o.rows, b), b.sinks, o.sure};
+}
+
+}  // namespace detail
+
+inline AnyPolicy defensivekv(const DefensiveKvOptions& o = {}, const AdaKvOptions& a = {},
+                             const BudgetOptions& b = {}) {
+  check("defensivekv", o, a, b);
+  const SharedRows rows{detail::rows_of(o.rows, b), a.floor};
+  return Method{
+      spelled("defensivekv", o, a, b),
+      detail::at_prompts_end("defensivekv", detail::worst_case("defensivekv", o, b), rows, o.rows, o.window, b)};
+}
+
+/// Layer-DefensiveKV (the same paper): DefensiveKV whose rows go where they are worth most in all layers together.
+/// Layers with a sliding window of their own have no part in it.
+inline AnyPolicy layer_defensivekv(const DefensiveKvOptions& o = {}, const BudgetOptions& b = {}) {
+  check("layer_defensivekv", o, b);
+  const RowsOfLayers rows{detail::rows_of(o.rows, b)};
+  return Method{spelled("layer_defensivekv", o, b),
+                detail::at_prompts_end("layer_defensivekv", detail::worst_case("layer_defensivekv", o, b), rows, o.rows,
+                                       o.window, b)};
+}
+
 /// What is judged by keys and values alone.
 struct RowsOptions {
   int rows = 1024;  // all that stay, sinks and recent ones included
@@ -295,6 +409,102 @@ inline AnyPolicy curdkv(const RowsOptions& o = {}, const BudgetOptions& b = {}) 
   check("curdkv", o, b);
   return Method{spelled("curdkv", o, b),
                 detail::at_prompts_end("curdkv", NormShare{}, detail::rows_of(o.rows, b), o.rows, o.recent, b)};
+}
+
+/// Expected Attention (Devoto et al., arXiv 2510.00636): at the end of the prompt, the tokens that queries yet to come
+/// can be expected to attend to, as the prompt's queries were distributed. With `floor` below 1 over Ada-KV's budget.
+/// Deviations: recent tokens are spared; a model's own scale of scores is used, its cap on them is not.
+struct ExpectedAttentionOptions {
+  int cov = 2;
+  float epsilon = 0;
+  int ahead = 512;
+  float floor = 1;
+
+  static constexpr std::tuple list = {
+      Option{"cov", &ExpectedAttentionOptions::cov, 0, "covariance of queries: 2 full, 1 its diagonal, 0 none", 2},
+      Option{"epsilon", &ExpectedAttentionOptions::epsilon, 0,
+             "added to the attention, before it is weighed by values"},
+      Option{"ahead", &ExpectedAttentionOptions::ahead, 1, "positions to come that count", 65536},
+      Option{"floor", &ExpectedAttentionOptions::floor, 0, "part of its even share that a kv-head is sure of", 1}};
+};
+inline AnyPolicy expected_attention(const RowsOptions& o = {}, const ExpectedAttentionOptions& e = {},
+                                    const BudgetOptions& b = {}) {
+  check("expected_attention", o, e, b);
+  const ExpectedAttention scorer{b.sinks, static_cast<ExpectedAttention::Covariance>(e.cov), e.epsilon, e.ahead};
+  const SharedRows rows{detail::rows_of(o.rows, b), e.floor};
+  return Method{spelled("expected_attention", o, e, b),
+                detail::at_prompts_end("expected_attention", scorer, rows, o.rows, o.recent, b)};
+}
+
+/// Leverage (Chari and Van Durme, arXiv 2507.08143): at the end of the prompt, the tokens whose keys stand out from the
+/// others'. Deviation: recent tokens are spared.
+struct LeverageOptions {
+  int sketch = 48;
+  int seed = 1;
+
+  static constexpr std::tuple list = {
+      Option{"sketch", &LeverageOptions::sketch, 1, "dimensions to which keys are projected", 1024},
+      Option{"seed", &LeverageOptions::seed, 0, "of the random projection"}};
+};
+inline AnyPolicy leverage(const RowsOptions& o = {}, const LeverageOptions& l = {}, const BudgetOptions& b = {}) {
+  check("leverage", o, l, b);
+  return Method{spelled("leverage", o, l, b),
+                detail::at_prompts_end("leverage", Leverage{b.sinks, o.recent, l.sketch, l.seed},
+                                       detail::rows_of(o.rows, b), o.rows, o.recent, b)};
+}
+
+/// Compactor (the same paper): leverage and, more so, attention among the prompt's tokens themselves, each block of
+/// them seen by all of it. Deviations: the attention is scaled as the model's is, and the last block counts what it has
+/// (the published program does neither); each kv-head's scores are put on one scale by themselves.
+struct CompactorOptions {
+  float blend = 0.35f;
+  int block = 256;
+
+  static constexpr std::tuple list = {
+      Option{"blend", &CompactorOptions::blend, 0,
+             "weight of leverage beside attention; the share that leaves is a good one"},
+      Option{"block", &CompactorOptions::block, 1, "tokens that are seen together"}};
+};
+inline AnyPolicy compactor(const RowsOptions& o = {}, const CompactorOptions& c = {}, const LeverageOptions& l = {},
+                           const BudgetOptions& b = {}) {
+  check("compactor", o, c, l, b);
+  const BlockAttention scorer{Leverage{b.sinks, o.recent, l.sketch, l.seed}, c.blend, c.block};
+  return Method{spelled("compactor", o, c, l, b),
+                detail::at_prompts_end("compactor", scorer, detail::rows_of(o.rows, b), o.rows, o.recent, b)};
+}
+
+/// D2O (Wan et al., arXiv 2406.13035): H2O from the prompt's end on, with more rows in layers whose attention is
+/// spread, which folds what leaves into what stays where their keys are alike enough. Deviations: query heads that
+/// share a kv-head are summed up before their variance is taken; the recent tokens that are spared are a number, not a
+/// part of each layer's rows; only values are folded (the paper folds turned keys, too), and a fold of nobody's is no
+/// fold: the row's own weight is e, as in the paper, not 1, as in its program; thresholds are each kv-head's; layers
+/// with a sliding window of their own have no part in it.
+struct D2oOptions {
+  int rows = 1024;
+  int recent = 64;
+  float memory = 0.5f;
+  int first = 2;
+  int last = 1;
+  float share = 0;
+  int sinks = 4;
+  int slack = 0;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &D2oOptions::rows, 1, "all that stay in a kv-head, on average over the layers"},
+      Option{"recent", &D2oOptions::recent, 0, "latest tokens, which always stay"},
+      Option{"memory", &D2oOptions::memory, 0, "part of the threshold that it keeps at each cut", 1},
+      Option{"first", &D2oOptions::first, 0, "layers from the first on that keep everything"},
+      Option{"last", &D2oOptions::last, 0, "layers up to the last that keep everything"},
+      Option{"share", &D2oOptions::share, 0, "rows, as a share of a prompt's tokens; 0: as rows says", 1},
+      Option{"sinks", &D2oOptions::sinks, 0, "first tokens, which always stay"},
+      Option{"slack", &D2oOptions::slack, 0, "rows above the budget before it is cut to; saves scoring"}};
+};
+inline AnyPolicy d2o(const D2oOptions& o = {}) {
+  check("d2o", o);
+  const BudgetOptions b{.share = o.share, .sinks = o.sinks, .slack = o.slack};
+  const auto [scorer, budget, spare, reclaim, slack] = detail::within(
+      "d2o", attention_mass, RowsByDensity{detail::rows_of(o.rows, b), o.first, o.last}, o.rows, o.recent, b);
+  return Method{spelled("d2o", o), per_head(Evict{scorer, budget, spare, Fold{MergeAlike{o.memory}}, slack})};
 }
 
 /// LagKV (Liang et al., arXiv 2504.04704): at the end of the prompt, of each part of `lag` tokens those that are

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What may be forgotten. A policy works on one layer of one sequence at a time, at two moments of each forward pass:
-//   before attention, it may close rows: set the position from which they are not seen (exact, token by token);
-//   after attention, it may judge rows by the evidence they carry and evict some (once per pass).
-// Policies hold no state of their own: what they must remember travels with the rows.
+// What may be forgotten. A policy works on one sequence at a time, at three moments of each forward pass:
+//   before a layer's attention, it may close rows: set the position from which they are not seen (exact, token by
+//   token); after it, it may judge the layer's rows by the evidence they carry and evict some (once per pass); after
+//   the pass, it may judge the rows of all layers together.
+// Policies hold no state of their own: what they must remember travels with the rows, or with their lane
+// (Lane::state).
 #pragma once
 
 #include <algorithm>
@@ -10,6 +12,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,11 +20,22 @@
 
 #include "pith/api.hpp"
 #include "pith/cache/kv_cache.hpp"
+#include "pith/prune/rotation.hpp"
 #include "pith/tensor/matrix.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 
 namespace pith::prune {
+
+/// A file that a policy was made of, and the shape of the only models that it says something about.
+struct MadeFor {
+  std::string file;
+  std::size_t layers = 0, kv_heads = 0;
+  std::size_t d_model = 0;  // 0: any
+
+  bool operator==(const MadeFor&) const = default;
+};
 
 /// What a policy wants to be computed and kept for it.
 struct PITH_API Needs {
@@ -31,6 +45,8 @@ struct PITH_API Needs {
   int window = 0;              // the last tokens of a prompt, whose attention column::window collects
   std::size_t layers = 0;      // the model must have at least so many layers
   std::size_t kv_heads = 0;    // and kv-heads
+  bool after_pass = false;     // it judges layers together, and the model must have some without a sliding window
+  std::vector<MadeFor> made_for = {};
 
   /// What two policies want together. Throws Error (unsupported) when they observe windows of different lengths.
   Needs operator|(const Needs& other) const;
@@ -48,12 +64,15 @@ struct GateQueries {
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
 };
 
+struct LayerMoment;
+
 /// Memory that a policy may use during one call; kept between calls, so that steady use allocates nothing.
 struct Scratch {
   std::vector<float> values;
   std::vector<std::vector<float>> scores;              // [lane][row]
   std::vector<std::size_t> keep;                       // [lane]
   std::vector<std::size_t> order;                      // [row]
+  std::vector<std::size_t> nearest;                    // [victim] a row
   std::vector<Position> until;                         // [row]
   std::vector<float> sums;                             // [position]
   std::vector<float> lane_scores;                      // [row]
@@ -63,17 +82,27 @@ struct Scratch {
   std::vector<float> squares, weights;                 // [row]
   std::vector<float> keys, folded;                     // [row][head_dim]
   std::vector<float> outputs, block;                   // of products with Moment::wo
+  Activations input;                                   // Moment::input, to be multiplied
+  Activations hidden;                                  // what a gate makes of it on the way
+  Tensor<float> products[2];
+  std::vector<float> turns;         // of Rotation::mean
+  std::vector<LayerMoment> layers;  // what AnyPolicy::after_pass is given
 };
 
 /// Where a pass stands.
 struct Moment {
   std::size_t n_layers = 0;
   Position first = 0, next = 0;  // this pass feeds the tokens [first, next)
-  Position prompt_begin = 0;     // the first token of the latest prompt,
-  Position prompt_end = 0;       // and one past its last
+  Position prompt_begin = 0;     // the first token of the latest prompt
+  Position prompt_end = 0;       // one past its last token
   GateQueries gate;              // where Needs::gate
   std::size_t group = 1;         // query heads that share a kv-head
+  View<const float> q = {};      // [next - first, query heads * head_dim] queries, turned; empty after the pass
+  float query_scale = 1;         // of q . k
+  float score_cap = 0;           // c tanh(score / c) of the scaled q . k; 0: none
+  Rotation rotation = {};        // what has turned queries and keys
   const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
+  View<const float> input = {};  // [next - first, d_model] what q, k and v are made of; empty after the pass
   const Threads* threads = nullptr;
   Scratch* scratch = nullptr;
 
@@ -81,7 +110,15 @@ struct Moment {
   bool ends_prompt() const { return first < prompt_end && next >= prompt_end; }
 };
 
-/// A policy says what it needs and acts before attention, after it, or both. None may throw: they run in parallel.
+/// A layer, and where the pass stands there: what after_attention was given, but for queries.
+struct LayerMoment {
+  KvLayer layer;
+  Moment moment;
+};
+
+/// A policy says what it needs and acts at one or more of three moments: before attention, after it, and after the
+/// pass, on the layers that have no sliding window of their own (Needs::after_pass). It may not throw: sequences are
+/// worked on in parallel.
 template <class P>
 concept ActsBefore = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
   policy.before_attention(layer, moment);
@@ -100,10 +137,14 @@ concept Narrows = requires(const P& policy, const KvLayer& layer, const Moment& 
   policy.narrow(layer, moment, stay);
 };
 template <class P>
+concept ActsAfterPass = requires(const P& policy, std::span<const LayerMoment> layers) {
+  policy.after_pass(layers);
+};
+template <class P>
 concept Policy = requires(const P& policy) {
   { policy.needs() } -> std::same_as<Needs>;
 }
-&&(ActsBefore<P> || ActsAfter<P> || Narrows<P>)&&std::copyable<P>;
+&&(ActsBefore<P> || ActsAfter<P> || ActsAfterPass<P> || Narrows<P>)&&std::copyable<P>;
 
 /// It may also say how prune::parse spells it.
 template <class P>
@@ -142,6 +183,9 @@ class AnyPolicy {
   void after_attention(const KvLayer& layer, const Moment& moment) const {
     if (self_) self_->after_attention(layer, moment);
   }
+  void after_pass(std::span<const LayerMoment> layers) const {
+    if (self_ && !layers.empty()) self_->after_pass(layers);
+  }
   bool narrows_after(std::size_t layer, std::size_t n_layers) const {
     return self_ && self_->narrows_after(layer, n_layers);
   }
@@ -160,6 +204,7 @@ class AnyPolicy {
     virtual Needs needs() const = 0;
     virtual void before_attention(const KvLayer&, const Moment&) const = 0;
     virtual void after_attention(const KvLayer&, const Moment&) const = 0;
+    virtual void after_pass(std::span<const LayerMoment>) const = 0;
     virtual bool narrows_after(std::size_t, std::size_t) const = 0;
     virtual void narrow(const KvLayer&, const Moment&, std::vector<Position>&) const = 0;
     virtual std::string describe() const = 0;
@@ -174,6 +219,9 @@ class AnyPolicy {
     }
     void after_attention([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m) const override {
       if constexpr (ActsAfter<P>) policy.after_attention(layer, m);
+    }
+    void after_pass([[maybe_unused]] std::span<const LayerMoment> layers) const override {
+      if constexpr (ActsAfterPass<P>) policy.after_pass(layers);
     }
     bool narrows_after([[maybe_unused]] std::size_t layer, [[maybe_unused]] std::size_t n_layers) const override {
       if constexpr (Narrows<P>) return policy.narrows_after(layer, n_layers);

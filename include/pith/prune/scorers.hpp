@@ -23,6 +23,12 @@ concept Scorer = std::copyable<S> &&
   scorer.score(layer, lane, moment, out);
 };
 
+/// It may look at the queries of every pass, before attention: watch(layer, moment).
+template <class S>
+concept Watches = requires(const S& scorer, const KvLayer& layer, const Moment& moment) {
+  scorer.watch(layer, moment);
+};
+
 /// A row is worth what stands in one of its columns.
 struct ColumnScore {
   Column column;
@@ -64,9 +70,11 @@ struct PITH_API ObservationWindow {
   void score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const;
 };
 
-/// Attention received, per query that could give some: later tokens do not start with nothing.
-struct PITH_API MassPerQuery {
-  Needs needs() const { return {.evidence = column::mass}; }
+/// What stands in a column, per query that could add to it: later tokens do not start with nothing.
+struct PITH_API PerQuery {
+  Column column;
+
+  Needs needs() const { return {.evidence = column}; }
   void score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const;
 };
 
@@ -104,6 +112,25 @@ struct PITH_API LagDeviation {
 /// scores[row] *= the mean, over the query heads that share the lane's kv-heads, of |W_o[head]^T v_row|_1: how much a
 /// row can move the layer's output. Reads Moment::wo.
 PITH_API void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> scores);
+
+/// A row is worth the most that a query of the observation window gave it, in one head, and at least the mean of that
+/// over rows; times its part, among the layer's lanes, of what its values come to in the layer's output. The rows of
+/// most attention which, with the window itself, have `sure` of all of it are worth more than any other, if so many may
+/// stay (DefensiveKV, Feng et al., arXiv 2510.13334). The most is the maximum over `pool`
+/// neighbours, too; the paper averages every query's attention over them first.
+struct PITH_API WorstCase {
+  /// |W_o^T v|_1, the mean over heads, when a row was first judged.
+  static constexpr Column output_norm{"output_norm"};
+
+  int window = 32;
+  int pool = 5;  // odd
+  Rows rows;
+  int sinks = 0;  // which stay anyway, as the window does
+  float sure = 0.9f;
+
+  Needs needs() const { return {.evidence = column::window | column::peak | output_norm, .window = window}; }
+  void score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const;
+};
 
 /// Half of the rows that may stay are those of most attention, whatever else; the others are judged by attention and by
 /// what their values come to in the layer's output (CriticalKV, Feng et al., arXiv 2502.03805, algorithm 1). What the

@@ -21,7 +21,8 @@ namespace pith::prune {
 /// Methods and combinators, with their options, are those of catalogue(), which `pith policies` prints.
 ///
 /// For instance "gate,for_layers(layers=2-5,h2o(rows=1024,recent=256))". `tau` is the strength of a gate that does not
-/// name its own. AnyPolicy::describe() writes what this reads. Throws Error (argument), naming what there is.
+/// name its own. AnyPolicy::describe() writes what this reads. A file's name ends at a comma or a closing parenthesis.
+/// Throws Error (argument), naming what there is, and as the reading of a file does.
 PITH_API AnyPolicy parse(std::string_view spec, float tau = 0);
 
 struct OptionText {
@@ -34,7 +35,7 @@ struct MethodText {
   std::string paper;      // its arXiv number; empty where there is none
   std::string what;       // in a few words
   std::string acts;       // when: "every token", "every pass", "end of a prompt" …
-  std::string arguments;  // of a combinator, as they are written
+  std::string arguments;  // what has to be said, as it is written: "layers=0-3,POLICY", "file=FILE"
   std::vector<OptionText> options = {};
 };
 
