@@ -104,7 +104,7 @@ struct CacheStats {
   std::size_t bytes_reserved = 0;      // pages held from the operating system
   std::size_t bytes_high_water = 0;    // the most bytes_used has been
   std::size_t bytes_dense = 0;         // what bytes_used would be had nothing been dropped
-  std::size_t bytes_state = 0;         // that the policy remembers beside pages, of queries and the like
+  std::size_t bytes_state = 0;         // that the policy remembers beside pages, which no budget counts
   std::vector<std::size_t> live_rows;  // per layer, over lanes and sequences
   std::uint64_t seen_rows = 0;         // appended so far, over layers, lanes and live sequences
   std::uint64_t dropped_rows = 0;      // of these, dropped

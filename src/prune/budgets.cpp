@@ -122,12 +122,14 @@ void RowsByDensity::allot(std::span<const LayerMoment> layers, std::span<const s
         sum += std::exp(-density(one.layer));
         ++all;
       }
+    const double least = 0.01 * static_cast<double>(moment.next);
+    double given = 0;  // to a lane of each layer so far, before it is rounded
     for (const LayerMoment& one : layers) {
-      const KvLayer& layer = one.layer;
-      if (!judged(layer)) continue;
-      const double part = std::exp(-density(layer)) / sum * all * static_cast<double>(rows.at(moment));
-      const double stay = std::max(part, 0.01 * static_cast<double>(moment.next));
-      for (const Lane& lane : layer.lanes()) lane.state(state).assign(1, static_cast<float>(std::floor(stay)));
+      if (!judged(one.layer)) continue;
+      const double before = std::round(given);
+      given += std::exp(-density(one.layer)) / sum * all * static_cast<double>(rows.at(moment));
+      const double own = std::max(std::round(given) - before, std::ceil(least));
+      for (const Lane& lane : one.layer.lanes()) lane.state(state).assign(1, static_cast<float>(own));
     }
   }
   std::size_t l = 0;

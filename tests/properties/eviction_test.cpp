@@ -14,6 +14,7 @@
 #include "pith/prune/methods.hpp"
 #include "support/compare.hpp"
 #include "support/feed.hpp"
+#include "support/policies.hpp"
 #include "support/random_model.hpp"
 #include "support/shuffle.hpp"
 
@@ -220,6 +221,44 @@ TEST(EvictionTest, OfWhatAPromptIsShortenedTo) {
          prune::chain(prune::snapkv({.rows = 25, .window = 6, .pool = 3}, no_sinks),
                       prune::h2o({.rows = 40, .recent = 6}, no_sinks)),
          std::nullopt, simulate, token_by_token, prompts});
+}
+
+/// Sees what a session has not dropped.
+struct Mask : reference::Visibility {
+  explicit Mask(const DropAt& drops) : drop_at(drops) {}
+  bool sees(int layer, int kv_head, int n, int j) const override {
+    const auto& lanes = drop_at[static_cast<std::size_t>(layer)];
+    const auto& lane = lanes[lanes.size() == 1 ? 0 : static_cast<std::size_t>(kv_head)];
+    const int at = lane[static_cast<std::size_t>(j)];
+    return at < 0 || n < at;
+  }
+  const DropAt& drop_at;
+};
+
+// Whatever a method judges by, what it leaves is what attention sees; those that change values are left out.
+TEST(EvictionTest, OfEveryMethodEqualsAMaskOfWhatItDropped) {
+  for (const std::uint64_t seed : {71, 72, 73}) {
+    const Model model = random_model({.seed = seed, .n_layers = 3, .window = 0});
+    SCOPED_TRACE(describe(model));
+    const auto tokens = random_tokens(seed, model.config(), length);
+    for (const PolicyCase& one : policy_cases()) {
+      if (one.changes_values) continue;
+      SCOPED_TRACE(one.name);
+      Session session(model, {.policy = one.policy, .threads = 1, .chunk = 16, .record_drops = true});
+      const SequenceId sequence = session.add(std::span(tokens).first(60), Logits::all);
+      Logits2d logits;
+      step_into(session, sequence, logits);
+      for (const Token token : std::span(tokens).subspan(60)) {
+        session.push(sequence, token);
+        step_into(session, sequence, logits);
+      }
+      const DropAt drops = session.drop_at(sequence);
+      Mask mask(drops);
+      const auto expected =
+          reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &mask});
+      EXPECT_LT(relative_error(logits, expected.logits), 1e-5);
+    }
+  }
 }
 
 // In one pass of many tokens the gate closes rows in the middle; what judges at the end of the pass judges the others.

@@ -564,7 +564,7 @@ TEST(BudgetsTest, LayersWhoseAttentionIsSpreadGetMore) {
   std::vector<std::size_t> keep(4);
   budget.allot(layers, {}, keep);
   const double part = 1 / (1 + std::exp(0.5));
-  const auto less = static_cast<std::size_t>(part * 400), more = static_cast<std::size_t>((1 - part) * 400);
+  const auto less = static_cast<std::size_t>(std::lround(part * 400)), more = 400 - less;
   EXPECT_EQ(keep, (Counts{less, less, more, more}));
 
   // While decoding the rows are those of the prompt's end.

@@ -30,6 +30,7 @@ struct PolicyCase {
   int spared_sinks = 0;                  // the first tokens are never dropped
   int spared_recent = 0;                 // nor is a token by the next so many
   bool prompts_only = false;             // drops nothing while decoding
+  bool changes_values = false;           // of what stays
   std::vector<std::vector<std::size_t>> heads = {};  // [layer] the kv-heads that it works on; empty = all of all layers
 
   bool works_on(std::size_t layer, std::size_t head) const {
@@ -106,7 +107,8 @@ inline std::vector<PolicyCase> policy_cases() {
                    .policy = d2o({.rows = 20, .recent = 6, .first = 0, .last = 0}),
                    .pace = Pace::from_prompts_end,
                    .spared_sinks = 4,
-                   .spared_recent = 6});
+                   .spared_recent = 6,
+                   .changes_values = true});
   once_a_prompt("adakv", adakv({.rows = 21, .window = 8, .pool = 3}), std::nullopt, 8);
   once_a_prompt("criticalkv", criticalkv({.rows = 21, .window = 8, .pool = 3}), 21, 8);
   once_a_prompt("pyramidkv", pyramidkv({.rows = 18, .window = 8, .pool = 3}, {.steepness = 4}), std::nullopt, 8);
@@ -114,6 +116,8 @@ inline std::vector<PolicyCase> policy_cases() {
   once_a_prompt("curdkv, merging", curdkv({.rows = 22, .recent = 6}, {.merge = 1}), 22, 6);
   once_a_prompt("lagkv", lagkv({.rows = 20, .lag = 8}), std::nullopt, 8);
   once_a_prompt("simlayerkv", simlayerkv({.sinks = 4, .recent = 12, .threshold = 0.3f}), std::nullopt, 12);
+  for (PolicyCase& one : cases)
+    if (one.policy.describe().find("merge=1") != std::string::npos) one.changes_values = true;
   return cases;
 }
 

@@ -83,8 +83,8 @@ struct PITH_API RowsOfLayers {
 /// Rows on average over the layers, more where a prompt's attention is spread than where it rests on few tokens (D2O,
 /// Wan et al., arXiv 2406.13035): F of a layer is the mean over its lanes of the variance, over rows, of the
 /// attention received, scaled to [0, 1] between the least and the most of its lanes; of the rows of all layers, each
-/// gets its softmax(-F), but at least 1 % of the prompt. What is found at a prompt's end holds until the next one ends.
-/// The `first` and `last` layers are not judged. Reads column::mass.
+/// gets its softmax(-F), rounded so that the sum is exact, but at least 1 % of the prompt. What is found at a prompt's
+/// end holds until the next one ends. The `first` and `last` layers are not judged. Reads column::mass.
 struct PITH_API RowsByDensity {
   static constexpr std::string_view state = "rows_by_density";  // [1] of each lane: its rows
 
