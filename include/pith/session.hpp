@@ -162,8 +162,8 @@ class PITH_API Session {
   /// layers, and its logits are what the model's last norm and head make of that. verify() lets all tokens that were so
   /// drafted go on through the other layers, with logits after each, as push() of all of them would have had.
   /// Throw as push(), and Error (argument) for layers that are not some of the model's, or others than those of drafted
-  /// tokens that wait; Error (state) for a sequence that has none to verify; Error (unsupported) where the policy judges
-  /// all layers together.
+  /// tokens that wait; Error (state) for a sequence that has none to verify; Error (unsupported) where the policy
+  /// judges all layers together.
   void draft(SequenceId sequence, Token token, std::size_t layers);
   void verify(SequenceId sequence);
 
