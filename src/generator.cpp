@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "drafting.hpp"
 #include "pith/error.hpp"
 #include "pith/stop_sequences.hpp"
 
@@ -57,6 +58,7 @@ struct History {
   std::size_t given = 0;  // tokens that the sequence was given,
   std::size_t next = 0;   // the exchange that comes next,
   std::size_t calls = 0;  // and what was given of it: its prompt, then token by token
+  Draft draft = {};       // behind its latest token
 
   std::optional<RequestId> last = {};  // a conversation's latest request
 };
@@ -71,6 +73,7 @@ struct Job {
   StopSequences stops;
   std::optional<TextStream> stream;
   std::vector<TokenLogprob> top;
+  Drafter drafter;
   std::shared_ptr<History> history = {};
 
   std::size_t rows_told = 0;  // of the prompt's logits
@@ -160,6 +163,10 @@ struct Generator::Impl {
       require(has_gate, ErrorCode::unsupported, "tau: expected a policy with the learned gate, found none");
     }
 
+    check(request.draft, config());
+    require(request.draft.layers == 0 || !session.policy().needs().after_pass, ErrorCode::unsupported,
+            "draft: layers: expected a policy that judges layer by layer, found one that judges them together");
+
     std::vector<Token> job_ends = request.ends.value_or(ends);
     std::ranges::sort(job_ends);
     Sampler sample(request.sampler);
@@ -171,13 +178,15 @@ struct Generator::Impl {
     }
     const std::size_t top = std::min(request.logprobs.value_or(0), static_cast<std::size_t>(config().vocab_size));
     Exchange own{.prompt = std::move(prompt), .pinned = request.pinned, .anchors = request.anchors, .tau = request.tau};
+    Drafter drafter(request.draft);
     return std::make_unique<Job>(Job{.request = std::move(request),
                                      .own = std::move(own),
                                      .ends = std::move(job_ends),
                                      .sample = std::move(sample),
                                      .stops = std::move(stops),
                                      .stream = std::move(stream),
-                                     .top = std::vector<TokenLogprob>(top)});
+                                     .top = std::vector<TokenLogprob>(top),
+                                     .drafter = std::move(drafter)});
   }
 
   /// Under the mutex: a conversation whose requests have all ended.
@@ -199,11 +208,15 @@ struct Generator::Impl {
     if (job.length() > session.context())
       fail(ErrorCode::argument, "prompt", "at most the context's " + std::to_string(session.context()) + " tokens",
            std::to_string(job.length()));
+    const auto accept = [&](std::span<const Token> tokens) {
+      job.sample.accept(tokens);
+      job.drafter.accept(tokens);
+    };
     for (const Exchange& exchange : job.history->past) {
-      job.sample.accept(exchange.prompt);
-      job.sample.accept(exchange.tokens);
+      accept(exchange.prompt);
+      accept(exchange.tokens);
     }
-    job.sample.accept(job.own.prompt);
+    accept(job.own.prompt);
   }
 
   void refuse_callbacks() const {
@@ -301,11 +314,13 @@ struct Generator::Impl {
       halfway = false;
       throw;
     }
+    for (const auto& job : active) job->history->draft.settled = false;
     for (const Output& output : outputs) {
       const auto owner = owner_of(output.sequence);
       if (owner == active.end()) continue;  // it has ended with an earlier one of these
       Job& job = **owner;
       if (session.length(output.sequence) <= job.history->length) continue;  // what a cancelled request had asked for
+      if (job.history->draft.settled) continue;                              // of guesses that were wrong
       guarded(job, [&] { receive(job, output.logits); });
     }
     for (const auto& job : active) feed(*job);
@@ -351,13 +366,14 @@ struct Generator::Impl {
   void lose(History& history) {
     if (history.sequence) session.finish(*std::exchange(history.sequence, {}));
     history.given = history.next = history.calls = 0;
+    history.draft = {};
   }
 
   /// The prompt or the chosen token that comes next, once the sequence has all before it; the latest token's logits
   /// choose another.
   void feed(Job& job) {
     History& history = *job.history;
-    if (history.sequence && session.length(*history.sequence) < history.given) return;
+    if (history.draft.open() || (history.sequence && session.length(*history.sequence) < history.given)) return;
     while (history.next < history.past.size() && history.calls > history.past[history.next].tokens.size()) {
       ++history.next;
       history.calls = 0;
@@ -366,9 +382,64 @@ struct Generator::Impl {
     const Exchange& next = own ? job.own : history.past[history.next];
     if (history.calls == 0) return feed_prompt(history, next, own ? job.of_prompt() : Logits::none);
     if (history.calls > next.tokens.size()) return;
-    const Token token = next.tokens[history.calls++ - 1];
-    session.push(*history.sequence, token, own && history.calls > next.tokens.size() ? Logits::last : Logits::none);
+    const Token token = next.tokens[history.calls - 1];
+    const bool latest = own && history.calls == next.tokens.size();
+    if (latest && guess(job, token)) return;
+    session.push(*history.sequence, token, latest ? Logits::last : Logits::none);
+    ++history.calls;
     ++history.given;
+  }
+
+  /// The latest token is given with guesses behind it. False: there are none.
+  bool guess(Job& job, Token token) {
+    History& history = *job.history;
+    // No more than the request could still choose, or the context holds.
+    const std::size_t chosen = job.own.tokens.size(), room = session.context() - job.length();
+    const std::size_t most = std::min(job.request.max_tokens.value_or(SIZE_MAX) - chosen - 1, room);
+    Draft draft = job.drafter.begin(token, most);
+    if (!draft.open()) return false;
+    session.mark(*history.sequence);
+    if (draft.layers > 0)
+      session.draft(*history.sequence, token, draft.layers);
+    else
+      session.push(*history.sequence, draft.tokens, Logits::all);
+    history.draft = std::move(draft);
+    return true;
+  }
+
+  /// Logits of early layers: another guess, or all of them are to be verified.
+  void go_on_guessing(History& history, std::span<const float> logits) {
+    Draft& draft = history.draft;
+    if (draft.tokens.size() > draft.most) {
+      draft.guessing = false;
+      return session.verify(*history.sequence);
+    }
+    draft.tokens.push_back(static_cast<Token>(std::ranges::max_element(logits) - logits.begin()));
+    session.draft(*history.sequence, draft.tokens.back(), draft.layers);
+  }
+
+  /// `token` was chosen from the latest row of a draft. Where it is not what was guessed, or there are no more guesses,
+  /// the sequence goes back to what is right.
+  void judge(Job& job, Token token) {
+    Draft& draft = job.history->draft;
+    if (!draft.open()) return;
+    if (draft.next() == token)
+      ++draft.right;
+    else
+      settle(job);
+  }
+
+  /// What was fed of guesses stays as far as it was right.
+  void settle(Job& job) {
+    History& history = *job.history;
+    if (!history.draft.open()) return;
+    const Draft draft = std::exchange(history.draft, {});
+    history.draft.settled = true;
+    job.drafter.learn(draft);
+    history.given += draft.rows;
+    history.calls += draft.rows;
+    session.rewind(*history.sequence, history.given);
+    session.commit(*history.sequence);
   }
 
   void feed_prompt(History& history, const Exchange& next, Logits logits) {
@@ -399,6 +470,8 @@ struct Generator::Impl {
       }
       if (job.row < prompt) return;
     }
+    if (job.history->draft.guessing) return go_on_guessing(*job.history, logits);
+    if (job.history->draft.open()) ++job.history->draft.rows;
     choose(job, logits);
   }
 
@@ -409,7 +482,9 @@ struct Generator::Impl {
     if (most > 0) {
       const Token token = job.sample(logits);
       job.sample.accept(token);
+      job.drafter.accept(std::span(&token, 1));
       job.own.tokens.push_back(token);
+      judge(job, token);
       piece.token = token;
       if (job.request.logprobs) {
         const Logprobs logprobs(logits);
@@ -435,6 +510,7 @@ struct Generator::Impl {
   void hand_over(const Job& job, Piece& piece) {
     piece.request = job.id;
     piece.sequence = job.sequence();
+    piece.drafts = job.drafter.count();
     if (job.request.on_piece) job.request.on_piece(piece);
   }
 
@@ -450,6 +526,9 @@ struct Generator::Impl {
 
   /// Hands over the last piece, with the text that was held back, and forgets the job.
   void end(Job& job, Piece piece, std::string text = {}) {
+    // Within a pass that was stopped halfway no sequence can go back: it is fed again if it goes on.
+    const bool midway = halfway && job.history->draft.open();
+    if (!midway) settle(job);
     if (job.stream && piece.finish != Finish::stop) text += job.stops.push(job.stream->flush()) + job.stops.flush();
     piece.text = text;
     try {
@@ -462,10 +541,8 @@ struct Generator::Impl {
       }
     }
     const RequestId id = job.id;
-    if (job.request.conversation && piece.finish != Finish::error)
-      remember(job, *piece.finish);
-    else
-      lose(*job.history);
+    if (job.request.conversation && piece.finish != Finish::error) remember(job, *piece.finish);
+    if (midway || !job.request.conversation || piece.finish == Finish::error) lose(*job.history);
     for (Jobs* const jobs : {&waiting, &active})
       if (const auto found = find(*jobs, id); found != jobs->end()) jobs->erase(found);
     crowded = false;
@@ -580,6 +657,7 @@ Generation Generator::generate(Request request, std::stop_token stop) {
     if (piece.logprob) g.logprobs.push_back(*piece.logprob);
     if (piece.token && top) g.top.emplace_back(piece.top.begin(), piece.top.end());
     if (piece.finish) g.finish = *piece.finish;
+    g.drafts = piece.drafts;
     if (piece.error) outcome->error = piece.error;
     if (also) also(piece);
   };

@@ -14,36 +14,11 @@
 #include "pith/nn/decoder.hpp"
 #include "pith/prune/methods.hpp"
 #include "pith/prune/replay.hpp"
+#include "sequence.hpp"
 
 namespace pith {
 
 namespace {
-
-/// What one call gave a sequence: a prompt, or a decoded token.
-struct Stretch {
-  enum class Kind { prompt, decoded } kind;
-  Position begin, end;
-  Logits logits;
-};
-
-/// Once the tokens [begin, end) are all read, the pins alone stay of them.
-struct Compression {
-  Position begin, end;
-  std::vector<Position> pins;  // ascending
-};
-
-struct Sequence {
-  KvCache cache;
-  prune::Scratch scratch = {};
-  std::vector<Token> pending = {};
-  std::vector<Stretch> stretches = {};        // that have pending tokens, in order
-  Position length = 0;                        // tokens fed
-  Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt that is being read
-  std::optional<float> tau = {};
-  std::vector<Compression> compressions = {};  // to come
-
-  Position total() const { return length + static_cast<Position>(pending.size()); }
-};
 
 prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) {
   if (options.policy) return *options.policy;
@@ -57,6 +32,31 @@ prune::Needs needs_of(const Config& config, const prune::AnyPolicy& policy, cons
   if (needs.gate && config.gate_per_head()) needs.lane_per_head = true;
   if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
+}
+
+bool shares_lanes(const Config& config) {
+  return std::ranges::any_of(config.layers, [](const LayerPlan& plan) { return plan.kv_from >= 0; });
+}
+
+/// The layers that a prompt goes through together, before others: where tokens leave it, a stage ends.
+std::vector<Stage> stages_of(const Config& config, const prune::AnyPolicy& policy, const prune::Needs& needs) {
+  std::vector<Stage> stages = {{.begin = 0}};
+  const std::size_t n = config.layers.size();
+  for (std::size_t layer = 0; layer + 1 < n; ++layer) {
+    if (!policy.narrows_after(layer, n)) continue;
+    stages.back().end = layer + 1;
+    stages.push_back({.begin = layer + 1});
+  }
+  stages.back().end = n;
+  if (stages.size() > 1 && needs.gate)
+    fail(ErrorCode::unsupported, "policy", "no learned gate beside a method by which tokens leave between layers",
+         policy.describe());
+  if (stages.size() > 1 && shares_lanes(config))
+    fail(
+        ErrorCode::unsupported, "policy",
+        "a model whose layers all have keys and values of their own, for a method by which tokens leave between layers",
+        policy.describe());
+  return stages;
 }
 
 void check_shape(const prune::MadeFor& file, const Config& config) {
@@ -132,8 +132,9 @@ std::size_t context_of(const Config& config, const SessionOptions& options) {
 struct Report {
   enum class Kind { drop, pass, prefill } kind;
   SequenceId sequence;
-  Drop drop;
-  Segment segment;
+  Drop drop = {};
+  Segment segment = {};
+  Progress progress = {};
 };
 
 }  // namespace
@@ -145,6 +146,7 @@ struct Session::Impl {
         config(model.config()),
         policy(policy_of(config, options)),
         needs(needs_of(config, policy, options)),
+        stages(stages_of(config, policy, needs)),
         context(context_of(config, options)),
         layouts(layouts_of(config, options, needs)),
         pool(options.kv_budget),
@@ -170,6 +172,24 @@ struct Session::Impl {
     return sequence;
   }
 
+  /// The sequence between two steps, which cannot go back.
+  Sequence& committed(SequenceId id, const char* what) {
+    Sequence& sequence = between_steps(id, what);
+    require(!sequence.mark, ErrorCode::state,
+            std::string(what) + ": expected a sequence without a mark, found one with");
+    return sequence;
+  }
+
+  /// The sequence, which has no drafted tokens that are neither verified nor taken back.
+  Sequence& can_be_fed(SequenceId id, const char* what) {
+    Sequence& sequence = find(id);
+    const bool drafting = sequence.stretches.empty() ? sequence.halted.layer > 0
+                                                     : sequence.stretches.front().kind == Stretch::Kind::drafted;
+    if (drafting)
+      fail(ErrorCode::state, what, "a sequence whose drafted tokens were verified or taken back", "some that were not");
+    return sequence;
+  }
+
   static void check_positions(std::span<const Position> positions, Position end, const char* what, const char* whose) {
     for (const Position position : positions)
       if (position < 0 || position >= end)
@@ -191,55 +211,131 @@ struct Session::Impl {
     return id;
   }
 
-  void append(Sequence& sequence, std::span<const Token> tokens, Stretch::Kind kind, Logits wanted) {
-    if (tokens.empty()) fail(ErrorCode::argument, "tokens", "at least one", "none");
-    if (const std::size_t total = static_cast<std::size_t>(sequence.total()) + tokens.size(); total > context)
+  void check_room(const Sequence& sequence, std::size_t tokens) const {
+    if (tokens == 0) fail(ErrorCode::argument, "tokens", "at least one", "none");
+    if (const std::size_t total = static_cast<std::size_t>(sequence.total()) + tokens; total > context)
       fail(ErrorCode::argument, "sequence", "at most the context's " + std::to_string(context) + " tokens",
            std::to_string(total));
+  }
+
+  void append(Sequence& sequence, std::span<const Token> tokens, Stretch stretch) {
+    check_room(sequence, tokens.size());
     for (const Token token : tokens)
       if (token < 0 || token >= config.vocab_size)
         fail(ErrorCode::argument, "token", "an id from 0 to " + std::to_string(config.vocab_size - 1),
              std::to_string(token));
-    const Position begin = sequence.total();
+    add_stretch(sequence, tokens, std::move(stretch));
+  }
+
+  void append(Sequence& sequence, View<const float> embeddings, Stretch stretch) {
+    check_room(sequence, embeddings.rows);
+    if (embeddings.cols != static_cast<std::size_t>(config.d_model))
+      fail(ErrorCode::argument, "embeddings", "rows of the model's " + std::to_string(config.d_model) + " numbers",
+           "of " + std::to_string(embeddings.cols));
+    for (std::size_t i = 0; i < embeddings.rows; ++i) {
+      const auto row = embeddings[i];
+      if (const auto bad = std::ranges::find_if(row, [](float x) { return !std::isfinite(x); }); bad != row.end())
+        fail(ErrorCode::argument, "embeddings", "finite numbers",
+             std::to_string(*bad) + " in row " + std::to_string(i));
+      stretch.embeddings.insert(stretch.embeddings.end(), row.begin(), row.end());
+    }
+    add_stretch(sequence, std::vector<Token>(embeddings.rows, no_token), std::move(stretch));
+  }
+
+  static void add_stretch(Sequence& sequence, std::span<const Token> tokens, Stretch stretch) {
+    stretch.begin = sequence.total();
     sequence.pending.insert(sequence.pending.end(), tokens.begin(), tokens.end());
-    sequence.stretches.push_back({kind, begin, sequence.total(), wanted});
+    stretch.end = sequence.total();
+    sequence.stretches.push_back(std::move(stretch));
+  }
+
+  /// The sequence, all of which has gone through all layers.
+  Sequence& at_rest(SequenceId id, const char* what) {
+    Sequence& sequence = find(id);
+    if (!sequence.stretches.empty())
+      fail(ErrorCode::state, what, "a sequence whose tokens have all been fed",
+           std::to_string(std::max<std::size_t>(sequence.pending.size(), sequence.halted.left())) + " pending");
+    if (sequence.halted.layer > 0)
+      fail(ErrorCode::state, what, "a sequence whose drafted tokens were verified or taken back",
+           std::to_string(sequence.halted.left()) + " that were not");
+    return sequence;
+  }
+
+  /// The layers that the sequence's next tokens go through: a stage of its own, or all.
+  Stage next_stage(const Sequence& sequence) const {
+    const Stretch& next = sequence.stretches.front();
+    const Stage all{.begin = 0, .end = config.layers.size()};
+    if (next.kind == Stretch::Kind::drafted) return {.begin = 0, .end = next.exit};
+    if (next.kind == Stretch::Kind::decoded)
+      return sequence.halted.layer > 0 ? Stage{.begin = sequence.halted.layer, .end = all.end} : all;
+    if (next.logits == Logits::all) return all;  // of a token that left there would be none
+    return *std::ranges::find(stages, sequence.fed < next.end ? 0 : sequence.halted.layer, &Stage::begin);
   }
 
   /// How many tokens of a sequence the next pass takes: as many as if it were alone, so that its chunks do not depend
   /// on the others. 0: not one would fit.
   std::size_t next_chunk(const Sequence& sequence) const {
     Position end = sequence.stretches.front().end;
-    for (const Compression& one : sequence.compressions) end = std::min(end, one.end);
-    const auto left = static_cast<std::size_t>(end - sequence.length);
-    std::size_t count = std::min(left, static_cast<std::size_t>(options.chunk));
+    for (const Compression& one : sequence.compressions)
+      if (one.end > sequence.fed) end = std::min(end, one.end);
+    const std::size_t left = sequence.fed < end ? static_cast<std::size_t>(end - sequence.fed) : sequence.halted.left();
+    // What judges all layers, or some that share lanes, together acts once a pass: tokens that act one by one have a
+    // pass each.
+    const bool each =
+        (needs.after_pass || shares_lanes(config)) && sequence.stretches.front().kind == Stretch::Kind::decoded;
+    std::size_t count = each ? 1 : std::min(left, static_cast<std::size_t>(options.chunk));
     if (options.kv_budget == 0) return count;
     const std::size_t free_alone = options.kv_budget - std::min(options.kv_budget, sequence.cache.bytes());
     while (count > 0 && sequence.cache.bytes_for(count) > free_alone) count /= 2;
     return count;
   }
 
-  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together. Those
-  /// that the budget has no pages for wait.
+  /// The stage of its own that the next pass has room for: those who want one take turns.
+  std::optional<Stage> stage_in_turn() {
+    const auto wants = [&](const auto& entry) {
+      return !entry.second.stretches.empty() && !whole(next_stage(entry.second));
+    };
+    auto found = std::find_if(sequences.upper_bound(last_staged), sequences.end(), wants);
+    if (found == sequences.end()) found = std::ranges::find_if(sequences, wants);
+    if (found == sequences.end()) return {};
+    last_staged = found->first;
+    return next_stage(found->second);
+  }
+
+  bool whole(const Stage& stage) const { return stage.begin == 0 && stage.end == config.layers.size(); }
+
+  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together.
+  /// Those that the budget has no pages for wait. Rows that go through some layers alone come last.
   void plan() {
     std::size_t bytes = pool.available();
     std::size_t room = static_cast<std::size_t>(options.chunk);
+    const std::optional<Stage> stage = stage_in_turn();
+    std::vector<std::pair<SequenceId, std::size_t>> staged;  // and how many tokens
     waiting = 0;
-    for (const Stretch::Kind kind : {Stretch::Kind::decoded, Stretch::Kind::prompt}) {
+    for (const bool prompts : {false, true}) {
       for (auto& [id, sequence] : sequences) {
-        if (sequence.pending.empty() || sequence.stretches.front().kind != kind) continue;
+        if (sequence.stretches.empty() || (sequence.stretches.front().kind == Stretch::Kind::prompt) != prompts)
+          continue;
+        const Stage own = next_stage(sequence);
+        if (!whole(own) && (own.begin != stage->begin || own.end != stage->end)) continue;
         const std::size_t count = next_chunk(sequence), needed = sequence.cache.bytes_for(count);
         if (count == 0 || needed > bytes) {
           ++waiting;
           continue;
         }
-        if (kind == Stretch::Kind::prompt) {
+        if (prompts) {
           if (count > room) continue;
           room -= count;
         }
         if (bytes != SIZE_MAX) bytes -= needed;
-        add_segment(id, sequence, count);
+        if (whole(own))
+          add_segment(id, sequence, count);
+        else
+          staged.emplace_back(id, count);
       }
     }
+    if (!staged.empty()) pass.stage = {pass.positions.size(), stage->begin, stage->end};
+    for (const auto& [id, count] : staged) add_segment(id, find(id), count);
     if (pass.empty())
       fail(ErrorCode::budget, "key-value cache",
            "pages for one more token within " + std::to_string(options.kv_budget) + " bytes",
@@ -247,30 +343,50 @@ struct Session::Impl {
   }
 
   void add_segment(SequenceId id, Sequence& sequence, std::size_t count) {
-    if (const Stretch& stretch = sequence.stretches.front(); stretch.kind == Stretch::Kind::prompt) {
-      sequence.prompt_begin = stretch.begin;
-      sequence.prompt_end = stretch.end;
-    }
-    pass.segments.push_back({.cache = &sequence.cache,
-                             .scratch = &sequence.scratch,
-                             .row = pass.tokens.size(),
-                             .count = count,
-                             .first = sequence.length,
-                             .prompt_begin = sequence.prompt_begin,
-                             .prompt_end = sequence.prompt_end,
-                             .tau = sequence.tau});
-    owners.push_back(id);
+    const Stretch& stretch = sequence.stretches.front();
+    const bool prompt = stretch.kind == Stretch::Kind::prompt, goes_on = sequence.fed == stretch.end;
+    if (prompt && (sequence.prompts.empty() || sequence.prompts.back().begin != stretch.begin))
+      sequence.prompts.push_back({stretch.begin, stretch.end});
+    Segment segment{.cache = &sequence.cache,
+                    .scratch = &sequence.scratch,
+                    .row = pass.positions.size(),
+                    .count = count,
+                    .first = sequence.fed,
+                    .prompt_begin = sequence.prompt().begin,
+                    .prompt_end = sequence.prompt().end,
+                    .tau = sequence.tau,
+                    .pace = prompt ? Pace::together : Pace::one_by_one};
+    const std::size_t d = static_cast<std::size_t>(config.d_model);
+    Halted& halted = sequence.halted;
     for (std::size_t i = 0; i < count; ++i) {
-      pass.tokens.push_back(sequence.pending[i]);
-      pass.positions.push_back(sequence.length + static_cast<Position>(i));
+      pass.tokens.push_back(goes_on ? no_token : sequence.pending[i]);
+      pass.positions.push_back(goes_on ? halted.positions[halted.done + i] : sequence.fed + static_cast<Position>(i));
     }
+    if (goes_on) {
+      segment.first = halted.positions[halted.done];
+      segment.absent = pass.positions.back() + 1 - segment.first - static_cast<Position>(count);
+      segment.stream = halted.rows_from(halted.done, count, d);
+    } else if (!stretch.embeddings.empty()) {
+      const auto from = static_cast<std::size_t>(sequence.fed - stretch.begin);
+      segment.embeddings = {stretch.embeddings.data() + from * d, count, d};
+    }
+    const bool staged = segment.row >= pass.stage.row;
+    if (prompt && staged && pass.stage.end < config.layers.size() && segment.next() == stretch.end) {
+      sequence.stay.assign(halted.positions.begin(), halted.positions.end());
+      if (!goes_on)
+        sequence.stay.insert(sequence.stay.end(), pass.positions.end() - static_cast<std::ptrdiff_t>(count),
+                             pass.positions.end());
+      segment.stay = &sequence.stay;
+    }
+    pass.segments.push_back(segment);
+    owners.push_back(id);
   }
 
   /// Gathering threads costs some tens of microseconds; a small model's token takes less.
   bool worth_gathering() const {
     constexpr std::uint64_t least_work = std::uint64_t{1} << 21;  // multiply-adds
     std::uint64_t tokens = pass.tokens.size();
-    for (const auto& [id, sequence] : sequences) tokens += sequence.pending.size();
+    for (const auto& [id, sequence] : sequences) tokens += sequence.pending.size() + sequence.halted.left();
     return tokens * (parameters + pool.bytes_used() / sizeof(float)) >= least_work;
   }
 
@@ -282,7 +398,7 @@ struct Session::Impl {
   }
 
   SequenceId fork(SequenceId sequence) {
-    const Sequence& from = between_steps(sequence, "fork");
+    const Sequence& from = committed(sequence, "fork");
     if (from.cache.bytes() > pool.available())
       fail(ErrorCode::budget, "key-value cache", "pages for a copy of the sequence within the budget",
            std::to_string(pool.available()) + " bytes left of " + std::to_string(from.cache.bytes()) + " needed");
@@ -290,9 +406,10 @@ struct Session::Impl {
     copy.cache.copy_from(from.cache);
     copy.pending = from.pending;
     copy.stretches = from.stretches;
+    copy.fed = from.fed;
     copy.length = from.length;
-    copy.prompt_begin = from.prompt_begin;
-    copy.prompt_end = from.prompt_end;
+    copy.halted = from.halted;
+    copy.prompts = from.prompts;
     copy.tau = from.tau;
     copy.compressions = from.compressions;
     return insert(std::move(copy));
@@ -308,7 +425,7 @@ struct Session::Impl {
     } forget{*this, copy};
     Sequence& sequence = find(copy);
     sequence.compressions.clear();
-    append(sequence, tokens, Stretch::Kind::prompt, Logits::none);
+    append(sequence, tokens, {.kind = Stretch::Kind::prompt, .logits = Logits::none});
     Workspace own(config, needs, context);  // that of the session may be in the middle of a step
     const auto read_chunk = [&] {
       const std::size_t count = next_chunk(sequence);
@@ -328,7 +445,7 @@ struct Session::Impl {
       }
       forward(config, model.weights(), by, part, own, threads, {});
       sequence.pending.erase(sequence.pending.begin(), sequence.pending.begin() + static_cast<std::ptrdiff_t>(count));
-      sequence.length += static_cast<Position>(count);
+      sequence.fed = sequence.length += static_cast<Position>(count);
     };
     try {
       threads.gather([&] {
@@ -365,43 +482,101 @@ struct Session::Impl {
   /// Takes what the finished pass fed off the pending tokens, and computes the logits that are asked for.
   void complete() {
     output_rows.clear();
-    for (std::size_t s = 0; s < pass.segments.size(); ++s) {
-      const Segment& segment = pass.segments[s];
-      if (segment.cache == nullptr) continue;
-      Sequence& sequence = find(owners[s]);
-      sequence.pending.erase(sequence.pending.begin(),
-                             sequence.pending.begin() + static_cast<std::ptrdiff_t>(segment.count));
-      sequence.length = segment.next();
-      std::erase_if(sequence.compressions, [&](const Compression& one) {
-        return one.end <= sequence.length && (compress(sequence, one), true);
-      });
-      const std::size_t end = segment.row + segment.count;
-      const Stretch stretch = sequence.stretches.front();
-      if (sequence.length == stretch.end) sequence.stretches.erase(sequence.stretches.begin());
-      if (stretch.logits == Logits::all)
-        for (std::size_t t = segment.row; t < end; ++t) output_rows.push_back({owners[s], t});
-      else if (stretch.logits == Logits::last && sequence.length == stretch.end)
-        output_rows.push_back({owners[s], end - 1});
-    }
+    for (std::size_t s = 0; s < pass.segments.size(); ++s)
+      if (pass.segments[s].cache != nullptr) advance(owners[s], pass.segments[s]);
     compute_logits();
-    for (std::size_t s = 0; s < pass.segments.size(); ++s) {
-      const Segment& segment = pass.segments[s];
-      if (segment.cache == nullptr) continue;
-      segment.cache->log().take_fresh([&](const Drop& drop) {
-        if (options.on_drop) reports.push_back({Report::Kind::drop, owners[s], drop, {}});
-      });
-    }
+    for (std::size_t s = 0; s < pass.segments.size(); ++s)
+      if (pass.segments[s].cache != nullptr && !find(owners[s]).mark) report_drops(owners[s]);
     for (std::size_t s = 0; s < pass.segments.size(); ++s) {
       const Segment& segment = pass.segments[s];
       if (segment.cache == nullptr) continue;
       if (options.on_pass) reports.push_back({Report::Kind::pass, owners[s], {}, segment});
       if (options.on_prefill && segment.first < segment.prompt_end)
-        reports.push_back({Report::Kind::prefill, owners[s], {}, segment});
+        reports.push_back({Report::Kind::prefill, owners[s], {}, {}, progress(owners[s], segment)});
     }
     if (options.on_pass) reported_tokens = pass.tokens;
     pass.clear();
     owners.clear();
     report();
+  }
+
+  /// The sequence is as far as a segment of the finished pass has brought it.
+  void advance(SequenceId id, const Segment& segment) {
+    Sequence& sequence = find(id);
+    Stretch& stretch = sequence.stretches.front();
+    Halted& halted = sequence.halted;
+    const bool staged = segment.row >= pass.stage.row, goes_on = segment.stream.rows > 0;
+    const bool last = !staged || pass.stage.end == config.layers.size();
+    const auto count = static_cast<std::ptrdiff_t>(segment.count);
+    if (!goes_on) {
+      sequence.pending.erase(sequence.pending.begin(), sequence.pending.begin() + count);
+      sequence.fed = segment.next();
+    }
+    if (!last) halt(halted, segment, goes_on);
+    if (goes_on) halted.done += segment.count;
+    const bool done = sequence.fed == stretch.end && (!goes_on || halted.left() == 0);
+    const bool drafted = stretch.kind == Stretch::Kind::drafted;
+    const Logits wanted = last || drafted ? stretch.logits : Logits::none;
+    const std::size_t end = segment.row + segment.count;
+    if (wanted == Logits::all)
+      for (std::size_t t = segment.row; t < end; ++t) output_rows.push_back({id, t});
+    else if (wanted == Logits::last && done)
+      output_rows.push_back({id, end - 1});
+    if (done && !last && !drafted) narrow(sequence);
+    if (last && (!goes_on || done)) sequence.length = sequence.fed;
+    std::erase_if(sequence.compressions, [&](const Compression& one) {
+      return one.end <= sequence.length && (compress(sequence, one), true);
+    });
+    if (done && last) halted = {};
+    if (done && (last || drafted)) sequence.stretches.erase(sequence.stretches.begin());
+  }
+
+  /// What has come to the end of a stage waits there.
+  void halt(Halted& halted, const Segment& segment, bool goes_on) {
+    const auto d = static_cast<std::size_t>(config.d_model);
+    if (!goes_on) {
+      halted.layer = pass.stage.end;
+      const auto from = pass.positions.begin() + static_cast<std::ptrdiff_t>(segment.row);
+      halted.positions.insert(halted.positions.end(), from, from + static_cast<std::ptrdiff_t>(segment.count));
+      halted.rows.resize(halted.positions.size() * d);
+    }
+    const std::size_t to = goes_on ? halted.done : halted.positions.size() - segment.count;
+    for (std::size_t i = 0; i < segment.count; ++i)
+      std::ranges::copy(workspace.x[segment.row + i], &halted.rows[(to + i) * d]);
+  }
+
+  /// At the end of a stage: those that are to leave, leave, and the others wait for the next.
+  void narrow(Sequence& sequence) {
+    Halted& halted = sequence.halted;
+    halted.layer = pass.stage.end;
+    halted.done = 0;
+    // The logits are the last token's.
+    if (const Position last = halted.positions.back(); sequence.stay.empty() || sequence.stay.back() != last)
+      sequence.stay.push_back(last);
+    const std::vector<Position> gone = halted.leave(sequence.stay, static_cast<std::size_t>(config.d_model));
+    for (std::size_t layer = halted.layer; layer < config.layers.size(); ++layer) sequence.cache.pass_over(layer, gone);
+  }
+
+  /// Of the prompt that a segment is of: layers count, where it goes through them in stages.
+  Progress progress(SequenceId id, const Segment& segment) const {
+    const auto total = static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin);
+    if (segment.row < pass.stage.row)
+      return {id, static_cast<std::size_t>(segment.next() - segment.prompt_begin), total};
+    const Sequence& sequence = find(id);
+    const Halted& halted = sequence.halted;
+    if (halted.layer == 0) return {id, total, total};
+    const std::size_t begin = pass.stage.begin, end = pass.stage.end, n = config.layers.size();
+    const bool reading = begin == 0, over = reading ? sequence.fed == segment.prompt_end : halted.layer == end;
+    if (over) return {id, total * end / n, total};
+    const std::size_t done = reading ? halted.positions.size() : halted.done;
+    const std::size_t all = reading ? total : halted.positions.size();
+    return {id, total * (begin * all + (end - begin) * done) / (n * all), total};
+  }
+
+  void report_drops(SequenceId id) {
+    find(id).cache.log().take_fresh([&](const Drop& drop) {
+      if (options.on_drop) reports.push_back({Report::Kind::drop, id, drop});
+    });
   }
 
   /// Calls the caller's functions, each once, whichever throws.
@@ -419,17 +594,19 @@ struct Session::Impl {
       case Report::Kind::pass:
         live_rows.clear();
         for (std::size_t l = 0; l < segment.cache->layers(); ++l) live_rows.push_back(segment.cache->rows(l));
+        // What goes on into a stage was fed before.
+        if (segment.stream.rows > 0)
+          return options.on_pass({report.sequence, find(report.sequence).fed, {}, segment.cache->bytes(), live_rows});
         return options.on_pass({report.sequence, segment.first,
                                 std::span(reported_tokens).subspan(segment.row, segment.count), segment.cache->bytes(),
                                 live_rows, segment.focus});
       case Report::Kind::prefill:
-        return options.on_prefill({report.sequence, static_cast<std::size_t>(segment.next() - segment.prompt_begin),
-                                   static_cast<std::size_t>(segment.prompt_end - segment.prompt_begin)});
+        return options.on_prefill(report.progress);
     }
   }
 
   bool busy() const {
-    return std::ranges::any_of(sequences, [](const auto& entry) { return !entry.second.pending.empty(); });
+    return std::ranges::any_of(sequences, [](const auto& entry) { return !entry.second.stretches.empty(); });
   }
 
   /// Passes until one gave logits, or one alone; first of all what a callback that threw has left.
@@ -481,6 +658,7 @@ struct Session::Impl {
   const Config& config;  // the model's
   const prune::AnyPolicy policy;
   const prune::Needs needs;
+  const std::vector<Stage> stages;  // of a prompt
   const std::size_t context;
   const std::uint64_t parameters = model.parameters();
   const KvLayouts layouts;
@@ -488,6 +666,7 @@ struct Session::Impl {
   const Threads threads;
   std::map<SequenceId, Sequence> sequences;  // after the pool: their pages return to it
   std::uint32_t next_id = 0;
+  SequenceId last_staged{};  // the latest that had a stage of its own
 
   Workspace workspace;
   Pass pass;
@@ -513,20 +692,94 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 SequenceId Session::add(std::span<const Token> prompt, Logits logits) {
   Sequence sequence = impl_->make_sequence();
-  impl_->append(sequence, prompt, Stretch::Kind::prompt, logits);
+  impl_->append(sequence, prompt, {.kind = Stretch::Kind::prompt, .logits = logits});
+  return impl_->insert(std::move(sequence));
+}
+
+SequenceId Session::add(View<const float> embeddings, Logits logits) {
+  Sequence sequence = impl_->make_sequence();
+  impl_->append(sequence, embeddings, {.kind = Stretch::Kind::prompt, .logits = logits});
   return impl_->insert(std::move(sequence));
 }
 
 void Session::prompt(SequenceId sequence, std::span<const Token> tokens, Logits logits) {
-  impl_->append(impl_->find(sequence), tokens, Stretch::Kind::prompt, logits);
+  impl_->append(impl_->can_be_fed(sequence, "prompt"), tokens, {.kind = Stretch::Kind::prompt, .logits = logits});
 }
 
-void Session::push(SequenceId sequence, Token token, Logits logits) {
-  Sequence& s = impl_->find(sequence);
-  if (!s.pending.empty())
-    fail(ErrorCode::state, "push", "a sequence whose tokens have all been fed",
-         std::to_string(s.pending.size()) + " pending");
-  impl_->append(s, std::span(&token, 1), Stretch::Kind::decoded, logits);
+void Session::prompt(SequenceId sequence, View<const float> embeddings, Logits logits) {
+  impl_->append(impl_->can_be_fed(sequence, "prompt"), embeddings, {.kind = Stretch::Kind::prompt, .logits = logits});
+}
+
+void Session::push(SequenceId sequence, Token token, Logits logits) { push(sequence, std::span(&token, 1), logits); }
+
+void Session::push(SequenceId sequence, std::span<const Token> tokens, Logits logits) {
+  impl_->append(impl_->at_rest(sequence, "push"), tokens, {.kind = Stretch::Kind::decoded, .logits = logits});
+}
+
+void Session::push(SequenceId sequence, View<const float> embeddings, Logits logits) {
+  impl_->append(impl_->at_rest(sequence, "push"), embeddings, {.kind = Stretch::Kind::decoded, .logits = logits});
+}
+
+void Session::draft(SequenceId sequence, Token token, std::size_t layers) {
+  Sequence& s = impl_->between_steps(sequence, "draft");
+  if (!s.stretches.empty()) impl_->at_rest(sequence, "draft");
+  if (const std::size_t n = impl_->config.layers.size(); layers < 1 || layers >= n)
+    fail(ErrorCode::argument, "draft: layers", "from 1 to " + std::to_string(n - 1), std::to_string(layers));
+  require(!impl_->needs.after_pass, ErrorCode::unsupported,
+          "draft: expected a policy that judges layer by layer, found one that judges them together");
+  require(
+      !shares_lanes(impl_->config), ErrorCode::unsupported,
+      "draft: expected a model whose layers all have keys and values of their own, found one where some share them");
+  if (s.halted.layer > 0 && s.halted.layer != layers)
+    fail(ErrorCode::argument, "draft: layers", "the " + std::to_string(s.halted.layer) + " of the tokens before",
+         std::to_string(layers));
+  impl_->append(s, std::span(&token, 1), {.kind = Stretch::Kind::drafted, .logits = Logits::last, .exit = layers});
+}
+
+void Session::verify(SequenceId sequence) {
+  Sequence& s = impl_->between_steps(sequence, "verify");
+  if (s.halted.layer == 0 || !s.stretches.empty())
+    fail(ErrorCode::state, "verify", "drafted tokens that have been fed", "none");
+  s.stretches.push_back({.kind = Stretch::Kind::decoded, .begin = s.length, .end = s.fed, .logits = Logits::all});
+}
+
+void Session::mark(SequenceId sequence) {
+  Sequence& s = impl_->at_rest(sequence, "mark");
+  require(s.compressions.empty(), ErrorCode::state,
+          "mark: expected a sequence that is not to be compressed, found one that is");
+  commit(sequence);
+  s.cache.mark();
+  s.mark = s.length;
+}
+
+void Session::rewind(SequenceId sequence, std::size_t length) {
+  Sequence& s = impl_->between_steps(sequence, "rewind");
+  const auto to = static_cast<Position>(std::min<std::size_t>(length, never));
+  if (!s.mark) fail(ErrorCode::state, "rewind", "a sequence that is marked", "one whose dropped rows are gone");
+  if (to < *s.mark || to > s.length)
+    fail(ErrorCode::argument, "rewind",
+         "a length from the mark's " + std::to_string(*s.mark) + " to " + std::to_string(s.length),
+         std::to_string(length));
+  for (const auto& [begin, end] : s.prompts)
+    if (begin < to && to < end)
+      fail(ErrorCode::argument, "rewind",
+           "a length outside the prompt from " + std::to_string(begin) + " to " + std::to_string(end),
+           std::to_string(length));
+  s.cache.rewind(to);
+  s.pending.clear();
+  s.stretches.clear();
+  s.halted = {};
+  while (!s.prompts.empty() && s.prompts.back().begin >= to) s.prompts.pop_back();
+  s.fed = s.length = to;
+}
+
+void Session::commit(SequenceId sequence) {
+  Sequence& s = impl_->between_steps(sequence, "commit");
+  if (!s.mark) return;
+  s.mark.reset();
+  s.cache.commit();
+  impl_->report_drops(sequence);
+  impl_->report();
 }
 
 std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(stop, false); }
@@ -556,24 +809,27 @@ void Session::finish(SequenceId sequence) {
 SequenceId Session::fork(SequenceId sequence) { return impl_->fork(sequence); }
 
 void Session::set_tau(SequenceId sequence, float tau) {
-  Sequence& s = impl_->between_steps(sequence, "tau");
+  Sequence& s = impl_->committed(sequence, "tau");
   require(!std::isnan(tau), ErrorCode::argument, "tau: expected a number, found NaN");
   require(impl_->needs.gate, ErrorCode::unsupported, "tau: expected a policy with the learned gate, found none");
   s.tau = tau;
 }
 
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
-  Sequence& s = impl_->between_steps(sequence, "keep");
+  Sequence& s = impl_->committed(sequence, "keep");
   Impl::check_positions(positions, static_cast<Position>(impl_->context), "keep", "the context");
   std::vector<Position> there, ahead;
-  for (const Position position : positions) (position < s.length ? there : ahead).push_back(position);
+  for (const Position position : positions) {
+    if (position < s.fed) there.push_back(position);
+    if (position >= s.length) ahead.push_back(position);  // of some layers, or of all
+  }
   for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
     s.cache.keep(layer, there, impl_->config.layers[layer].window);
   s.cache.keep_ahead(ahead);
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
-  Sequence& s = impl_->between_steps(sequence, "forget");
+  Sequence& s = impl_->committed(sequence, "forget");
   Impl::check_positions(positions, s.length, "forget", "the sequence's length");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
@@ -581,7 +837,7 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
 }
 
 void Session::compress(SequenceId sequence, Position begin, Position end, std::span<const Position> pins) {
-  Sequence& s = impl_->between_steps(sequence, "compress");
+  Sequence& s = impl_->committed(sequence, "compress");
   if (begin < 0 || begin > end || end > static_cast<Position>(impl_->context))
     fail(ErrorCode::argument, "compress",
          "a first token and an end behind it, up to the context of " + std::to_string(impl_->context),
@@ -601,7 +857,7 @@ void Session::compress(SequenceId sequence, Position begin, Position end, std::s
 
 void Session::compress(SequenceId id, std::span<const Token> tokens, const Replay& how) {
   Impl& s = *impl_;
-  Sequence& sequence = s.between_steps(id, "compress");
+  Sequence& sequence = s.committed(id, "compress");
   const auto number = [](const char* what, float value, float least, const char* range) {
     if (!(value >= least)) fail(ErrorCode::argument, std::string("compress: ") + what, range, std::to_string(value));
   };
@@ -609,9 +865,7 @@ void Session::compress(SequenceId id, std::span<const Token> tokens, const Repla
   number("sinks", static_cast<float>(how.sinks), 0, "at least 0");
   number("chunk", static_cast<float>(how.chunk), 1, "at least 1");
   number("overlap", static_cast<float>(how.overlap), 0, "at least 0");
-  if (!sequence.pending.empty())
-    fail(ErrorCode::state, "compress", "a sequence whose tokens have all been fed",
-         std::to_string(sequence.pending.size()) + " pending");
+  s.at_rest(id, "compress");
   if (static_cast<Position>(tokens.size()) != sequence.length)
     fail(ErrorCode::argument, "compress: tokens", "the sequence's " + std::to_string(sequence.length),
          std::to_string(tokens.size()));

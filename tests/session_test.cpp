@@ -668,8 +668,11 @@ TEST(SessionTest, ReportsDropsAndPassesAsTheyHappen) {
   const auto tokens = some_tokens(model, 120);
   for (const PolicyCase& one : policy_cases(model.config())) {
     SCOPED_TRACE(one.name);
-    const Fed expected = feed(model, tokens, {32}, {.policy = one.policy});
-    DropAt drop_at = expected.drop_at;
+    Session recording(model, {.policy = one.policy, .threads = 1, .chunk = 32, .record_drops = true});
+    const SequenceId recorded = recording.add(tokens);
+    recording.step();
+    const DropAt expected = recording.drop_at(recorded);
+    DropAt drop_at = expected;
     for (auto& layer : drop_at)
       for (auto& lane : layer) std::ranges::fill(lane, -1);
     std::vector<Token> fed;
@@ -684,13 +687,13 @@ TEST(SessionTest, ReportsDropsAndPassesAsTheyHappen) {
     options.on_pass = [&](const PassInfo& pass) {
       EXPECT_EQ(pass.first, static_cast<Position>(fed.size()));
       fed.insert(fed.end(), pass.tokens.begin(), pass.tokens.end());
-      EXPECT_EQ(pass.live_rows.size(), expected.drop_at.size());
+      EXPECT_EQ(pass.live_rows.size(), expected.size());
     };
     Session session(model, std::move(options));
     session.add(tokens);
     session.step();
-    EXPECT_EQ(drop_at, expected.drop_at);
-    EXPECT_EQ(drops, expected.stats.dropped_rows);
+    EXPECT_EQ(drop_at, expected);
+    EXPECT_EQ(drops, recording.stats(recorded).dropped_rows);
     EXPECT_EQ(fed, tokens);
   }
 }

@@ -27,6 +27,8 @@ constexpr std::pair<std::string_view, std::string_view> flags_of_options[] = {
     {"repetition penalty", "--repeat-penalty"},
     {"repetition_window", "--repeat-last-n"},
     {"stop", "--stop"},
+    {"draft: tokens", "--draft"},
+    {"draft: layers", "--draft-layers"},
     {"instruction set", "--isa"},
 };
 

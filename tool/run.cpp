@@ -29,6 +29,7 @@ struct RunOptions {
   CacheOptions cache;
   SamplingOptions sampling;
   int tokens = -1;
+  DraftOptions draft;
   std::vector<std::string> stops;
   bool ignore_end = false;
   std::string anchors;  // empty = no demonstrations
@@ -57,6 +58,7 @@ struct Outcome {
   std::size_t fed = 0;  // tokens
   double prefill_seconds = 0, decode_seconds = 0;
   CacheStats stats;
+  DraftCount drafts;
   DropAt drop_at;
 
   std::size_t prefilled() const { return std::min(fed, prompt.size()); }
@@ -80,7 +82,7 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   const auto begin = Clock::now();
   std::optional<Clock::time_point> first;  // when the prompt had been read
   std::exception_ptr error;
-  Request request{.prompt = out.prompt, .stops = options.stops, .sampler = sampling};
+  Request request{.prompt = out.prompt, .stops = options.stops, .sampler = sampling, .draft = options.draft};
   if (options.tokens >= 0) request.max_tokens = static_cast<std::size_t>(options.tokens);
   if (!demonstrations.text.empty()) request.anchors = anchors_of(demonstrations, out.prompt, tokenizer);
   if (options.ignore_end) request.sampler.banned = generator.ends();
@@ -92,6 +94,7 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
     if (!tool.json) std::cout << piece.text << std::flush;
     if (!piece.finish) return;
     out.finish = *piece.finish;
+    out.drafts = piece.drafts;
     error = piece.error;
     if (!piece.sequence) return;
     out.fed = generator.session().length(*piece.sequence);
@@ -117,7 +120,10 @@ std::string summary(const Outcome& out) {
   return "prompt of " + std::to_string(out.prompt.size()) + " tokens at " +
          number_text(rate(out.prefilled(), out.prefill_seconds), 1) + "/s, " + std::to_string(out.tokens.size()) +
          " generated at " + number_text(rate(out.decoded(), out.decode_seconds), 1) +
-         "/s, stop: " + std::string(stop_name(out.finish));
+         "/s, stop: " + std::string(stop_name(out.finish)) +
+         (out.drafts.drafted > 0 ? ", " + std::to_string(out.drafts.accepted) + " of " +
+                                       std::to_string(out.drafts.drafted) + " guesses right"
+                                 : "");
 }
 
 std::string memory(const Kept& kept, const CacheStats& stats) {
@@ -158,6 +164,8 @@ Exit run(const RunOptions& options, const Tool& tool) {
            {"kv_bytes_dense", out.stats.bytes_dense},
            {"prefill_tokens_per_s", rate(out.prefilled(), out.prefill_seconds)},
            {"decode_tokens_per_s", rate(out.decoded(), out.decode_seconds)},
+           {"drafted", out.drafts.drafted},
+           {"accepted", out.drafts.accepted},
            {"seed", sampling.seed},
            {"policy", policy_name(options.cache, model)},
            {"kv", name(options.cache.kv)},
@@ -180,6 +188,10 @@ void add_run(CLI::App& app, Tool& tool) {
   command.add_option("--stop", options.stops, "Stop before this text; may be given again")
       ->allow_extra_args(false)
       ->type_name("TEXT");
+  command.number("--draft", options.draft.tokens, {0, DraftOptions::most},
+                 "Guess up to so many tokens ahead, from the text before; the text stays the same");
+  command.number("--draft-layers", options.draft.layers, {0, 1000},
+                 "Let the model's first layers guess instead, if it was trained for that");
   command.reads(
       "--anchors", options.anchors,
       "Demonstrations to put before the prompt: once read, only what stands between [[ and ]] is kept of them");

@@ -38,6 +38,22 @@ enum class Finish {
 };
 PITH_API std::string_view name(Finish finish);
 
+/// Guessing ahead: so many tokens are fed together with the latest, and those count that the request would have chosen,
+/// which is judged as ever. Its tokens and log-probabilities stay what they were, bit for bit, sampled ones too; only
+/// passes become fewer. Guesses come from the text before, the prompt's and the conversation's included (what followed
+/// its last tokens earlier), or from the model's own first layers.
+struct DraftOptions {
+  std::size_t tokens = 0;  // at most, 0 to 8; fewer while guesses fail. 0: no guesses
+  std::size_t layers = 0;  // that guess (Session::draft), of a model trained for it; 0: the text does
+
+  static constexpr std::size_t most = 8;
+};
+
+/// Guesses that were fed, and how many of them were right.
+struct DraftCount {
+  std::size_t drafted = 0, accepted = 0;
+};
+
 /// What the choice of one token adds. The views last as long as the call that hands it over.
 struct Piece {
   RequestId request{};
@@ -48,6 +64,7 @@ struct Piece {
   std::span<const TokenLogprob> top = {};   // the likeliest, in descending order; where asked for
   std::span<const float> logits = {};       // [vocab_size] that the token was chosen from
   std::optional<Finish> finish = {};        // this is the last piece
+  DraftCount drafts = {};                   // so far
   std::exception_ptr error = {};            // where it ended in an error
 };
 
@@ -64,6 +81,7 @@ struct Request {
   std::optional<std::vector<Token>> ends = {};  // tokens that end the text; default: Generator::ends()
   std::optional<std::size_t> logprobs = {};     // wanted: of each token chosen, and of so many likeliest
   SamplerOptions sampler = {};
+  DraftOptions draft = {};
   std::optional<float> tau = {};  // strength of the learned gate, in place of the policy's
   std::size_t pinned = 0;         // so many of the prompt's first tokens stay, whatever the policy does
   Anchors anchors = {};           // of the prompt; what is no anchor leaves, pinned or not
@@ -82,6 +100,7 @@ struct Generation {
   std::vector<float> logprobs;                 // [tokens], where asked for
   std::vector<std::vector<TokenLogprob>> top;  // [tokens], where asked for
   Finish finish = Finish::error;
+  DraftCount drafts;
 };
 
 /// Any thread may make any call but session(), at any time. The threads that step take turns, and each step works on
@@ -110,8 +129,8 @@ class PITH_API Generator {
   Generator& operator=(Generator&&) noexcept;
 
   /// Throws Error (argument, unsupported) for what cannot be: an empty prompt or one longer than the context (what the
-  /// conversation holds included), a token out of range, an option of the sampler; Error (state) where the conversation
-  /// has a request that has not ended.
+  /// conversation holds included), a token out of range, an option of the sampler or of drafting; Error (state) where
+  /// the conversation has a request that has not ended.
   RequestId submit(Request request);
 
   /// A conversation, for requests to go on in.

@@ -17,6 +17,7 @@
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/view.hpp"
 #include "pith/tokenizer.hpp"
 
 namespace pith {
@@ -59,8 +60,8 @@ struct Progress {
 /// A forward pass that is done, as far as one sequence had a part in it.
 struct PassInfo {
   SequenceId sequence;
-  Position first = 0;                      // of `tokens`
-  std::span<const Token> tokens;           // fed
+  Position first = 0;                      // of `tokens`: those from there on that were there are taken back
+  std::span<const Token> tokens;           // fed; -1 for an embedding
   std::size_t kv_bytes = 0;                // pages the sequence holds now
   std::span<const std::size_t> live_rows;  // per layer, over lanes
   /// With record_focus: [layer * n_heads + head] the token to which the last of `tokens` attends most.
@@ -126,13 +127,45 @@ class PITH_API Session {
   /// longer than the context.
   SequenceId add(std::span<const Token> prompt, Logits logits = Logits::last);
 
+  /// A prompt of embeddings [tokens, d_model] in place of tokens: rows as the model's own table has them, so that a
+  /// token's row is as good as the token, bit for bit. Prompts and pushes of either kind follow each other freely.
+  /// Throws Error (argument) for rows of another length, or numbers that are not finite.
+  SequenceId add(View<const float> embeddings, Logits logits = Logits::last);
+
   /// One more prompt, behind all that the sequence was given: it is read in chunks of its own, and policies that act at
   /// the end of a prompt act at its end. Throws Error (argument) as add().
   void prompt(SequenceId sequence, std::span<const Token> tokens, Logits logits = Logits::last);
+  void prompt(SequenceId sequence, View<const float> embeddings, Logits logits = Logits::last);
 
   /// One decoded token: what was chosen from the logits after all before it. Throws Error (argument) as add(), Error
   /// (state) where the sequence has tokens pending.
   void push(SequenceId sequence, Token token, Logits logits = Logits::last);
+
+  /// Several decoded tokens: logits and drops are those of tokens pushed one after another, bit for bit, but weights
+  /// are read once for all.
+  void push(SequenceId sequence, std::span<const Token> tokens, Logits logits = Logits::last);
+  void push(SequenceId sequence, View<const float> embeddings, Logits logits = Logits::last);
+
+  /// From here on what the sequence is fed can be taken back, until it is marked again or commit() lets go of what that
+  /// takes: memory for what is dropped meanwhile, whose on_drop is called by commit(). Throws Error (state) where
+  /// tokens are pending. Meanwhile keep, forget, set_tau and fork throw Error (state).
+  void mark(SequenceId sequence);
+  void commit(SequenceId sequence);
+
+  /// The sequence is what it was when it had `length` tokens: its rows, with all that they carry, are bitwise what they
+  /// were, what is pending is gone, and so are prompts that were begun since. Throws Error (state) where it is not
+  /// marked, as rows may be gone for good; Error (argument) for a length before the mark, beyond what was fed, or
+  /// within a prompt.
+  void rewind(SequenceId sequence, std::size_t length);
+
+  /// Early exit (LayerSkip, Elhoushi et al., arXiv 2404.16710): one decoded token goes through the first `layers`
+  /// layers, and its logits are what the model's last norm and head make of that. verify() lets all tokens that were so
+  /// drafted go on through the other layers, with logits after each, as push() of all of them would have had.
+  /// Throw as push(), and Error (argument) for layers that are not some of the model's, or others than those of drafted
+  /// tokens that wait; Error (state) for a sequence that has none to verify; Error (unsupported) where the policy
+  /// judges all layers together.
+  void draft(SequenceId sequence, Token token, std::size_t layers);
+  void verify(SequenceId sequence);
 
   /// Feeds what is pending, all sequences together, until at least one of them has logits that were asked for. Empty
   /// when there are none to come.

@@ -13,8 +13,15 @@ void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
   const Position born = from.born(row);
   ledger_->log.record(
       {layer_, number, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
+  if (Journal* const journal = ledger_->journal(layer_)) journal->erasing(from, row);
   from.erase(row);
   if (gate_ != nullptr) ledger_->gone[layer_].push_back(born);
+}
+
+Row KvLayer::changing(std::size_t lane, std::size_t row) const {
+  Lane& of = lanes_[lanes().number(lane)];
+  if (Journal* const journal = ledger_->journal(layer_)) journal->changing(of, row);
+  return of.row(row);
 }
 
 void KvLayer::sweep(Position next) const {
@@ -33,8 +40,11 @@ void KvLayer::sweep(Position next) const {
   for (const Position born : ledger_->gone[layer_])
     gate_->evidence(holders, row_of[static_cast<std::size_t>(born)]) -= 1;
   ledger_->gone[layer_].clear();
-  for (std::size_t row = gate_->rows(); row-- > 0;)
-    if (gate_->evidence(holders, row) == 0) gate_->erase(row);
+  for (std::size_t row = gate_->rows(); row-- > 0;) {
+    if (gate_->evidence(holders, row) != 0) continue;
+    if (Journal* const journal = ledger_->journal(layer_)) journal->erasing(*gate_, row);
+    gate_->erase(row);
+  }
 }
 
 std::span<const std::uint32_t> KvLayer::gate_rows() const {
@@ -85,12 +95,15 @@ KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::vector<std::size
 
 void KvCache::append(std::size_t layer, Position born, Position until) {
   const bool kept = std::ranges::binary_search(kept_ahead_, born);
+  Journal* const journal = ledger_.journal(layer);
   for (Lane& lane : lanes(layer)) {
     lane.append(born, until);
+    if (journal != nullptr) journal->appended(lane);
     if (kept) lane.pin(lane.rows() - 1, until);
   }
   if (gates_.empty()) return;
   Lane& gate = gates_[place(layer)];
+  if (journal != nullptr) journal->appended(gate);
   gate.append(born, until).evidence(gate.slot(column::holders)) = static_cast<float>(per_layer_);
 }
 
@@ -150,6 +163,45 @@ std::size_t KvCache::bytes_of(std::size_t rows_per_lane) const {
   const std::size_t pages = (rows_per_lane + PageLayout::capacity - 1) / PageLayout::capacity;
   return pages *
          (lanes_.size() * layouts_->kv.bytes() + (gates_.empty() ? 0 : gates_.size() * layouts_->gate->bytes()));
+}
+
+void KvCache::mark() {
+  commit();
+  ledger_.marked = true;
+  ledger_.journals.resize(layers());
+  for (auto* const all : {&lanes_, &gates_})
+    for (Lane& lane : *all) lane.keep_emptied(Lane::Emptied::held);
+}
+
+void KvCache::commit() {
+  ledger_.marked = false;
+  for (Journal& journal : ledger_.journals) journal.clear();
+  for (auto* const all : {&lanes_, &gates_})
+    for (Lane& lane : *all) lane.keep_emptied(Lane::Emptied::given);
+}
+
+void KvCache::begin_step(std::size_t layer, Position position) {
+  if (Journal* const journal = ledger_.journal(layer))
+    journal->begin(position, lanes(layer), gates_.empty() ? nullptr : &gates_[place(layer)]);
+}
+
+void KvCache::rewind(Position length) {
+  for (std::size_t layer = 0; layer < ledger_.journals.size(); ++layer) {
+    std::size_t drops =
+        ledger_.journals[layer].undo(length, lanes(layer), gates_.empty() ? nullptr : &gates_[place(layer)]);
+    while (drops-- > 0) ledger_.log.take_back(layer);
+  }
+}
+
+void KvCache::pass_over(std::size_t layer, std::span<const Position> positions) {
+  if (positions.empty()) return;
+  begin_step(layer, positions.front());
+  Journal* const journal = ledger_.journal(layer);
+  for (const Position position : positions)
+    for (std::size_t lane = 0; lane < per_layer_; ++lane) {
+      ledger_.log.record({layer, lane, position, position});
+      if (journal != nullptr) journal->passed_over();
+    }
 }
 
 void KvCache::copy_from(const KvCache& other) {

@@ -26,12 +26,21 @@ Lane::Lane(Lane&& other) noexcept
       pool_(other.pool_),
       table_(std::exchange(other.table_, {})),
       rows_(std::exchange(other.rows_, 0)),
+      emptied_(other.emptied_),
+      held_(std::exchange(other.held_, {})),
       states_(std::exchange(other.states_, {})) {}
+
+std::byte* Lane::take_page() {
+  if (held_.empty()) return pool_->take(layout_->bytes());
+  std::byte* const page = held_.back();
+  held_.pop_back();
+  return page;
+}
 
 Row Lane::append(Position born, Position until) {
   if (rows_ == table_.size() * capacity) {
     if (table_.size() == table_.capacity()) table_.reserve(2 * table_.size() + 1);  // before a page could be lost
-    table_.push_back({pool_->take(layout_->bytes()), never, 0});
+    table_.push_back({take_page(), never, 0});
   }
   const std::size_t i = rows_++ % capacity;
   PageEntry& entry = table_.back();
@@ -55,9 +64,82 @@ void Lane::erase(std::size_t row) {
   from.pinned &= ~bit(last);
   --rows_;
   if (rows_ % capacity == 0) {
-    pool_->give(from.memory, layout_->bytes());
+    if (emptied_ == Emptied::held)
+      held_.push_back(from.memory);
+    else
+      pool_->give(from.memory, layout_->bytes());
     table_.pop_back();
   }
+}
+
+void Lane::keep_emptied(Emptied emptied) {
+  emptied_ = emptied;
+  if (emptied == Emptied::held) return;
+  for (std::byte* const page : held_) pool_->give(page, layout_->bytes());
+  held_.clear();
+}
+
+void Lane::save(std::size_t row, std::byte* page, std::size_t i) const {
+  layout_->copy_row(page, i, table_[row / capacity].memory, row % capacity);
+}
+
+void Lane::restore(std::size_t row, const std::byte* page, std::size_t i) {
+  layout_->copy_row(table_[row / capacity].memory, row % capacity, page, i);
+}
+
+void Lane::insert(std::size_t row, const std::byte* page, std::size_t i) {
+  const std::size_t last = rows_;
+  assert(row <= last);
+  append(0, never);
+  if (row != last) save(row, table_[last / capacity].memory, last % capacity);
+  restore(row, page, i);
+}
+
+void Lane::save_columns(std::vector<std::byte>& out) const {
+  const std::size_t columns = layout_->column_bytes(), page = sizeof(PageEntry) + columns;
+  std::size_t at = out.size();
+  out.resize(at + table_.size() * page);
+  for (const PageEntry& entry : table_) {
+    std::memcpy(&out[at], &entry, sizeof entry);
+    std::memcpy(&out[at + sizeof entry], entry.memory, columns);
+    at += page;
+  }
+  const auto put = [&](const void* from, std::size_t bytes) {
+    const auto* const first = static_cast<const std::byte*>(from);
+    out.insert(out.end(), first, first + bytes);
+  };
+  const std::size_t states = states_.size();
+  put(&states, sizeof states);
+  for (const State& state : states_) {
+    const std::size_t size = state.numbers.size();
+    put(&size, sizeof size);
+    put(state.numbers.data(), size * sizeof(float));
+  }
+}
+
+const std::byte* Lane::restore_columns(const std::byte* from) {
+  const std::size_t columns = layout_->column_bytes();
+  for (PageEntry& entry : table_) {
+    PageEntry was;
+    std::memcpy(&was, from, sizeof was);
+    entry.earliest_until = was.earliest_until;
+    entry.pinned = was.pinned;
+    std::memcpy(entry.memory, from + sizeof was, columns);
+    from += sizeof was + columns;
+  }
+  const auto take = [&](void* to, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    from += bytes;
+  };
+  std::size_t count = 0, size = 0;
+  take(&count, sizeof count);
+  states_.erase(states_.begin() + static_cast<std::ptrdiff_t>(count), states_.end());  // those that came since
+  for (State& state : states_) {
+    take(&size, sizeof size);
+    state.numbers.resize(size);
+    take(state.numbers.data(), size * sizeof(float));
+  }
+  return from;
 }
 
 void Lane::pin(std::size_t row, Position until) {
@@ -86,6 +168,7 @@ void Lane::find_earliest_until(std::size_t page) const {
 }
 
 void Lane::clear() {
+  keep_emptied(Emptied::given);
   for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
   table_.clear();
   rows_ = 0;
@@ -93,7 +176,7 @@ void Lane::clear() {
 }
 
 void Lane::keep_channels(std::vector<std::uint16_t> kept) {
-  assert(channels_ == nullptr);
+  assert(channels_ == nullptr && emptied_ == Emptied::given);
   PageLayout::Shape shape = layout_->shape();
   assert(kept.size() % shape.heads == 0);
   shape.key_dim = kept.size() / shape.heads;

@@ -79,10 +79,11 @@ struct Queries {
   }
 };
 
-/// What the queries in [first, next) see of a page.
+/// What queries at these positions, ascending, see of a page.
 enum class Sight { nothing, some, all };
 
-Sight sight(const Page& page, Position first, Position next) {
+Sight sight(const Page& page, std::span<const Position> queries) {
+  const Position first = queries.front(), next = queries.back() + 1;
   const std::span born = page.born();
   const std::span until = page.until();
   // Numbers rather than branches, so that compilers take several rows at once.
@@ -94,14 +95,18 @@ Sight sight(const Page& page, Position first, Position next) {
   return all != 0 ? Sight::all : any != 0 ? Sight::some : Sight::nothing;
 }
 
-/// Calls hide(row, begin, end) for the tokens [begin, end) of those from `first` on that do not see a row.
+/// Calls hide(row, begin, end) for those [begin, end) of the queries that do not see a row.
 template <class Hide>
-void for_each_hidden(const Page& page, Position first, std::size_t tokens, Hide&& hide) {
-  const auto clamp = [&](Position n) {
-    return static_cast<std::size_t>(std::clamp<Position>(n - first, 0, static_cast<Position>(tokens)));
+void for_each_hidden(const Page& page, std::span<const Position> queries, Hide&& hide) {
+  const std::size_t tokens = queries.size();
+  const Position first = queries.front();
+  const bool in_a_row = static_cast<std::size_t>(queries.back() - first) + 1 == tokens;
+  const auto before = [&](Position n) {  // how many queries are
+    if (in_a_row) return static_cast<std::size_t>(std::clamp<Position>(n - first, 0, static_cast<Position>(tokens)));
+    return static_cast<std::size_t>(std::ranges::lower_bound(queries, n) - queries.begin());
   };
   for (std::size_t i = 0; i < page.rows(); ++i) {
-    const std::size_t begin = clamp(page.born()[i]), end = std::max(begin, clamp(page.until()[i]));
+    const std::size_t begin = before(page.born()[i]), end = std::max(begin, before(page.until()[i]));
     hide(i, std::size_t{0}, begin);
     hide(i, end, tokens);
   }
@@ -137,9 +142,10 @@ struct Attention::Impl {
   void merge(const Pass& pass, View<float> out);
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
   void find_focus(const Pass& pass, View<const float> q) const;
-  void observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
-                    View<const float> q);
-  void find_even_shares(const Segment& segment, const Lane& lane, std::size_t lane_index);
+  void observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                    std::size_t lane_index, std::size_t page, View<const float> q);
+  void find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                        std::size_t lane_index);
 
   const Config& config_;
   int window_;     // tokens at the end of a prompt whose attention column::window collects
@@ -291,7 +297,7 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
   const std::size_t queries = task.tokens * task.heads;  // of each kv-head
   const Lane& lane = lane_of(pass, task);
   const auto& shape = lane.layout().shape();
-  const Position first = pass.positions[task.token];
+  const auto at = std::span(pass.positions).subspan(task.token, task.tokens);
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
 
   const Queries queries_of_task(q, task.token, task.tokens, task.first_head, task.heads, lane, task.first_kv_head,
@@ -300,7 +306,7 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
   float shrink[max_queries];
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
-    const Sight seen = alone ? Sight::all : sight(page, first, first + static_cast<Position>(task.tokens));
+    const Sight seen = alone ? Sight::all : sight(page, at);
     if (seen == Sight::nothing) continue;
     const bool last = p + 1 == lane.pages();  // of the lane: the next task mostly goes on where this one ends
     for (std::size_t kv_head = 0; kv_head < task.kv_heads; ++kv_head) {
@@ -312,7 +318,7 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
                 key_dim, scores, capacity, next_k);
       cap(scores, queries, page.rows(), capacity);
       if (seen == Sight::some)
-        for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+        for_each_hidden(page, at, [&](std::size_t row, std::size_t begin, std::size_t end) {
           for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
         });
       ops::absorb_rows(scores, page.rows(), queries, sums.maximum + from, sums.weight + from, shrink);
@@ -330,8 +336,7 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
   const std::size_t columns = (queries + 7) / 8 * 8;  // what vectors of eight need not treat apart
   const Lane& lane = lane_of(pass, task);
   const auto& shape = lane.layout().shape();
-  const Position first = pass.positions[task.token];
-  const Position next = first + static_cast<Position>(task.tokens);
+  const auto at = std::span(pass.positions).subspan(task.token, task.tokens);
   const bool alone = pass.segments[task.segment].count == 1;
 
   alignas(64) float across[max_head_dim * max_queries];  // [head_dim][query]
@@ -353,14 +358,14 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
   for (std::size_t p = task.first_page; p < task.end_page; ++p) {
     const Page page = lane.page(p);
     const std::size_t rows = page.rows();
-    const Sight seen = alone ? Sight::all : sight(page, first, next);
+    const Sight seen = alone ? Sight::all : sight(page, at);
     if (seen == Sight::nothing) continue;
     std::fill_n(scores, rows * columns, 0.0f);
     ops::add_product(floats(shape.keys, page.k(task.first_kv_head), rows * key_dim), key_dim, 1, across, columns, rows,
                      key_dim, columns, scores, columns);
     cap(scores, rows, columns, columns);
     if (seen == Sight::some)
-      for_each_hidden(page, first, task.tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
+      for_each_hidden(page, at, [&](std::size_t row, std::size_t begin, std::size_t end) {
         std::fill(scores + row * columns + begin * task.heads, scores + row * columns + end * task.heads, -infinity);
       });
     ops::absorb(scores, columns, rows, columns, sums.maximum, sums.weight, shrink);
@@ -410,7 +415,9 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
                  layout.slot(column::last), layout.slot(column::times),  layout.slot(column::last_attended)};
     if (observed_.times || observed_.last_attended) {
       even_.resize(lanes.size(), q.rows);
-      for (std::size_t l = 0; l < lanes.size(); ++l) find_even_shares(pass.segments[s], lanes[l], l);
+      for (std::size_t l = 0; l < lanes.size(); ++l)
+        find_even_shares(pass.segments[s],
+                         std::span(pass.positions).subspan(pass.segments[s].row, pass.segments[s].count), lanes[l], l);
     }
     for (std::size_t l = 0; l < lanes.size(); ++l)
       for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
@@ -418,26 +425,29 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
   threads.run(page_tasks_.size(), work_, [&](std::size_t i) {
     const PageTask& task = page_tasks_[i];
     const Segment& segment = pass.segments[task.segment];
-    observe_page(segment, std::as_const(*segment.cache).lanes(pass.layer)[task.lane], task.lane, task.page, q);
+    observe_page(segment, std::span(pass.positions).subspan(segment.row, segment.count),
+                 std::as_const(*segment.cache).lanes(pass.layer)[task.lane], task.lane, task.page, q);
   });
 }
 
-void Attention::Impl::find_even_shares(const Segment& segment, const Lane& lane, std::size_t lane_index) {
+void Attention::Impl::find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                                       std::size_t lane_index) {
   const std::span<float> even = even_[lane_index].subspan(segment.row, segment.count);
   std::ranges::fill(even, 0.0f);
   for (std::size_t p = 0; p < lane.pages(); ++p) {
     const Page page = lane.page(p);
     for (std::size_t i = 0; i < page.rows(); ++i) {
-      const Position begin = std::max(page.born()[i], segment.first), end = std::min(page.until()[i], segment.next());
-      for (Position n = begin; n < end; ++n) even[static_cast<std::size_t>(n - segment.first)] += 1;
+      const auto begin = std::ranges::lower_bound(positions, page.born()[i]);
+      const auto end = std::ranges::lower_bound(positions, page.until()[i]);
+      for (auto n = begin; n < end; ++n) even[static_cast<std::size_t>(n - positions.begin())] += 1;
     }
   }
   const auto heads = static_cast<float>(lane.layout().shape().heads * static_cast<std::size_t>(config_.group()));
   for (float& rows : even) rows = heads / rows;
 }
 
-void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t p,
-                                   View<const float> q) {
+void Attention::Impl::observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
+                                   std::size_t lane_index, std::size_t p, View<const float> q) {
   const Page page = lane.page(p);
   const auto& shape = lane.layout().shape();
   const auto [mass, window, peak, last, times, last_attended] = observed_;
@@ -455,20 +465,20 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
     if (last) std::ranges::fill(page.evidence(last), 0.0f);
   }
 
-  // The first token of the pass that any of these columns asks about.
-  Position first = segment.next();
-  if (last) first = segment.next() - 1;
+  // The first token of the segment that any of these columns asks about.
+  std::size_t first = segment.count;
+  if (last) first = segment.count - 1;
   if ((window || peak) && segment.first < segment.prompt_end)
-    first = std::min(first, std::max(window_begin, segment.first));
-  if (mass || counts) first = segment.first;
+    first = std::min(first,
+                     static_cast<std::size_t>(std::ranges::lower_bound(positions, window_begin) - positions.begin()));
+  if (mass || counts) first = 0;
 
   alignas(64) float scores[max_queries * capacity];
   float given[max_queries * capacity];  // [token][row], over the heads of the lane
-  for (Position n0 = first; n0 < segment.next(); n0 += static_cast<Position>(together)) {
-    const Position n1 = std::min(n0 + static_cast<Position>(together), segment.next());
-    if (sight(page, n0, n1) == Sight::nothing) continue;
-    const auto tokens = static_cast<std::size_t>(n1 - n0);
-    const std::size_t token = segment.row + static_cast<std::size_t>(n0 - segment.first);
+  for (std::size_t begin = first; begin < segment.count; begin += together) {
+    const std::size_t tokens = std::min(together, segment.count - begin), token = segment.row + begin;
+    const auto at = positions.subspan(begin, tokens);
+    if (sight(page, at) == Sight::nothing) continue;
     if (counts) std::fill_n(given, tokens * capacity, 0.0f);
     for (std::size_t head = 0, count = 0; head < shape.heads * group; head += count) {
       count = std::min(heads, group - head % group);
@@ -477,11 +487,11 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
       ops::dots(shape.keys, queries.values, tokens * count, queries.dim, page.k(head / group), page.rows(), queries.dim,
                 scores, capacity);
       cap(scores, tokens * count, page.rows(), capacity);
-      for_each_hidden(page, n0, tokens, [&](std::size_t row, std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin * count; i < end * count; ++i) scores[i * capacity + row] = -infinity;
+      for_each_hidden(page, at, [&](std::size_t row, std::size_t hidden, std::size_t end) {
+        for (std::size_t i = hidden * count; i < end * count; ++i) scores[i * capacity + row] = -infinity;
       });
       for (std::size_t t = 0; t < tokens; ++t) {
-        const Position n = n0 + static_cast<Position>(t);
+        const Position n = at[t];
         for (std::size_t h = 0; h < count; ++h) {
           float* const row = scores + (t * count + h) * capacity;
           ops::exp_shifted(row, maximum_[token + t][query_head + h], page.rows());
@@ -499,7 +509,7 @@ void Attention::Impl::observe_page(const Segment& segment, const Lane& lane, std
       }
     }
     for (std::size_t t = 0; counts && t < tokens; ++t) {
-      const Position n = n0 + static_cast<Position>(t);
+      const Position n = at[t];
       const float even = even_[lane_index][token + t];
       for (std::size_t i = 0; i < page.rows(); ++i) {
         if (page.born()[i] >= n || given[t * capacity + i] < even) continue;  // its own query counts from the start

@@ -62,8 +62,10 @@ struct Stored {
                      segment);
 }
 
-/// An infinity in the cache would come out as logits that are NaN, far from its cause.
-void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
+}  // namespace
+
+// An infinity in the cache would come out as logits that are NaN, far from its cause.
+void check_range(const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto alive = std::ranges::find_if(pass.segments, [](const Segment& s) { return s.cache != nullptr; });
   if (alive == pass.segments.end()) return;
   const auto& shape = alive->cache->lanes(layer)[0].layout().shape();  // those of the others are the same
@@ -76,7 +78,8 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
   if (std::ranges::all_of(all, [](const Stored& stored) { return stored.format == KvFormat::f32; })) return;
   const auto find = [&](const Segment& segment, auto&& misfit) {
     for (const Stored& stored : all)
-      for (std::size_t t = segment.row; stored.format != KvFormat::f32 && t < segment.row + segment.count; ++t)
+      for (std::size_t t = segment.row;
+           stored.format != KvFormat::f32 && t < std::min(segment.row + segment.count, ws.k.rows()); ++t)
         if (!stored.fits(t)) return misfit(stored, t);
   };
   std::atomic<bool> fit = true;
@@ -89,16 +92,14 @@ void check(const Pass& pass, std::size_t layer, const Workspace& ws, const Threa
       find(pass.segments[s], [&](const Stored& stored, std::size_t t) { refuse(stored, layer, t, s); });
 }
 
-}  // namespace
-
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {
   const auto dim = static_cast<std::size_t>(config.head_dim);
   const std::size_t gate_dim = ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0;
   const int window = config.layers[layer].window;
-  check(pass, layer, ws, threads);
   for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
     const auto lanes = segment.cache->lanes(layer);
     const std::size_t heads = lanes[0].layout().shape().heads;
+    segment.cache->begin_step(layer, segment.first);
     for (std::size_t t = segment.row; t < segment.row + segment.count; ++t) {
       const Position position = pass.positions[t];
       segment.cache->append(layer, position, window > 0 ? position + window : never);

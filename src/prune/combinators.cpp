@@ -22,6 +22,15 @@ void Chain::after_attention(const KvLayer& layer, const Moment& moment) const {
   for (const AnyPolicy& policy : policies) policy.after_attention(layer, moment);
 }
 
+bool Chain::narrows_after(std::size_t layer, std::size_t n_layers) const {
+  return std::ranges::any_of(policies, [&](const AnyPolicy& policy) { return policy.narrows_after(layer, n_layers); });
+}
+
+void Chain::narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+  for (const AnyPolicy& policy : policies)
+    if (policy.narrows_after(layer.layer(), moment.n_layers)) policy.narrow(layer, moment, stay);
+}
+
 void Chain::after_pass(std::span<const LayerMoment> layers) const {
   for (const AnyPolicy& policy : policies) policy.after_pass(layers);
 }

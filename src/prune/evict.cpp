@@ -65,7 +65,7 @@ void MergeValues::operator()(const Cut& cut) const {
       if (weights[row] <= 1) continue;  // nothing joined it: the row stays bit for bit
       const std::span fold(&folded[row * dim], dim);
       ops::scale(fold.data(), 1 / weights[row], dim);
-      lane.row(row).set_value(h, fold);
+      cut.layer.changing(cut.lane, row).set_value(h, fold);
     }
   }
 }
@@ -135,7 +135,7 @@ void MergeAlike::operator()(const Cut& cut) const {
       if (weights[row] <= 0) continue;
       const std::span fold(&folded[row * dim], dim);
       ops::scale(fold.data(), 1 / weights[row], dim);
-      lane.row(row).set_value(h, fold);
+      cut.layer.changing(cut.lane, row).set_value(h, fold);
     }
   }
 }

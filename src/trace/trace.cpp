@@ -120,6 +120,9 @@ SessionOptions Tracer::attach(SessionOptions options) {
   };
   options.on_pass = [impl, also = std::move(options.on_pass)](const PassInfo& pass) {
     Impl::Record& record = impl->records[pass.sequence];
+    // What a session took back is no part of it.
+    while (!record.passes.empty() && record.passes.back().next > pass.first) record.passes.pop_back();
+    record.tokens.resize(std::min(record.tokens.size(), static_cast<std::size_t>(pass.first)));
     record.tokens.insert(record.tokens.end(), pass.tokens.begin(), pass.tokens.end());
     record.passes.push_back({pass.first,
                              pass.first + static_cast<Position>(pass.tokens.size()),
@@ -150,6 +153,7 @@ Trace Tracer::trace(const Session& session, SequenceId sequence) const {
   if (found == impl_->records.end()) return trace;
   const Impl::Record& record = found->second;
   trace.tokens = record.tokens;
+  trace.tokens.resize(std::min(record.tokens.size(), session.length(sequence)));
   trace.passes = record.passes;
   trace.logprob = record.logprob;
   trace.entropy = record.entropy;

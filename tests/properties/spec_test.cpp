@@ -50,7 +50,7 @@ class Grammar {
     if (name == "tau") return tau();
     if (name == "window") return "32";
     if (name == "pool") return std::to_string(2 * random_.integer(0, 20) + 1);
-    if (name == "rows") return std::to_string(random_.integer(4096, 1 << random_.integer(13, 30)));
+    if (name == "rows" || name == "tokens") return std::to_string(random_.integer(4096, 1 << random_.integer(13, 30)));
     if (name == "sinks" || name == "recent") return std::to_string(random_.integer(1, 2048));
     if (option.range.find(" to 1") == option.range.size() - 5) return std::to_string(random_.integer(0, 1));
     if (option.range.ends_with(" to 2")) return std::to_string(random_.integer(0, 2));

@@ -89,6 +89,9 @@ inline std::vector<PolicyCase> policy_cases() {
   every_pass("tova", tova({.rows = 19, .recent = 3}), 19, 3);
   every_pass("keydiff", keydiff({.rows = 22, .recent = 6}), 22, 6);
   every_pass("knorm", knorm({.rows = 22, .recent = 6}), 22, 6);
+  // What leaves the prompt between layers is not seen by its own query there.
+  once_a_prompt("fastkv", fastkv({.rows = 21, .window = 8, .pool = 3, .tokens = 40}), 21, -1);
+  once_a_prompt("pyramidinfer", pyramidinfer({.share = 0.5f, .window = 8, .least = 10}), std::nullopt, -1);
   every_pass("lra", lra({.rows = 22, .recent = 6}), 22, 6);
   every_pass("lfa per query", lfa({.rows = 22, .recent = 6, .per_query = 1}), 22, 6);
   every_pass("rkv", rkv({.rows = 20, .window = 6, .pool = 3, .slack = 7}), 27, 6);

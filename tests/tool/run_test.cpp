@@ -82,6 +82,29 @@ TEST_F(RunTest, IsRepeatedByItsSeed) {
   EXPECT_EQ(tokens(drawn.at("seed").dump()).at("tokens"), drawn.at("tokens"));
 }
 
+TEST_F(RunTest, GuessingAheadChangesNothing) {
+  const std::string prompt = "The cat sat on the mat. The cat sat on the mat. The cat sat on";
+  for (const char* temperature : {"0", "0.7"}) {
+    const auto run = [&](Arguments more) {
+      Arguments arguments = {"run", "-m", model(gated), "-p", prompt, "-n", "40", "-s", "3", "--temp", temperature};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      return json_of(arguments);
+    };
+    const Json plain = run({});
+    EXPECT_EQ(plain.at("drafted"), 0);
+    for (const Arguments& guessing : {Arguments{"--draft", "8"}, Arguments{"--draft", "3", "--draft-layers", "1"}}) {
+      const Json fast = run(guessing);
+      EXPECT_EQ(fast.at("text"), plain.at("text"));
+      EXPECT_EQ(fast.at("kept"), plain.at("kept"));
+      EXPECT_GT(fast.at("drafted"), 0);
+      EXPECT_LE(fast.at("accepted"), fast.at("drafted"));
+    }
+  }
+  expect_failure(2, {"--draft", "from 0 to 8"}, {"run", "-m", model(gated), "--draft", "9"});
+  expect_failure(2, {"--draft-layers", "fewer than the model's"},
+                 {"run", "-m", model(gated), "--draft", "1", "--draft-layers", "99"});
+}
+
 TEST_F(RunTest, TakesThePromptFromAnywhere) {
   const auto run = [&](const Arguments& prompt, const std::string& input = "") {
     Arguments arguments = {"run", "-m", model(gated), "-n", "10", "--temp", "0"};

@@ -39,6 +39,15 @@ class DropLog {
     fresh_[drop.layer].push_back(drop);
   }
 
+  /// Forgets the layer's latest record, which nobody has taken yet.
+  void take_back(std::size_t layer) {
+    --dropped_[layer];
+    if (keep_ == Keep::counts) return;
+    const Drop& drop = fresh_[layer].back();
+    until_[drop.layer * lanes_ + drop.lane][static_cast<std::size_t>(drop.position)] = never;
+    fresh_[layer].pop_back();
+  }
+
   /// The first position that does not see token `born`; never = it is still there.
   Position until(std::size_t layer, std::size_t lane, Position born) const {
     const auto& row = until_[layer * lanes_ + lane];

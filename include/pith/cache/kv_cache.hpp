@@ -12,6 +12,7 @@
 
 #include "pith/api.hpp"
 #include "pith/cache/drop_log.hpp"
+#include "pith/cache/journal.hpp"
 #include "pith/cache/lane.hpp"
 
 namespace pith::inline cache {
@@ -34,6 +35,10 @@ struct KvLedger {
   Slot gate_logit;                            // of the lanes, where they have it
   std::vector<std::vector<Position>> gone;    // [layer] tokens that its lanes have lost, where gates are apart
   std::vector<std::uint32_t> gate_rows = {};  // [position] row of the present layer's gate lane
+  std::vector<Journal> journals = {};         // [layer] of what can be undone,
+  bool marked = false;                        // if anything can
+
+  Journal* journal(std::size_t layer) { return marked ? &journals[layer] : nullptr; }
 };
 
 /// Lanes of a layer, in the order of their kv-heads: all, or those that are chosen.
@@ -106,10 +111,16 @@ class PITH_API KvLayer {
     return true;
   }
 
-  /// Lane::keep_channels of lanes()[lane].
-  void keep_channels(std::size_t lane, std::vector<std::uint16_t> kept) const {
+  /// Lane::keep_channels of lanes()[lane]. False: the sequence may go back, and all stays as it is.
+  bool keep_channels(std::size_t lane, std::vector<std::uint16_t> kept) const {
+    if (ledger_->journal(layer_) != nullptr) return false;
     lanes_[lanes().number(lane)].keep_channels(std::move(kept));
+    return true;
   }
+
+  /// A row of lanes()[lane], for its key or value to be written: where the sequence may go back, what they were is
+  /// remembered.
+  Row changing(std::size_t lane, std::size_t row) const;
 
  private:
   friend class KvCache;
@@ -169,7 +180,21 @@ class PITH_API KvCache {
   std::size_t bytes_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
   std::size_t bytes_of(std::size_t rows_per_lane) const;   // that as many rows in every lane take
 
-  /// Makes this (empty) cache a copy of `other`.
+  /// From now on what happens to rows can be undone: from mark() to commit(), emptied pages stay with the cache.
+  void mark();
+  void commit();
+
+  /// A step of a layer begins, which feeds it tokens from `position` on.
+  void begin_step(std::size_t layer, Position position);
+
+  /// Since mark(): undoes the steps at `length` and later, in every layer. Rows, and all that they carry, are bitwise
+  /// what they were, in the same order.
+  void rewind(Position length);
+
+  /// These tokens, ascending, never come to the layer: on record as dropped before any saw them.
+  void pass_over(std::size_t layer, std::span<const Position> positions);
+
+  /// Makes this (empty) cache a copy of `other`, without its mark.
   void copy_from(const KvCache& other);
 
  private:

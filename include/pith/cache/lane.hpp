@@ -156,7 +156,7 @@ class PITH_API Lane {
 
   std::size_t rows() const { return rows_; }
   std::size_t pages() const { return table_.size(); }
-  std::size_t bytes() const { return pages() * layout_->bytes(); }
+  std::size_t bytes() const { return (pages() + held_.size()) * layout_->bytes(); }
   Page page(std::size_t i) const {
     const std::size_t rows = i + 1 < table_.size() ? PageLayout::capacity : rows_ - i * PageLayout::capacity;
     return {*layout_, table_[i], rows, channels_.get()};
@@ -204,13 +204,31 @@ class PITH_API Lane {
 
   /// Of keys that are whole, stores these channels alone from now on, in rows that are there and in those to come: so
   /// many of each head, [head][key_dim], ascending for each head, a multiple of block_values(). Page by page, so that
-  /// no more is held than before.
+  /// no more is held than before. Not while emptied pages are held: it cannot be undone.
   void keep_channels(std::vector<std::uint16_t> kept);
+
+  /// Emptied pages stay with the lane, so that insert() finds room for certain; or they return to the pool again.
+  enum class Emptied { given, held };
+  void keep_emptied(Emptied emptied);
+
+  /// Row i of a page elsewhere, of the same layout, becomes a copy of `row`, and the other way round.
+  void save(std::size_t row, std::byte* page, std::size_t i) const;
+  void restore(std::size_t row, const std::byte* page, std::size_t i);
+
+  /// Undoes erase(row): what is in its place moves back to the end, and a saved row takes it. Who is pinned is
+  /// restore_columns' to say.
+  void insert(std::size_t row, const std::byte* page, std::size_t i);
+
+  /// All that rows carry beside keys and values, and the lane's states: appends it, and reads it again into as many
+  /// rows in the same order; returns where it ends.
+  void save_columns(std::vector<std::byte>& out) const;
+  const std::byte* restore_columns(const std::byte* from);
 
   /// Makes this (empty) lane a copy of `other`, rows in the same order.
   void copy_from(const Lane& other);
 
  private:
+  std::byte* take_page();
   struct State {
     std::string_view name;
     std::vector<float> numbers = {};
@@ -221,6 +239,8 @@ class PITH_API Lane {
   PagePool* pool_;
   std::vector<PageEntry> table_;
   std::size_t rows_ = 0;
+  Emptied emptied_ = Emptied::given;
+  std::vector<std::byte*> held_ = {};  // emptied pages
   mutable std::vector<State> states_ = {};
 };
 

@@ -79,6 +79,9 @@ class PITH_API PageLayout {
     return reinterpret_cast<float*>(page + slot.offset_);
   }
 
+  /// Bytes of born, until and the columns of evidence, with which a page begins.
+  std::size_t column_bytes() const { return gate_; }
+
   /// Row i of page `to` becomes row j of page `from`, with all that lies there.
   void copy_row(std::byte* to, std::size_t i, const std::byte* from, std::size_t j) const;
 

@@ -32,9 +32,14 @@ struct Workspace {
 
   /// Room for so many tokens; what was held is gone.
   void resize(const Config& config, std::size_t tokens) {
+    x.resize(tokens, static_cast<std::size_t>(config.d_model));
+    resize_layer(config, tokens);
+  }
+
+  /// The same, but for x, which keeps what it holds.
+  void resize_layer(const Config& config, std::size_t tokens) {
     const auto dq = static_cast<std::size_t>(config.d_query()), dkv = static_cast<std::size_t>(config.d_kv());
     const auto d = static_cast<std::size_t>(config.d_model);
-    x.resize(tokens, d);
     h.resize(tokens, d);
     q.resize(tokens, dq);
     k.resize(tokens, dkv);
@@ -42,6 +47,9 @@ struct Workspace {
     attended.resize(tokens, dq);
     branch.resize(tokens, d);
   }
+
+  /// What of the residual stream is in the present layer.
+  View<float> stream() { return x.view().rows_from(0, q.rows()); }
 
   Attention attention;
   prune::Needs needs;
@@ -54,10 +62,13 @@ struct Workspace {
   std::vector<RopeTable> ropes;  // of Config::ropes
   DropGate gate;
   MlpScratch mlp;
+  Pass round;  // of the present layer
 };
 
-/// Appends the new tokens' rows to the lanes of layer `layer`. Throws Error (unsupported) before anything is changed
-/// where a number is too large for the cache's format.
+/// Throws SegmentError (unsupported) where a number is too large for the cache's format.
+PITH_API void check_range(const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads);
+
+/// Appends the new tokens' rows to the lanes of layer `layer`.
 PITH_API void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws,
                     const Threads& threads);
 
@@ -127,11 +138,15 @@ inline prune::Moment moment_of_turn(const Config& config, const LayerPlan& plan,
   return m;
 }
 
-/// The policy judges the layers that see everything, together.
+/// The policy judges the layers that see everything, together, of the segments that are through with all layers.
 inline void judge_layers(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, const Pass& pass,
-                         const Workspace& ws, const Threads& threads) {
+                         Workspace& ws, const Threads& threads) {
+  ws.round.segments = pass.segments;
+  for (Segment& segment : ws.round.segments)
+    if (segment.row >= pass.stage.row && pass.stage.end < config.layers.size()) segment.cache = nullptr;
   for_each_segment(
-      pass, threads, rows_in(pass, 0) * config.layers.size(), [&](const Segment& segment, const Threads& inner) {
+      ws.round, threads, rows_in(ws.round, 0) * config.layers.size(),
+      [&](const Segment& segment, const Threads& inner) {
         auto& layers = segment.scratch->layers;
         layers.clear();
         for (std::size_t l = 0; l < config.layers.size(); ++l)
@@ -142,17 +157,28 @@ inline void judge_layers(const Config& config, const Weights& weights, const pru
       });
 }
 
-/// x = the tokens' embeddings, and what turns queries and keys at their positions.
+/// x = the tokens' embeddings, or what a segment has in their place, and what turns queries and keys at their
+/// positions.
 inline void embed(const Config& config, const Weights& weights, const Pass& pass, Workspace& ws) {
   const auto d = static_cast<std::size_t>(config.d_model);
-  ws.resize(config, pass.tokens.size());
-  for (std::size_t t = 0; t < pass.tokens.size(); ++t) {
-    weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
-    if (config.embedding_scale != 1) ops::scale(ws.x[t].data(), config.embedding_scale, d);
-    if (!config.learned_positions) continue;
-    weights.positions.row(static_cast<std::size_t>(pass.positions[t]), ws.branch[t]);
-    ops::add(ws.x[t].data(), ws.branch[t].data(), d);
-  }
+  ws.resize(config, pass.positions.size());
+  ws.round.positions = pass.positions;
+  for (const Segment& segment : pass.segments)
+    for (std::size_t i = 0; i < segment.count; ++i) {
+      const std::size_t t = segment.row + i;
+      if (segment.stream.rows > 0) {
+        std::ranges::copy(segment.stream[i], ws.x[t].begin());
+        continue;
+      }
+      if (segment.embeddings.rows > 0)
+        std::ranges::copy(segment.embeddings[i], ws.x[t].begin());
+      else
+        weights.embedding.row(static_cast<std::size_t>(pass.tokens[t]), ws.x[t]);
+      if (config.embedding_scale != 1) ops::scale(ws.x[t].data(), config.embedding_scale, d);
+      if (!config.learned_positions) continue;
+      weights.positions.row(static_cast<std::size_t>(pass.positions[t]), ws.branch[t]);
+      ops::add(ws.x[t].data(), ws.branch[t].data(), d);
+    }
   ws.ropes.resize(config.ropes.size());
   for (std::size_t i = 0; i < ws.ropes.size(); ++i)
     ws.ropes[i].fill(config.ropes[i], static_cast<std::size_t>(config.head_dim), pass.positions, ws.context);
@@ -163,7 +189,7 @@ inline void read_stream(const Config& config, const LayerPlan& plan, const NormW
                         const Threads& threads) {
   const View<float> h = ws.h.values();
   if (plan.pre_norms) {
-    normalise(plan.norm, norm, config.norm_eps, ws.x.view(), h, threads);
+    normalise(plan.norm, norm, config.norm_eps, ws.stream(), h, threads);
   } else {
     for (std::size_t t = 0; t < h.rows; ++t) std::ranges::copy(ws.x[t], h[t].begin());
   }
@@ -175,18 +201,20 @@ inline void add_to_stream(const Config& config, const LayerPlan& plan, const Nor
                           const Threads& threads) {
   const View<float> branch = ws.branch.view();
   if (plan.post_norms) normalise(plan.norm, norm, config.norm_eps, branch, branch, threads);
-  add(ws.x.view(), branch, config.residual_scale, threads);
+  add(ws.stream(), branch, config.residual_scale, threads);
 }
 
 /// Runs the pass from pass.layer on; false when stopped between two layers, to be gone on with by another call.
-/// Then ws.x holds the residual stream of every token after the last layer.
+/// Then ws.x holds the residual stream of every token after the last layer that it goes through.
 inline bool forward(const Config& config, const Weights& weights, const prune::AnyPolicy& policy, Pass& pass,
                     Workspace& ws, const Threads& threads, const std::stop_token& stop) {
-  const std::size_t n = pass.tokens.size();
   if (pass.layer == 0) embed(config, weights, pass, ws);
 
   for (; pass.layer < config.layers.size(); ++pass.layer) {
     if (stop.stop_requested()) return false;
+    const std::size_t n = pass.rows();
+    if (n == 0) continue;
+    ws.resize_layer(config, n);
     const LayerPlan& plan = config.layers[pass.layer];
     const LayerWeights& w = weights.layers[pass.layer];
     // A layer that reads the keys and values of another remembers nothing; what they share is judged once, by what the
@@ -213,27 +241,33 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     });
 
     // Remember, forget, attend, forget.
-    const std::size_t judging =
-        rows_in(pass, pass.layer) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
-    const LayerWeights& judge = weights.layers[owner];
-    if (remembers) {
-      store(config, pass, pass.layer, ws, threads);
-      for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
-        policy.before_attention(segment.cache->layer(pass.layer),
-                                moment_of_turn(config, plan, judge, segment, ws, inner));
-        segment.cache->sweep(pass.layer, segment.first);
-      });
-    }
-    ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
-    ws.attended.changed();
-    if (forgets) {
-      for_each_segment(pass, threads, judging, [&](const Segment& segment, const Threads& inner) {
+    if (remembers) check_range(pass, pass.layer, ws, threads);
+    for (std::size_t round = 0; round < pass.rounds(); ++round) {
+      const Pass& now = ws.round;
+      pass.take_round(round, ws.round);
+      const std::size_t judging =
+          rows_in(now, pass.layer) * (ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 1);
+      const LayerWeights& judge = weights.layers[owner];
+      if (remembers) {
+        store(config, now, pass.layer, ws, threads);
+        for_each_segment(now, threads, judging, [&](const Segment& segment, const Threads& inner) {
+          policy.before_attention(segment.cache->layer(pass.layer),
+                                  moment_of_turn(config, plan, judge, segment, ws, inner));
+          segment.cache->sweep(pass.layer, segment.first);
+        });
+      }
+      ws.attention(now, ws.q.view(), ws.attended.values(), threads);
+      if (!forgets) continue;
+      for_each_segment(now, threads, judging, [&](const Segment& segment, const Threads& inner) {
+        const prune::Moment at = moment_of_turn(config, plan, judge, segment, ws, inner);
         segment.cache->sweep(pass.layer, segment.next());  // first, so that what is gone already is not judged
-        policy.after_attention(segment.cache->layer(pass.layer),
-                               moment_of_turn(config, plan, judge, segment, ws, inner));
+        if (segment.stay != nullptr && pass.layer + 1 == pass.stage.end)
+          policy.narrow(segment.cache->layer(pass.layer), at, *segment.stay);
+        policy.after_attention(segment.cache->layer(pass.layer), at);
         segment.cache->sweep(pass.layer, segment.next());
       });
     }
+    ws.attended.changed();
     matmul(w.wo.weight, ws.attended, ws.branch.view(), threads, w.wo.bias);
     add_to_stream(config, plan, w.post_attention_norm, ws, threads);
 

@@ -12,7 +12,8 @@ namespace pith::prune {
 
 /// At the end of a prompt, the keys of every kv-head keep the channels that its queries meet them in most: of channel c
 /// the mean of q_c^2 over the prompt's last `window` queries times the mean of k_c^2 over the rows (ThinK, Xu et al.,
-/// arXiv 2407.21018, section 3). Later rows store the same ones, and later prompts change nothing.
+/// arXiv 2407.21018, section 3). Later rows store the same ones, and later prompts change nothing. Of a sequence with
+/// a mark, keys stay whole until the next prompt's end.
 struct PITH_API MostMetChannels {
   float share =
       0.5f;  // of the channels, to the nearest number of whole blocks of the format of keys, and no fewer than one

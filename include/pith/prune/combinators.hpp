@@ -21,6 +21,8 @@ struct PITH_API Chain {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const;
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const;
   void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
@@ -32,6 +34,10 @@ struct PITH_API OnPrefill {
   Needs needs() const { return policy.needs(); }
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const { return policy.narrows_after(layer, n_layers); }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    policy.narrow(layer, moment, stay);
+  }
   void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 };
@@ -43,11 +49,15 @@ struct PITH_API PerHead {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
   void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const { return policy.narrows_after(layer, n_layers); }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    policy.narrow(layer, moment, stay);
+  }
   void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const;
 };
 
-/// Acts in the layers [first, last).
+/// Acts in the layers [first, last). Tokens leave a prompt between two of them only if they are the model's last.
 struct PITH_API ForLayers {
   AnyPolicy policy;
   std::size_t first = 0, last = 0;
@@ -55,6 +65,12 @@ struct PITH_API ForLayers {
   Needs needs() const;
   void before_attention(const KvLayer& layer, const Moment& moment) const;
   void after_attention(const KvLayer& layer, const Moment& moment) const;
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const {
+    return first <= layer && n_layers <= last && policy.narrows_after(layer, n_layers);
+  }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    policy.narrow(layer, moment, stay);
+  }
   void after_pass(std::span<const LayerMoment> layers) const;
   std::string describe() const;
 
@@ -62,7 +78,8 @@ struct PITH_API ForLayers {
   bool acts(const KvLayer& layer) const { return first <= layer.layer() && layer.layer() < last; }
 };
 
-/// Acts on the listed kv-heads of a layer together, each in a lane of its own; the other heads keep everything.
+/// Acts on the listed kv-heads of a layer together, each in a lane of its own; the other heads keep everything, and so
+/// no token leaves a prompt between layers.
 struct PITH_API ForHeads {
   AnyPolicy policy;
   bool everywhere = true;  // heads[0] is the list of every layer; else heads[layer] is that layer's
@@ -109,6 +126,10 @@ struct Method {
   Needs needs() const { return policy.needs(); }
   void before_attention(const KvLayer& layer, const Moment& moment) const { policy.before_attention(layer, moment); }
   void after_attention(const KvLayer& layer, const Moment& moment) const { policy.after_attention(layer, moment); }
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const { return policy.narrows_after(layer, n_layers); }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    policy.narrow(layer, moment, stay);
+  }
   void after_pass(std::span<const LayerMoment> layers) const { policy.after_pass(layers); }
   std::string describe() const { return spelling; }
 };

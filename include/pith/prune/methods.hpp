@@ -13,6 +13,7 @@
 #include "pith/prune/combinators.hpp"
 #include "pith/prune/evict.hpp"
 #include "pith/prune/intervals.hpp"
+#include "pith/prune/narrow.hpp"
 #include "pith/prune/option.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/prune/query_scorers.hpp"
@@ -225,6 +226,63 @@ inline AnyPolicy snapkv(const SnapKvOptions& o = {}, const BudgetOptions& b = {}
   check("snapkv", o, b);
   return Method{spelled("snapkv", o, b), detail::at_prompts_end("snapkv", detail::observation("snapkv", o),
                                                                 detail::rows_of(o.rows, b), o.rows, o.window, b)};
+}
+
+/// FastKV (Jo et al., arXiv 2502.01068): SnapKV with the mean over neighbours; and after one layer only the prompt's
+/// `tokens` to which its end attends most, over all heads, go on, so that the other layers never work on the rest.
+/// Where logits after every token are asked for, all tokens go on. Deviation: sinks are spared.
+struct FastKvOptions {
+  int rows = 512;  // all that stay, sinks and window included
+  int window = 8;
+  int pool = 7;
+  int tokens = 2048;  // sinks and window included
+  float tokens_share = 0;
+  int layer = -1;
+
+  static constexpr std::tuple list = {
+      Option{"rows", &FastKvOptions::rows, 1, "all that stay in a kv-head"},
+      Option{"window", &FastKvOptions::window, 1, "last tokens of the prompt, whose attention counts"},
+      Option{"pool", &FastKvOptions::pool, 1, "neighbouring tokens over which the mean is taken; odd"},
+      Option{"tokens", &FastKvOptions::tokens, 1, "of the prompt that go on"},
+      Option{"tokens_share", &FastKvOptions::tokens_share, 0, "the same as a share of the prompt; 0: as tokens says",
+             1},
+      Option{"layer", &FastKvOptions::layer, -1, "after which the others leave; -1: the one before the middle"}};
+};
+inline AnyPolicy fastkv(const FastKvOptions& o = {}, const BudgetOptions& b = {}) {
+  check("fastkv", o, b);
+  const ObservationWindow scorer = detail::observation("fastkv", {.window = o.window, .pool = o.pool, .average = 1});
+  const long spared = long{o.window} + b.sinks;
+  if (o.tokens_share == 0 && o.tokens < spared)
+    fail(ErrorCode::argument, "fastkv: tokens",
+         "at least the " + std::to_string(spared) + " that are spared as sinks and window", std::to_string(o.tokens));
+  const Narrow narrow{scorer, AfterOne{{static_cast<std::size_t>(o.tokens), o.tokens_share}, o.layer},
+                      Both{Sinks{b.sinks}, Recent{o.window}}};
+  return Method{spelled("fastkv", o, b),
+                per_head(chain(AnyPolicy(narrow), detail::at_prompts_end("fastkv", scorer, detail::rows_of(o.rows, b),
+                                                                         o.rows, o.window, b)))};
+}
+
+/// PyramidInfer (Yang et al., arXiv 2405.12532): after every layer a few more of a prompt's tokens leave, those to
+/// which its last `window` tokens attend least, over all heads. Deviations: the window is a number of tokens, not a
+/// fifth of the prompt, and its queries count alike; what a prompt has left stays, and so does what is decoded.
+struct PyramidInferOptions {
+  float share = 0.9f;
+  int window = 65;
+  int least = 64;
+  int sinks = 4;
+
+  static constexpr std::tuple list = {
+      Option{"share", &PyramidInferOptions::share, 0, "of a layer's tokens that go on, towards the last layer", 1},
+      Option{"window", &PyramidInferOptions::window, 1,
+             "last tokens of the prompt, which go on, and whose attention counts"},
+      Option{"least", &PyramidInferOptions::least, 0, "tokens before the window of which all go on"},
+      Option{"sinks", &PyramidInferOptions::sinks, 0, "first tokens, which always go on"}};
+};
+inline AnyPolicy pyramidinfer(const PyramidInferOptions& o = {}) {
+  check("pyramidinfer", o);
+  return Method{spelled("pyramidinfer", o),
+                Narrow{ObservationWindow{o.window, 1}, AfterEach{o.share, o.window, o.least},
+                       Both{Sinks{o.sinks}, Recent{o.window}}}};
 }
 
 /// Ada-KV (Feng et al., arXiv 2407.11550): SnapKV, but the kv-heads of a layer share their rows: each keeps its best

@@ -128,6 +128,15 @@ template <class P>
 concept ActsAfter = requires(const P& policy, const KvLayer& layer, const Moment& moment) {
   policy.after_attention(layer, moment);
 };
+
+/// It may also have tokens of a prompt leave the stream: those that narrow() takes out of `stay`, which are the
+/// prompt's that are there, ascending, do not go on to the layers after one for which narrows_after(layer, n_layers)
+/// holds. Asked at the prompt's end, after attention. The prompt's last token is not to leave.
+template <class P>
+concept Narrows = requires(const P& policy, const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) {
+  { policy.narrows_after(layer.layer(), moment.n_layers) } -> std::same_as<bool>;
+  policy.narrow(layer, moment, stay);
+};
 template <class P>
 concept ActsAfterPass = requires(const P& policy, std::span<const LayerMoment> layers) {
   policy.after_pass(layers);
@@ -136,7 +145,7 @@ template <class P>
 concept Policy = requires(const P& policy) {
   { policy.needs() } -> std::same_as<Needs>;
 }
-&&(ActsBefore<P> || ActsAfter<P> || ActsAfterPass<P>)&&std::copyable<P>;
+&&(ActsBefore<P> || ActsAfter<P> || ActsAfterPass<P> || Narrows<P>)&&std::copyable<P>;
 
 /// It may also say how prune::parse spells it.
 template <class P>
@@ -178,6 +187,12 @@ class AnyPolicy {
   void after_pass(std::span<const LayerMoment> layers) const {
     if (self_ && !layers.empty()) self_->after_pass(layers);
   }
+  bool narrows_after(std::size_t layer, std::size_t n_layers) const {
+    return self_ && self_->narrows_after(layer, n_layers);
+  }
+  void narrow(const KvLayer& layer, const Moment& moment, std::vector<Position>& stay) const {
+    if (self_) self_->narrow(layer, moment, stay);
+  }
   explicit operator bool() const { return self_ != nullptr; }
 
   /// Text that prune::parse makes an equal policy of. One that does not say its own is its type in brackets, which
@@ -191,6 +206,8 @@ class AnyPolicy {
     virtual void before_attention(const KvLayer&, const Moment&) const = 0;
     virtual void after_attention(const KvLayer&, const Moment&) const = 0;
     virtual void after_pass(std::span<const LayerMoment>) const = 0;
+    virtual bool narrows_after(std::size_t, std::size_t) const = 0;
+    virtual void narrow(const KvLayer&, const Moment&, std::vector<Position>&) const = 0;
     virtual std::string describe() const = 0;
   };
 
@@ -206,6 +223,14 @@ class AnyPolicy {
     }
     void after_pass([[maybe_unused]] std::span<const LayerMoment> layers) const override {
       if constexpr (ActsAfterPass<P>) policy.after_pass(layers);
+    }
+    bool narrows_after([[maybe_unused]] std::size_t layer, [[maybe_unused]] std::size_t n_layers) const override {
+      if constexpr (Narrows<P>) return policy.narrows_after(layer, n_layers);
+      return false;
+    }
+    void narrow([[maybe_unused]] const KvLayer& layer, [[maybe_unused]] const Moment& m,
+                [[maybe_unused]] std::vector<Position>& stay) const override {
+      if constexpr (Narrows<P>) policy.narrow(layer, m, stay);
     }
     std::string describe() const override {
       if constexpr (Describes<P>) return policy.describe();
