@@ -55,7 +55,13 @@ TEST(SharedLanes, UnderEveryPolicyEqualTheMaskedForward) {
     SCOPED_TRACE(describe(model));
     ASSERT_LT(owners(model.config()), 4u);
     const auto tokens = random_tokens(seed, model.config(), 70);
-    for (const PolicyCase& one : policy_cases(model.config()))
+    for (const PolicyCase& one : policy_cases(model.config())) {
+      // Tokens that leave between layers would be rows that some readers have and others have not.
+      if (one.policy.narrows_after(0, 4) || one.policy.narrows_after(1, 4) || one.policy.narrows_after(2, 4)) {
+        EXPECT_EQ(error_of([&] { Session session(model, {.policy = one.policy}); }), ErrorCode::unsupported)
+            << one.name;
+        continue;
+      }
       for (const Feeding feeding : {Feeding{64}, Feeding{11}, Feeding{Feeding::decode}}) {
         SCOPED_TRACE(one.name + ", " + feeding.name());
         const Fed fed = feed(model, tokens, feeding, {.policy = one.policy});
@@ -70,6 +76,7 @@ TEST(SharedLanes, UnderEveryPolicyEqualTheMaskedForward) {
           EXPECT_GT(fed.stats.dropped_rows, 0u);
         }
       }
+    }
   }
 }
 
