@@ -20,7 +20,8 @@ void block(const Config& config, const LayerWeights& w, const prune::AnyPolicy& 
   matmul({{w.wq.weight, ws.q.view()}, {w.wk.weight, ws.k.view()}, {w.wv.weight, ws.v.view()}, gate_q, gate_k}, ws.h,
          threads);
   store(config, pass, 0, ws, threads);
-  policy.before_attention(pass.segments[0].cache->layer(0), moment(config, w, pass.segments[0], ws, threads));
+  policy.before_attention(pass.segments[0].cache->layer(0),
+                          moment_of_turn(config, config.layers[0], w, pass.segments[0], ws, threads));
   ws.attention(pass, ws.q.view(), ws.attended.values(), threads);
   ws.attended.changed();
   pass.segments[0].cache->sweep(0, pass.segments[0].next());

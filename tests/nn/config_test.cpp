@@ -415,6 +415,7 @@ TEST(Config, RefusesByNameWhatChangesTheMathematics) {
                  {"falcon", "gpt2", "llama", "mistral", "qwen2", "gemma3_text"});
   expect_refused(changed(llama, "hidden_act", "relu"), ErrorCode::unsupported, {"hidden_act", "relu"});
   expect_refused(changed(llama, "quantization_config", {{"quant_method", "gptq"}}), ErrorCode::unsupported, {"gptq"});
+  expect_refused(changed(llama, "dms_alpha_scale", 100.0), ErrorCode::unsupported, {"dms_alpha_scale", "100", "DMS"});
   expect_refused(changed(gpt2(), "scale_attn_weights", false), ErrorCode::unsupported, {"scale_attn_weights"});
   expect_refused(changed(gpt2(), "scale_attn_by_inverse_layer_idx", true), ErrorCode::unsupported,
                  {"scale_attn_by_inverse_layer_idx"});

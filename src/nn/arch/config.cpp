@@ -49,6 +49,13 @@ void refuse_quantisation(const Keys& keys) {
       quantisation.find("quant_method") == nullptr ? "quantised ones" : in_quotes(quantisation.text("quant_method")));
 }
 
+/// Checkpoints that were taught to drop tokens by DMS (Lancucki et al., arXiv 2506.05345) call themselves by the name
+/// of the model that they were, whose attention is another.
+void refuse_memory_sparsification(const Keys& keys) {
+  const std::string_view key = "dms_alpha_scale";
+  if (const auto* found = keys.find(key)) unsupported(keys.where(key), "a model without DMS", found->dump());
+}
+
 int read_gguf_vocabulary(const gguf::File& file, const GgufKeys& keys) {
   const std::string& where = file.where;
   if (file.tensors.empty()) unsupported(where, "the tensors of a model", "none: a vocabulary only");
@@ -167,6 +174,7 @@ Config read_config(const nlohmann::json& config, std::string_view where) {
   const Keys keys = text == nullptr ? whole : Keys(*text, whole.where(text_config));
   const Family& family = family_named(&Family::model_type, keys.text("model_type"), keys.where("model_type"));
   refuse_quantisation(whole);
+  refuse_memory_sparsification(whole);
   Config c;
   c.architecture = family.architecture;
   c.vocab_size = family.vocabulary > 0 ? keys.count_or("vocab_size", most_tokens, family.vocabulary)
