@@ -56,17 +56,18 @@ std::size_t Journal::undo(Position length, std::span<Lane> lanes, Lane* gate) {
     const Step step = steps_.back();
     steps_.pop_back();
     for (; changes_.size() > step.changes; changes_.pop_back()) {
-      const auto [kind, lane, row] = changes_.back();
-      switch (kind) {
+      const Change change = changes_.back();
+      Lane* const lane = change.lane;
+      switch (change.kind) {
         case Change::Kind::append:
           lane->erase(lane->rows() - 1);
           break;
         case Change::Kind::erase:
-          shelf(*lane).take([&](const std::byte* page, std::size_t i) { lane->insert(row, page, i); });
+          shelf(*lane).take([&](const std::byte* page, std::size_t i) { lane->insert(change.row, page, i); });
           if (lane != gate) ++drops;
           break;
         case Change::Kind::change:
-          shelf(*lane).take([&](const std::byte* page, std::size_t i) { lane->restore(row, page, i); });
+          shelf(*lane).take([&](const std::byte* page, std::size_t i) { lane->restore(change.row, page, i); });
           break;
         case Change::Kind::pass_over:
           ++drops;

@@ -24,14 +24,19 @@ struct Shuffle {
   }
 
  private:
+  /// A page begins with its rows' positions.
+  static std::byte* begin(const Page& page) {
+    return reinterpret_cast<std::byte*>(const_cast<Position*>(page.born().data()));
+  }
+
   /// All that belongs to two rows changes places; neither is pinned.
   static void swap_rows(const Lane& lane, std::size_t a, std::size_t b) {
     constexpr std::size_t capacity = PageLayout::capacity;
     if (a == b) return;
     const PageLayout& layout = lane.layout();
     std::vector<std::byte> aside(layout.bytes());
-    std::byte* const x = lane.page(a / capacity).k(0);  // where the page begins
-    std::byte* const y = lane.page(b / capacity).k(0);
+    std::byte* const x = begin(lane.page(a / capacity));
+    std::byte* const y = begin(lane.page(b / capacity));
     layout.copy_row(aside.data(), 0, x, a % capacity);
     layout.copy_row(x, a % capacity, y, b % capacity);
     layout.copy_row(y, b % capacity, aside.data(), 0);
