@@ -105,10 +105,10 @@ class Trials {
     trial.prompt =
         chat_ ? tokenizer_.chat({{"user", text}}) : tokenizer_.encode(text + "\nAnswer:", Specials::as_trained);
     const auto tokens = tokenizer_.encode(" " + std::string(needle.sentence), Specials::plain);
-    const auto found = std::ranges::search(trial.prompt, tokens);
-    if (found.empty())
+    const auto found = std::search(trial.prompt.begin(), trial.prompt.end(), tokens.begin(), tokens.end());
+    if (found == trial.prompt.end())
       fail(ErrorCode::unsupported, "heads", "a tokenizer that cuts a sentence in a text as it does alone", "another");
-    trial.begin = static_cast<std::size_t>(found.begin() - trial.prompt.begin());
+    trial.begin = static_cast<std::size_t>(found - trial.prompt.begin());
     trial.end = trial.begin + tokens.size();
     return trial;
   }

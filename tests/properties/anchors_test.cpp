@@ -133,7 +133,9 @@ TEST(AnchorsTest, OfARequestLeaveItsPrompt) {
   for (const Position pin : pins) request.anchors.tokens.push_back(static_cast<std::size_t>(pin));
   std::size_t rows = 0;
   request.on_piece = [&](const Piece& piece) {
-    if (piece.token) EXPECT_EQ(*piece.token, std::ranges::max_element(fed.logits.back()) - fed.logits.back().begin());
+    if (piece.token) {
+      EXPECT_EQ(*piece.token, std::ranges::max_element(fed.logits.back()) - fed.logits.back().begin());
+    }
     if (piece.sequence) rows = generator.session().stats(*piece.sequence).live_rows[0];
   };
   generator.generate(request);

@@ -237,7 +237,7 @@ struct Mask : reference::Visibility {
 
 // Whatever a method judges by, what it leaves is what attention sees; those that change values are left out.
 TEST(EvictionTest, OfEveryMethodEqualsAMaskOfWhatItDropped) {
-  for (const std::uint64_t seed : {71, 72, 73}) {
+  for (const std::uint64_t seed : {71u, 72u, 73u}) {
     const Model model = random_model({.seed = seed, .n_layers = 3, .window = 0});
     SCOPED_TRACE(describe(model));
     const auto tokens = random_tokens(seed, model.config(), length);
