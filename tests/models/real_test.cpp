@@ -45,7 +45,9 @@ Expected expected_of(const RealModel& model) {
   const auto json = nlohmann::json::parse(file);
   Expected out{json.at("every"), {}};
   for (const auto& one : json.at("texts")) {
-    Text& text = out.texts.emplace_back(one.at("tokens"), one.at("greedy"));
+    Text& text = out.texts.emplace_back();
+    one.at("tokens").get_to(text.tokens);
+    one.at("greedy").get_to(text.greedy);
     for (const auto& row : one.at("rows")) {
       text.rows.push_back(row.at("token"));
       text.logits.push_back(row.at("logits"));
