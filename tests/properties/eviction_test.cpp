@@ -17,6 +17,7 @@
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
 #include "support/shuffle.hpp"
+#include "support/turns.hpp"
 
 namespace pith::testing {
 namespace {
@@ -31,30 +32,6 @@ constexpr std::size_t length = 90;
 /// TOVA (arXiv 2401.06104) out of the library's parts: what the latest query attends to least goes.
 auto tova(std::size_t rows) {
   return prune::Evict{prune::ColumnScore{column::last}, prune::Rows{rows}, prune::Recent{1}};
-}
-
-/// A conversation: prompts, and single tokens between them.
-Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
-               SessionOptions options) {
-  options.record_drops = true;
-  options.threads = 1;
-  Session session(model, std::move(options));
-  Fed fed;
-  std::optional<SequenceId> sequence;
-  for (std::size_t t = 0, turn = 1; t < tokens.size(); t += turn) {
-    const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
-    turn = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
-    if (!sequence) {
-      sequence = session.add(tokens.first(turn), Logits::all);
-    } else if (prompt != prompts.end()) {
-      session.prompt(*sequence, tokens.subspan(t, turn), Logits::all);
-    } else {
-      session.push(*sequence, tokens[t]);
-    }
-    step_into(session, *sequence, fed.logits);
-  }
-  fed.drop_at = session.drop_at(*sequence);
-  return fed;
 }
 
 /// A policy, and the same as a simulation made anew for each case.

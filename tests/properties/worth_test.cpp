@@ -17,6 +17,7 @@
 #include "support/files.hpp"
 #include "support/random_model.hpp"
 #include "support/random_worth.hpp"
+#include "support/turns.hpp"
 
 namespace pith::testing {
 namespace {
@@ -74,31 +75,6 @@ TEST(WorthTest, OfAKeyBesideSinks) {
   const double root = std::sqrt(2.0);
   const double first = 1 / (1 + std::exp(0 - (2 / root + 0.5))), second = 1 / (1 + std::exp(1.0 - 0));
   EXPECT_NEAR(written(gate, {3}, 1)[0], (first + second) / 2, 1e-5);
-}
-
-/// Prompts, and single tokens between them.
-Fed feed_turns(const Model& model, std::span<const Token> tokens, const std::vector<reference::Prompt>& prompts,
-               SessionOptions options) {
-  options.record_drops = true;
-  options.threads = 1;
-  Session session(model, std::move(options));
-  Fed fed;
-  std::optional<SequenceId> sequence;
-  for (std::size_t t = 0, turn = 1; t < tokens.size(); t += turn) {
-    const auto prompt = std::ranges::find(prompts, static_cast<int>(t), &reference::Prompt::begin);
-    turn = prompt == prompts.end() ? 1 : static_cast<std::size_t>(prompt->end - prompt->begin);
-    if (!sequence) {
-      sequence = session.add(tokens.first(turn), Logits::all);
-    } else if (prompt != prompts.end()) {
-      session.prompt(*sequence, tokens.subspan(t, turn), Logits::all);
-    } else {
-      session.push(*sequence, tokens[t]);
-    }
-    step_into(session, *sequence, fed.logits);
-  }
-  fed.drop_at = session.drop_at(*sequence);
-  fed.stats = session.stats(*sequence);
-  return fed;
 }
 
 void expect_same(const reference::Result& expected, const Fed& fed, double tolerance) {
