@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+import gguf
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "golden"))
@@ -17,6 +19,21 @@ from make import InDouble  # noqa: E402
 EVERY = 512
 ROWS = 6     # of a text, its last token's among them
 GREEDY = 32  # tokens that the model goes on with
+
+
+def weights_of(reader, arch, kind, config, as_hugging_face):
+    """name -> f32 of a GGUF; as_hugging_face(name, values): what Hugging Face's files have in their place."""
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    with torch.device("meta"):
+        model = kind(config)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    out = {}
+    for name, _ in model.named_parameters():
+        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight",)))
+        values = as_hugging_face(name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        out[name] = torch.from_numpy(np.array(values, np.float32))
+    assert not tensors, sorted(tensors)
+    return out
 
 
 def model_of(kind, config, weights):

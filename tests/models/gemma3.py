@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import gguf
-import numpy as np
-import torch
 import transformers
 
 import expected
@@ -55,24 +53,11 @@ def config_of(reader):
                          "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}})
 
 
-def weights_of(reader, config):
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA3, config.num_hidden_layers)
-    with torch.device("meta"):
-        model = transformers.Gemma3ForCausalLM(config)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    out = {}
-    for name, _ in model.named_parameters():
-        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight",)))
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        out[name] = torch.from_numpy(np.ascontiguousarray(values - 1 if name.endswith("norm.weight") else values))
-    assert not tensors, sorted(tensors)
-    return out
-
-
 def main(source):
     reader = gguf.GGUFReader(source)
     config = config_of(reader)
-    weights = weights_of(reader, config)
+    weights = expected.weights_of(reader, gguf.MODEL_ARCH.GEMMA3, transformers.Gemma3ForCausalLM, config,
+                                  lambda name, values: values - 1 if name.endswith("norm.weight") else values)
     pieces = pieces_of(reader)
     ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
     texts = [tokens_of(text, ids) for text in TEXTS]

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import gguf
-import numpy as np
-import torch
 import transformers
 
 import expected
@@ -47,26 +45,16 @@ def config_of(reader):
         rope_theta=value("rope.freq_base"), tie_word_embeddings=True)
 
 
-def weights_of(reader, config):
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(config)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    out = {}
-    for name, _ in model.named_parameters():
-        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight",)))
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        if "q_proj" in name or "k_proj" in name:
-            values = halves(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
-        out[name] = torch.from_numpy(np.array(values, np.float32))
-    assert not tensors, sorted(tensors)
-    return out
-
-
 def main(source):
     reader = gguf.GGUFReader(source)
     config = config_of(reader)
-    weights = weights_of(reader, config)
+
+    def as_hugging_face(name, values):
+        if "q_proj" in name:
+            return halves(values, config.num_attention_heads)
+        return halves(values, config.num_key_value_heads) if "k_proj" in name else values
+
+    weights = expected.weights_of(reader, gguf.MODEL_ARCH.LLAMA, transformers.LlamaForCausalLM, config, as_hugging_face)
     tokenizer = transformers.AutoTokenizer.from_pretrained(Path(source).parent, gguf_file=Path(source).name)
     texts = [tokenizer(text)["input_ids"] for text in TEXTS]
     for greedy in expected.write(Path(__file__).with_name("smollm2.json"),
