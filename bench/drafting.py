@@ -4,8 +4,8 @@
 
     bench/drafting.py MODEL [--draft 8] [--repetitions 5] [OPTIONS of pith run]
 
-Three texts: code that is to be repeated with a small edit, a list to be repeated, and a story, where little repeats
-itself. Tokens must be the same either way. The likeliest token is chosen; figures are medians (smallest to largest).
+Four texts: a file under one name and another, which a small model goes on repeating; code that is to be repeated with a small
+edit, which it may or may not do; a list to be repeated; and a story, where little repeats itself. Tokens must be the same either way. The likeliest token is chosen; figures are medians (smallest to largest).
 """
 import argparse
 import json
@@ -43,6 +43,8 @@ def chat(text):
 
 
 PROMPTS = {
+    "code, once more": CODE + "\n# The same with another name:\n" + CODE.replace("settings", "options") +
+                       "\n# The same with the first name again:\n",
     "code, edited": chat("Rename the function read_settings to load_settings and give me the whole file again:\n\n"
                          f"```python\n{CODE}```\n") + "```python\n",
     "a list, repeated": chat(f"Repeat this list:\n\n{LIST}"),
