@@ -13,6 +13,39 @@ namespace {
 
 float norm(std::span<const float> x) { return std::sqrt(ops::dot(x.data(), x.data(), x.size())); }
 
+constexpr float leaves = -1;  // weight of a victim
+
+/// Into the scratch, of a head's rows: keys [row][dim], in `squares` their lengths, and weights of what is folded
+/// together, 0 = nothing yet. Beside them is room for folded values [row][dim] and, in `numbers`, for one value.
+void begin_folding(const Cut& cut, std::size_t head) {
+  const Lane& lane = cut.rows();
+  const std::size_t dim = lane.layout().shape().head_dim, rows = lane.rows();
+  Scratch& scratch = *cut.moment.scratch;
+  scratch.keys.resize(rows * dim);
+  scratch.folded.resize(rows * dim);
+  scratch.squares.resize(rows);
+  scratch.numbers.resize(dim);
+  scratch.weights.assign(rows, 0.0f);
+  for (const std::size_t row : cut.victims) scratch.weights[row] = leaves;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::span key(&scratch.keys[row * dim], dim);
+    lane.row(row).key(head, key);
+    scratch.squares[row] = norm(key);
+  }
+}
+
+/// Rows whose weight is above `untouched` become the mean of what was folded into them; the others stay bit for bit.
+void end_folding(const Cut& cut, std::size_t head, float untouched) {
+  const std::size_t dim = cut.rows().layout().shape().head_dim;
+  Scratch& scratch = *cut.moment.scratch;
+  for (std::size_t row = 0; row < scratch.weights.size(); ++row) {
+    if (scratch.weights[row] <= untouched) continue;
+    const std::span fold(&scratch.folded[row * dim], dim);
+    ops::scale(fold.data(), 1 / scratch.weights[row], dim);
+    cut.layer.changing(cut.lane, row).set_value(head, fold);
+  }
+}
+
 }  // namespace
 
 void MergeValues::operator()(const Cut& cut) const {
@@ -20,22 +53,10 @@ void MergeValues::operator()(const Cut& cut) const {
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim, rows = lane.rows();
   Scratch& scratch = *cut.moment.scratch;
-  auto &keys = scratch.keys, &folded = scratch.folded;        // [row][dim]; folded: values, with what joined them
-  auto &norms = scratch.squares, &weights = scratch.weights;  // [row] of keys; of what is folded together, 0 = nothing
-  auto& value = scratch.numbers;
-  constexpr float leaves = -1;
-  keys.resize(rows * dim);
-  folded.resize(rows * dim);
-  norms.resize(rows);
-  value.resize(dim);
+  auto &keys = scratch.keys, &folded = scratch.folded;  // folded: values, with what joined them
+  auto &norms = scratch.squares, &weights = scratch.weights, &value = scratch.numbers;
   for (std::size_t h = 0; h < shape.heads; ++h) {
-    weights.assign(rows, 0.0f);
-    for (const std::size_t row : cut.victims) weights[row] = leaves;
-    for (std::size_t row = 0; row < rows; ++row) {
-      const std::span key(&keys[row * dim], dim);
-      lane.row(row).key(h, key);
-      norms[row] = norm(key);
-    }
+    begin_folding(cut, h);
     for (const std::size_t victim : cut.victims) {
       std::size_t nearest = rows;
       float most = 0;  // a cosine below 0 has no weight
@@ -61,12 +82,7 @@ void MergeValues::operator()(const Cut& cut) const {
       for (std::size_t c = 0; c < dim; ++c) fold[c] += w * value[c];
       weights[nearest] += w;
     }
-    for (std::size_t row = 0; row < rows; ++row) {
-      if (weights[row] <= 1) continue;  // nothing joined it: the row stays bit for bit
-      const std::span fold(&folded[row * dim], dim);
-      ops::scale(fold.data(), 1 / weights[row], dim);
-      cut.layer.changing(cut.lane, row).set_value(h, fold);
-    }
+    end_folding(cut, h, 1);
   }
 }
 
@@ -75,26 +91,15 @@ void MergeAlike::operator()(const Cut& cut) const {
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim, rows = lane.rows();
   Scratch& scratch = *cut.moment.scratch;
-  auto &keys = scratch.keys, &folded = scratch.folded;  // [row][dim]; folded: weighted values, with what joined them
-  auto &norms = scratch.squares, &weights = scratch.weights;  // [row] of keys; of what is folded together, 0 = nothing
-  auto& alike = scratch.values;                               // [victim] its cosine
-  auto& nearest = scratch.nearest;                            // [victim] the row that stays whose key is most like its
-  auto& value = scratch.numbers;
+  auto &keys = scratch.keys, &folded = scratch.folded;  // folded: weighted values, with what joined them
+  auto &norms = scratch.squares, &weights = scratch.weights, &value = scratch.numbers;
+  auto& alike = scratch.values;     // [victim] its cosine
+  auto& nearest = scratch.nearest;  // [victim] the row that stays whose key is most like its
   auto& thresholds = lane.state(state);
   const Slot mass = lane.slot(column::mass);
-  constexpr float leaves = -1, own_weight = std::numbers::e_v<float>;
-  keys.resize(rows * dim);
-  folded.resize(rows * dim);
-  norms.resize(rows);
-  value.resize(dim);
+  constexpr float own_weight = std::numbers::e_v<float>;
   for (std::size_t h = 0; h < shape.heads; ++h) {
-    weights.assign(rows, 0.0f);
-    for (const std::size_t row : cut.victims) weights[row] = leaves;
-    for (std::size_t row = 0; row < rows; ++row) {
-      const std::span key(&keys[row * dim], dim);
-      lane.row(row).key(h, key);
-      norms[row] = norm(key);
-    }
+    begin_folding(cut, h);
     alike.assign(cut.victims.size(), -1.0f);
     nearest.assign(cut.victims.size(), rows);
     double sum = 0;
@@ -131,12 +136,7 @@ void MergeAlike::operator()(const Cut& cut) const {
       weights[row] += w;
       if (mass) lane.evidence(mass, row) += lane.evidence(mass, victim) / static_cast<float>(shape.heads);
     }
-    for (std::size_t row = 0; row < rows; ++row) {
-      if (weights[row] <= 0) continue;
-      const std::span fold(&folded[row * dim], dim);
-      ops::scale(fold.data(), 1 / weights[row], dim);
-      cut.layer.changing(cut.lane, row).set_value(h, fold);
-    }
+    end_folding(cut, h, 0);
   }
 }
 

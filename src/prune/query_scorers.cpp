@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pith/tensor/ops.hpp"
+#include "prune/in_order.hpp"
 
 namespace pith::prune {
 
@@ -18,16 +19,6 @@ View<const float> queries_of(const KvLayer& layer, std::size_t lane, const Momen
   const auto& shape = layer.lanes()[lane].layout().shape();
   const std::size_t width = shape.heads * moment.group * shape.head_dim;
   return moment.q.cols_from(layer.lanes().number(lane) * width, width);
-}
-
-/// The rows of the tokens [begin, end), in the order of their positions.
-std::vector<std::size_t>& rows_of(const Lane& lane, const Moment& moment, Position begin, Position end) {
-  auto& order = moment.scratch->order;
-  order.clear();
-  for (std::size_t row = 0; row < lane.rows(); ++row)
-    if (lane.born(row) >= begin && lane.born(row) < end) order.push_back(row);
-  std::ranges::sort(order, {}, [&](std::size_t row) { return lane.born(row); });
-  return order;
 }
 
 /// x = softmax(x)
@@ -144,7 +135,7 @@ void ExpectedAttention::score(const KvLayer& layer, std::size_t l, const Moment&
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim, each = statistics_of(covariance, dim);
   Scratch& scratch = *moment.scratch;
-  const auto& order = rows_of(lane, moment, sinks, moment.next);
+  const auto order = in_order(lane, moment, sinks, moment.next);
   std::ranges::fill(out, 0.0f);
   if (order.empty()) return;
   const auto& found = statistics(lane, moment, covariance);
@@ -253,7 +244,7 @@ void Redundancy::score(const KvLayer& layer, std::size_t l, const Moment& moment
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim;
   Scratch& scratch = *moment.scratch;
-  const auto& order = rows_of(lane, moment, 0, moment.next);
+  const auto order = in_order(lane, moment, 0, moment.next);
   const auto before = static_cast<std::size_t>(std::ranges::count_if(
       order, [&](std::size_t row) { return lane.born(row) < moment.next - window; }));  // the window, in order
   auto &keys = scratch.keys, &attention = scratch.values, &red = scratch.weights;
@@ -328,7 +319,7 @@ void Leverage::score(const KvLayer& layer, std::size_t l, const Moment& moment, 
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim, small = static_cast<std::size_t>(sketch);
   Scratch& scratch = *moment.scratch;
-  const auto& order = rows_of(lane, moment, sinks, moment.next - recent);
+  const auto order = in_order(lane, moment, sinks, moment.next - recent);
   std::ranges::fill(out, 0.0f);
   if (order.empty()) return;
   auto &keys = scratch.keys, &mean = scratch.mean, &matrix = scratch.block, &x = scratch.folded;
@@ -362,7 +353,7 @@ void add_block(const Lane& lane, const Moment& moment, Position begin, Position 
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim, heads = shape.heads * moment.group, width = heads * dim;
   Scratch& scratch = *moment.scratch;
-  const auto& order = rows_of(lane, moment, begin, end);
+  const auto order = in_order(lane, moment, begin, end);
   if (order.empty()) return;
   auto &keys = scratch.keys, &across = scratch.folded, &scores = scratch.outputs;
   keys.resize(order.size() * dim);
@@ -414,7 +405,7 @@ void BlockAttention::score(const KvLayer& layer, std::size_t l, const Moment& mo
   leverage.score(layer, l, moment, out);
   const Lane& lane = layer.lanes()[l];
   const auto& shape = lane.layout().shape();
-  const auto& order = rows_of(lane, moment, leverage.sinks, moment.next - leverage.recent);
+  const auto order = in_order(lane, moment, leverage.sinks, moment.next - leverage.recent);
   if (order.empty()) return;
   Scratch& scratch = *moment.scratch;
   auto &given = scratch.values, &pooled = scratch.weights, &value = scratch.numbers;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pith/tensor/ops.hpp"
+#include "prune/in_order.hpp"
 
 namespace pith::prune {
 
@@ -45,16 +46,6 @@ const std::vector<float>& squares(const Lane& lane, const Moment& moment, Number
   for (std::size_t row = 0; row < all.size(); ++row)
     for (std::size_t h = 0; h < numbers.heads(); ++h) all[row] += square(numbers(row, h));
   return all;
-}
-
-/// The rows of the tokens [begin, end), in the order of their positions.
-std::span<const std::size_t> in_order(const Lane& lane, const Moment& moment, Position begin, Position end) {
-  auto& order = moment.scratch->order;
-  order.clear();
-  for (std::size_t row = 0; row < lane.rows(); ++row)
-    if (lane.born(row) >= begin && lane.born(row) < end) order.push_back(row);
-  std::ranges::sort(order, {}, [&](std::size_t row) { return lane.born(row); });
-  return order;
 }
 
 /// scores[row] = f(those of the row and its neighbours, `pool` of them where there are so many).
