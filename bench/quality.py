@@ -244,18 +244,17 @@ def recall(pith, ids_of_sentences, length, documents, args):
 def lambada(pith, path, count, args):
     """Last words of passages, all of whose tokens are the likeliest ones."""
     with open(path, encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for _, line in zip(range(count), file)]
+        texts = [json.loads(line)["text"].rpartition(" ") for _, line in zip(range(count), file)]
+    questions = list(zip((pith.tokens(start) for start, _, _ in texts), pith.each([" " + word for _, _, word in texts])))
     rows = []
     for method in [DENSE, *map(gate, args.taus)]:
         right, kept = 0, 0.0
-        for text in texts:
-            start, _, word = text.rpartition(" ")
-            before, answer = pith.tokens(start), pith.tokens(" " + word)
+        for before, answer in questions:
             places = [len(before) - 1 + i for i in range(len(answer))]
             best, share = pith.likeliest(before + answer, method, places)
             right += all(best[place] == token for place, token in zip(places, answer))
-            kept += share / len(texts)
-        rows.append({"name": method.name, "kept": kept, "right": right, "of": len(texts)})
+            kept += share / len(questions)
+        rows.append({"name": method.name, "kept": kept, "right": right, "of": len(questions)})
     return rows
 
 
@@ -263,19 +262,21 @@ def hellaswag(pith, path, count, args):
     """Endings of which the likeliest by character is the right one. A question is six lines: context, number, endings."""
     with bz2.open(path, "rt", encoding="utf-8") as file:
         lines = [line.rstrip("\n") for _, line in zip(range(6 * count), file)]
+    ids = iter(pith.each([line for at in range(0, len(lines), 6) for line in (lines[at], *(" " + e for e in lines[at + 2:at + 6]))]))
+    questions = [(next(ids), int(lines[at + 1]), [(len(e), next(ids)) for e in lines[at + 2:at + 6]])
+                 for at in range(0, len(lines), 6)]
     rows = []
     for method in [DENSE, *map(gate, args.taus)]:
         right, kept = 0, 0.0
-        for at in range(0, len(lines), 6):
-            start, gold, endings = pith.tokens(lines[at]), int(lines[at + 1]), lines[at + 2:at + 6]
+        for start, gold, endings in questions:
+            before = pith.eval(start, method)
             worth = []
-            for ending, ids in zip(endings, pith.each([" " + ending for ending in endings])):
-                found = pith.eval(start + ids, method, "--prompt-tokens", str(len(start)), "--continuation")
-                worth.append(-found["nll"] * len(ids) / len(ending))
+            for characters, ending in endings:
+                found = pith.eval(start + ending, method)
+                worth.append((before["nll"] * (len(start) - 1) - found["nll"] * (len(start) + len(ending) - 1)) / characters)
                 kept += found["kept"] / len(endings)
             right += worth.index(max(worth)) == gold
-        questions = len(lines) // 6
-        rows.append({"name": method.name, "kept": kept / questions, "right": right, "of": questions})
+        rows.append({"name": method.name, "kept": kept / len(questions), "right": right, "of": len(questions)})
     return rows
 
 
