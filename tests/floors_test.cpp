@@ -41,7 +41,7 @@ const std::vector<Floor> house = {
      {"pith/sampler.hpp", "pith/logprobs.hpp", "pith/rng.hpp", "sampler.cpp", "logprobs.cpp", "logits.hpp"},
      {"text"}},
     {"session",
-     {"pith/session.hpp", "pith/retrieval.hpp", "session.cpp", "sequence.hpp", "retrieval.cpp"},
+     {"pith/session.hpp", "pith/retrieval.hpp", "session.cpp", "session/", "retrieval.cpp"},
      {"model", "text"}},
     {"generator",
      {"pith/generator.hpp", "pith/chat.hpp", "generator.cpp", "chat.cpp", "drafting.hpp", "drafting.cpp", "ngrams.hpp",
