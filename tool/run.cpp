@@ -33,15 +33,20 @@ struct RunOptions {
   std::vector<std::string> stops;
   bool ignore_end = false;
   std::string anchors;  // empty = no demonstrations
+  std::string load, save;
   bool show = false;
 };
 
-std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& before, const Generator& generator) {
+/// `goes_on`: behind what was loaded.
+std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& before, const Generator& generator,
+                                 bool goes_on) {
   std::string text = prompt.read();
   // The newline with which editors end a file is not part of the prompt.
   if (prompt.file && text.ends_with('\n')) text.pop_back();
+  text = before + text;
+  if (goes_on && text.empty()) fail(ErrorCode::argument, "--load", "a prompt to go on with (-p, -f)", "none");
   // Who writes the prompt writes its template, too.
-  return generator.encode(before + text, Specials::as_trained);
+  return generator.encode(text, goes_on ? Specials::parse_only : Specials::as_trained);
 }
 
 /// What scripts know the reasons by.
@@ -52,10 +57,10 @@ std::string_view stop_name(Finish finish) {
 
 /// One continuation: what was generated, how long it took, and what the cache held of it at the end.
 struct Outcome {
-  std::vector<Token> prompt, tokens;
+  std::vector<Token> past, prompt, tokens;  // loaded, read, chosen
   std::string text;
   Finish finish = Finish::error;
-  std::size_t fed = 0;  // tokens
+  std::size_t fed = 0;  // tokens behind the past
   double prefill_seconds = 0, decode_seconds = 0;
   CacheStats stats;
   DraftCount drafts;
@@ -78,11 +83,21 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   Generator generator(model, tokenizer, std::move(session));
   MarkedText demonstrations;
   if (!options.anchors.empty()) demonstrations = MarkedText::of(read_file(options.anchors), options.anchors);
-  Outcome out{.prompt = prompt_tokens(options.prompt, demonstrations.text, generator)};
+  std::optional<ConversationId> conversation;
+  if (!options.load.empty())
+    conversation = generator.restore(options.load).first;
+  else if (!options.save.empty())
+    conversation = generator.open();
+  const std::size_t before = conversation ? generator.length(*conversation) : 0;
+  Outcome out{.prompt = prompt_tokens(options.prompt, demonstrations.text, generator, !options.load.empty())};
   const auto begin = Clock::now();
   std::optional<Clock::time_point> first;  // when the prompt had been read
   std::exception_ptr error;
-  Request request{.prompt = out.prompt, .stops = options.stops, .sampler = sampling, .draft = options.draft};
+  Request request{.prompt = out.prompt,
+                  .stops = options.stops,
+                  .sampler = sampling,
+                  .draft = options.draft,
+                  .conversation = conversation};
   if (options.tokens >= 0) request.max_tokens = static_cast<std::size_t>(options.tokens);
   if (!demonstrations.text.empty()) request.anchors = anchors_of(demonstrations, out.prompt, tokenizer);
   if (options.ignore_end) request.sampler.banned = generator.ends();
@@ -97,7 +112,9 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
     out.drafts = piece.drafts;
     error = piece.error;
     if (!piece.sequence) return;
-    out.fed = generator.session().length(*piece.sequence);
+    const auto tokens = generator.session().tokens(*piece.sequence);
+    out.past.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(std::min(before, tokens.size())));
+    out.fed = tokens.size() - out.past.size();
     out.stats = generator.session().stats(*piece.sequence);
     out.drop_at = generator.session().drop_at(*piece.sequence);
   };
@@ -107,6 +124,7 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   generator.cancel(id);
   generator.run();
   if (error) std::rethrow_exception(error);
+  if (!options.save.empty()) generator.save(*conversation, options.save);
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
   const auto end = Clock::now();
   out.prefill_seconds = seconds(first.value_or(end) - begin);
@@ -133,7 +151,8 @@ std::string memory(const Kept& kept, const CacheStats& stats) {
 }
 
 std::vector<Token> whole(const Outcome& out) {
-  std::vector<Token> tokens = out.prompt;
+  std::vector<Token> tokens = out.past;
+  tokens.insert(tokens.end(), out.prompt.begin(), out.prompt.end());
   tokens.insert(tokens.end(), out.tokens.begin(), out.tokens.end());
   return tokens;
 }
@@ -154,7 +173,8 @@ Exit run(const RunOptions& options, const Tool& tool) {
   if (!tool.json) std::cout << '\n';
   if (options.show) show(tool, tokenizer, whole(out), out.drop_at, memory(kept, out.stats));
   if (tool.json)
-    print({{"prompt_tokens", out.prompt.size()},
+    print({{"loaded_tokens", out.past.size()},
+           {"prompt_tokens", out.prompt.size()},
            {"tokens", out.tokens},
            {"text", out.text},
            {"stop", stop_name(out.finish)},
@@ -195,6 +215,8 @@ void add_run(CLI::App& app, Tool& tool) {
   command.reads(
       "--anchors", options.anchors,
       "Demonstrations to put before the prompt: once read, only what stands between [[ and ]] is kept of them");
+  command.reads("--load", options.load, "Go on behind what was saved: the prompt follows it");
+  command.writes("--save", options.save, "Save what was read and written, with all that is held of it, for --load");
   command.add_flag("--ignore-eos", options.ignore_end, "Never choose a token that ends the text");
   command.add_flag("--show", options.show, "Show the whole text again, with what was forgotten marked");
   add_options(command, options.sampling);
