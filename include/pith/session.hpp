@@ -17,6 +17,7 @@
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 #include "pith/tokenizer.hpp"
 
@@ -176,6 +177,10 @@ class PITH_API Session {
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
   std::span<const Output> pass(std::stop_token stop = {});
+
+  /// The memory of the latest outputs, [outputs, vocab_size], as the caller's own: their spans stay good as long as it
+  /// lives, and the next pass makes another.
+  Tensor<float> take_logits();
 
   bool idle() const;  // nothing is pending, and no logits or callbacks are left by one that threw
 

@@ -253,6 +253,8 @@ constexpr Named names[] = {
      every_token, list_all<ProtectOptions, DuoOptions>, "file=FILE"},
     {"protect", protect_of, "2404.15574", "the best kv-heads by a file keep all, the others forget", as_its_policy,
      list_all<ProtectOptions>, "file=FILE,POLICY"},
+    {"chain", [](Call& c) { return c.policy(); }, "", "these in turn, each on what those before it left", as_its_policy,
+     nullptr, "POLICY,POLICY"},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
      as_its_policy, nullptr, "POLICY"},
     {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,
