@@ -74,7 +74,7 @@ void add_count(CommandLine& line, int& tokens) {
 void add_options(CommandLine& line, CacheOptions& options) {
   line.add_option("--policy", options.policy,
                   "What is forgotten: none, or a chain such as gate,h2o(rows=1024,recent=256) [gate if the model has "
-                  "gates, else none]")
+                  "gates, dms if DMS taught it, else none]")
       ->type_name("SPEC");
   constexpr float infinity = std::numeric_limits<float>::infinity();
   line.number("--tau", options.tau, Range<float>{-infinity, infinity},
@@ -98,7 +98,7 @@ prune::AnyPolicy parse_policy(const std::string& spec, float tau) try {
 }
 
 prune::AnyPolicy policy_of(const CacheOptions& options, const Model& model) {
-  const char* const usual = model.config().gate ? "gate" : "none";
+  const char* const usual = model.config().gate ? "gate" : model.config().dms ? "dms" : "none";
   return parse_policy(options.policy.empty() ? usual : options.policy, options.tau.value_or(0));
 }
 

@@ -29,7 +29,7 @@ Model load(const ModelOptions& options);
 Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool);
 
 struct CacheOptions {
-  std::string policy;  // empty = gate if the model has gates, else none
+  std::string policy;  // empty = what the model has, gate or dms, else none
   std::optional<float> tau;
   KvPair kv = KvFormat::f32;
   std::string gate_keys;  // empty = by kv

@@ -123,6 +123,33 @@ TEST(BudgetsTest, LowerLayersGetMore) {
   }
 }
 
+TEST(BudgetsTest, TokensThatLeaveAnAnswersEndAreJudgedOnce) {
+  Counts all;
+  for (const std::size_t layer : {0u, 1u, 2u, 3u}) all.push_back(LeavingAnswer{}.at(layer, 4));
+  EXPECT_EQ(all, (Counts{14, 12, 7, 3}));  // 16 x .9 x (1, .868, .55, .232)
+  EXPECT_EQ((LeavingAnswer{.share = 0}).at(0, 4), 1u);
+
+  Layer l(1, 1, column::mass);
+  l.append(5);
+  const LeavingAnswer leaving{.recent = 3, .every = 4, .share = 0.5f, .last = 1};
+  const Evict evict{ColumnScore{column::mass}, leaving, leaving};
+  const auto answer = [&](std::size_t tokens) {
+    for (; tokens > 0; --tokens) {
+      l.append(1);
+      Moment moment = l.moment();
+      moment.first = moment.next - 1;
+      moment.prompt_end = 5;
+      evict.after_attention(l.layer(), moment);
+    }
+    return l.tokens();
+  };
+  EXPECT_EQ(answer(6).size(), 11u) << "three have left";
+  l.set(0, column::mass, {0, 0, 0, 0, 0, 3, 1, 2, 1});
+  EXPECT_EQ(answer(1), (Tokens{0, 1, 2, 3, 4, 5, 7, 9, 10, 11}));
+  EXPECT_EQ(answer(3).size(), 13u);
+  EXPECT_EQ(answer(1), (Tokens{0, 1, 2, 3, 4, 5, 7, 11, 12, 13, 14, 15})) << "of equals the later, earlier ones never";
+}
+
 TEST(BudgetsTest, LazyLayersKeepWhatTheyLookAt) {
   const auto left = [](float threshold) {
     Layer l(1, 1, column::last);

@@ -37,6 +37,7 @@ struct ModelSpec {
   int window = -1;  // sliding window, 0: none; default: Mistral's
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
+  enum class Dms { no, yes } dms = Dms::no;  // about half of the rows leave, after a few tokens
   enum class Plans { of_architectures, any } plans = Plans::of_architectures;
   enum class Lanes { own, shared } lanes = Lanes::own;  // shared: the last layer reads the first, others may
 };
@@ -163,6 +164,7 @@ class ModelMaker {
                               .sinks = spec_.gate_bias ? 0 : std::max(0, random_.integer(-3, 4)),
                               .scope = spec_.gate_scope};
     }
+    if (spec_.dms == ModelSpec::Dms::yes) c.dms = DmsConfig{.scale = 4, .offset = 0.2f, .window = 6};
     if (spec_.plans == ModelSpec::Plans::any) plan_freely();
     if (spec_.lanes == ModelSpec::Lanes::shared) share_lanes();
   }
