@@ -153,6 +153,13 @@ std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& option
   };
 }
 
+void add_options(CommandLine& line, DraftOptions& options) {
+  line.number("--draft", options.tokens, {0, DraftOptions::most},
+              "Guess up to so many tokens ahead, from the text before; the text stays the same");
+  line.number("--draft-layers", options.layers, {0, 1000},
+              "Let the model's first layers guess instead, if it was trained for that");
+}
+
 SamplerOptions sampler_options(const SamplingOptions& options) {
   SamplerOptions sampler = options.sampler;
   // 32 bits can be typed in again.

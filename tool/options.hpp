@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "pith/generator.hpp"
 #include "pith/model.hpp"
 #include "pith/sampler.hpp"
 #include "pith/session.hpp"
@@ -70,6 +71,8 @@ struct SamplingOptions {
 };
 std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& options);
 SamplerOptions sampler_options(const SamplingOptions& options);
+
+void add_options(CommandLine& line, DraftOptions& options);
 
 /// The token that the tokenizer puts before a text.
 std::optional<Token> bos_of(const Tokenizer& tokenizer);
