@@ -5,10 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <vector>
 
 #include "pith/prune/evict.hpp"
 #include "support/layer.hpp"
+#include "support/random.hpp"
 
 namespace pith::testing {
 namespace {
@@ -99,6 +102,40 @@ TEST(ScorersTest, HalfIsChosenByWhatValuesComeTo) {
   EXPECT_NEAR(scores[3], .1001, 1e-6);
   Evict{scorer, Rows{2}}.after_attention(l.layer(), moment);
   EXPECT_EQ(l.tokens(), (Tokens{0, 2}));
+}
+
+TEST(ScorersTest, WhatValuesComeToIsFoundAlikeByAnyNumberOfThreads) {
+  constexpr std::size_t tokens = 300, dim = 32;
+  Layer l(1, dim);
+  Random random(9);
+  const auto normal = [&](std::size_t n) {
+    Vector x(n);
+    for (float& number : x) number = random.normal();
+    return x;
+  };
+  for (std::size_t t = 0; t < tokens; ++t) l.append(Vector(dim), normal(dim));
+  const Vector wo = normal(70 * dim);
+  const Matrix matrix = Matrix::encode(Format::f32, View<const float>{wo.data(), 70, dim});
+  std::vector<Vector> found;
+  for (const int count : {1, 2, 3}) {
+    const Threads threads(count);
+    Moment moment = l.moment();
+    moment.wo = &matrix;
+    moment.threads = &threads;
+    found.emplace_back(tokens, 1.0f);
+    threads.gather([&] { weigh_by_output(l.layer(), 0, moment, found.back()); });
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[0], found[2]);
+  Vector value(dim);
+  l.lane(0).row(299).value(0, value);
+  double sum = 0;
+  for (std::size_t out = 0; out < 70; ++out) {
+    double one = 0;
+    for (std::size_t c = 0; c < dim; ++c) one += static_cast<double>(wo[out * dim + c]) * static_cast<double>(value[c]);
+    sum += std::abs(one);
+  }
+  EXPECT_NEAR(found[0][299], sum, 1e-3);
 }
 
 /// [1, head_dim] W_o of one head, such that |W_o^T v|_1 = |v_0|.
