@@ -49,6 +49,7 @@ const std::vector<Floor> house = {
      {"session", "sampler"}},
     {"trace", {"pith/trace.hpp", "pith/drawing.hpp", "trace/"}, {"session"}},
     {"door", {"pith/pith.hpp"}, {"generator", "quantize"}},
+    {"c", {"pith/pith.h", "c/"}, {"door"}},
 };
 
 /// What comes from outside stays where it is named.
@@ -122,7 +123,7 @@ TEST(FloorsTest, NoIncludePointsUp) {
     const fs::path base = fs::path(PITH_SOURCE_DIR) / root;
     for (const auto& entry : fs::recursive_directory_iterator(base)) {
       const auto extension = entry.path().extension();
-      if (extension != ".hpp" && extension != ".cpp") continue;
+      if (extension != ".hpp" && extension != ".cpp" && extension != ".h") continue;
       const std::string file = fs::relative(entry.path(), base).generic_string();
       for (const std::string& header : includes_of(entry.path())) {
         ++includes;
