@@ -254,7 +254,10 @@ struct Generator::Impl {
       if (!halfway) start();
       if (!active.empty() || (halfway && !waiting.empty())) advance(stop);
     }
+    CacheStats cache = session.stats();
     const std::lock_guard lock(mutex);
+    running = active.size();
+    held = std::move(cache);
     return !unfinished.empty();
   }
 
@@ -581,6 +584,8 @@ struct Generator::Impl {
   std::uint64_t next_id = 0, next_conversation = 0;
   std::optional<std::thread::id> driver;  // whose turn it is
   std::stop_source interrupt;             // of the pass in work
+  std::size_t running = 0;                // of the latest step, and what the session held after it
+  CacheStats held = {};
 };
 
 Generator::Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options, std::size_t at_once)
@@ -705,6 +710,12 @@ Generation Generator::generate(Request request, std::stop_token stop) {
 std::size_t Generator::pending() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->unfinished.size();
+}
+
+Load Generator::load() const {
+  const std::lock_guard lock(impl_->mutex);
+  const std::size_t running = std::min(impl_->running, impl_->unfinished.size());
+  return {.running = running, .waiting = impl_->unfinished.size() - running, .cache = impl_->held};
 }
 
 std::vector<Token> Generator::encode(std::string_view text, Specials specials) const {

@@ -76,6 +76,10 @@ void add_options(CommandLine& line, CacheOptions& options) {
                   "What is forgotten: none, or a chain such as gate,h2o(rows=1024,recent=256) [gate if the model has "
                   "gates, dms if DMS taught it, else none]")
       ->type_name("SPEC");
+  add_cache(line, options);
+}
+
+void add_cache(CommandLine& line, CacheOptions& options) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   line.number("--tau", options.tau, Range<float>{-infinity, infinity},
               "Strength of the learned gate: 0 as trained, higher forgets more")

@@ -39,6 +39,8 @@ struct CacheOptions {
   int chunk = 256;
 };
 void add_options(CommandLine& line, CacheOptions& options);
+/// The same without --policy.
+void add_cache(CommandLine& line, CacheOptions& options);
 /// --kv: one of KvFormats for keys and values, or k=FORMAT,v=FORMAT.
 void add_kv_format(CommandLine& line, KvPair& formats);
 void add_threads(CommandLine& line, int& threads);

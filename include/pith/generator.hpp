@@ -103,6 +103,12 @@ struct Generation {
   DraftCount drafts;
 };
 
+/// How busy a generator is, and what its session holds, as its latest step left it.
+struct Load {
+  std::size_t running = 0, waiting = 0;  // requests that have not ended
+  CacheStats cache = {};
+};
+
 /// Any thread may make any call but session(), at any time. The threads that step take turns, and each step works on
 /// all requests; callbacks run in the thread that steps. They may submit and cancel, but not step.
 ///
@@ -166,6 +172,7 @@ class PITH_API Generator {
   Generation generate(Request request, std::stop_token stop = {});
 
   std::size_t pending() const;  // requests that have not ended
+  Load load() const;
 
   /// A text as a prompt; an empty one is the token that begins a text. Throws Error (argument) where there is none.
   std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;
