@@ -620,6 +620,23 @@ void Generator::close(ConversationId conversation) {
   impl_->conversations.erase(conversation);
 }
 
+void Generator::compress(ConversationId conversation, const Replay& how) {
+  const Impl::Turn turn(*impl_);
+  impl_->take();
+  std::shared_ptr<History> history;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    history = impl_->resting(conversation);
+  }
+  if (!history->sequence) fail(ErrorCode::state, "compress", "a conversation whose tokens are held", "none");
+  std::vector<Token> tokens;
+  for (const Exchange& exchange : history->past)
+    for (const auto* part : {&exchange.prompt, &exchange.tokens})
+      tokens.insert(tokens.end(), part->begin(), part->end());
+  tokens.resize(impl_->session.length(*history->sequence));  // the last one chosen may be yet to come
+  impl_->session.compress(*history->sequence, tokens, how);
+}
+
 std::size_t Generator::length(ConversationId conversation) const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->resting(conversation)->length;

@@ -35,6 +35,7 @@ struct ChatCommand {
   CacheOptions cache;
   SamplingOptions sampling;
   int tokens = -1;
+  DraftOptions draft;
   std::vector<std::string> stops;
   std::string system, form, variables, load, save;
   std::optional<double> kv_budget;  // MiB
@@ -81,7 +82,7 @@ class Conversation {
   Conversation(const ChatCommand& command, const Tool& tool)
       : tool_(tool),
         cache_(command.cache),
-        how_{.stops = command.stops, .sampler = sampler_options(command.sampling)},
+        how_{.stops = command.stops, .sampler = sampler_options(command.sampling), .draft = command.draft},
         budget_(static_cast<std::size_t>(command.kv_budget.value_or(0) * 1024 * 1024)),
         save_(command.save),
         model_(load(command.model)),
@@ -291,6 +292,8 @@ class Conversation {
            {"kv_bytes_dense", stats.bytes_dense},
            {"prefill_tokens_per_s", result.read_per_second()},
            {"decode_tokens_per_s", result.decoded_per_second()},
+           {"drafted", g.drafts.drafted},
+           {"accepted", g.drafts.accepted},
            {"readings", result.answer.readings},
            {"left_out", chat_->left_out()},
            {"seed", how_.sampler.seed},
@@ -425,6 +428,7 @@ void add_chat(CLI::App& app, Tool& tool) {
                   "What else the template may ask for, as a JSON object such as {\"enable_thinking\": false}")
       ->type_name("JSON");
   add_count(command, options.tokens);
+  add_options(command, options.draft);
   command.add_option("--stop", options.stops, "End an answer before this text; may be given again")
       ->allow_extra_args(false)
       ->type_name("TEXT");

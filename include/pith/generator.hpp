@@ -145,6 +145,11 @@ class PITH_API Generator {
   /// Forgets it; its pages go back at the next step. Throws as submit() where a request of it has not ended.
   void close(ConversationId conversation);
 
+  /// Of all that the conversation holds those rows stay to which the model attends most when it writes it again
+  /// (Session::compress). What is fed again later, for want of room, is whole. Throws as Session::compress and close(),
+  /// Error (state) where nothing is held.
+  void compress(ConversationId conversation, const Replay& how);
+
   /// Tokens that the conversation holds. Throws as close().
   std::size_t length(ConversationId conversation) const;
 

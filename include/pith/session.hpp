@@ -72,16 +72,16 @@ struct PassInfo {
 /// The callbacks run between passes and may not call the session. What one throws comes out of step(); the next step
 /// goes on with the callbacks that were left, and gives the logits that this one could not.
 struct SessionOptions {
-  std::optional<prune::AnyPolicy> policy = {};           // default: the learned gate if the model has one, else none
-  KvPair kv = KvFormat::f32;                             // how keys are stored, and how values
-  std::optional<GateKeys> gate_keys = {};                // default: f32 in a cache of f32, else f16
-  std::optional<Threads> threads = {};                   // a count, or some to share; default: one per core
-  int chunk = 256;                                       // tokens of one sequence per forward pass
-  int context = 0;                                       // longest sequence, 0 = what the model was made for
-  std::size_t kv_budget = 0;                             // bytes of key-value pages, 0 = unlimited
-  bool record_drops = false;                             // keep drop_at()
-  bool record_focus = false;                             // find PassInfo::focus
-  std::function<void(const Progress&)> on_prefill = {};  // after each pass of a prompt
+  std::optional<prune::AnyPolicy> policy = {};                // default: what the model has, gate or dms, else none
+  KvPair kv = KvFormat::f32;                                  // how keys are stored, and how values
+  std::optional<GateKeys> gate_keys = {};                     // default: f32 in a cache of f32, else f16
+  std::optional<Threads> threads = {};                        // a count, or some to share; default: one per core
+  int chunk = 256;                                            // tokens of one sequence per forward pass
+  int context = 0;                                            // longest sequence, 0 = what the model was made for
+  std::size_t kv_budget = 0;                                  // bytes of key-value pages, 0 = unlimited
+  bool record_drops = false;                                  // keep drop_at()
+  bool record_focus = false;                                  // find PassInfo::focus
+  std::function<void(const Progress&)> on_prefill = {};       // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
   std::function<void(const PassInfo&)> on_pass = {};          // after each pass
 };
