@@ -26,6 +26,7 @@ if [[ $1 != tool ]]; then
 fi
 if [[ $1 == ci ]]; then
   need_command git git
+  need_command ccache ccache
   need_command clang++ clang
   need_command clang-format clang-format
   need_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
