@@ -19,6 +19,7 @@ import sys
 import tempfile
 
 SINKS = 4
+FAR = 256    # tokens back from which on a repeat is from afar
 FIRST = "Adam Agnes Arthur Clara Daniel Edith Felix Grace Helen Hugh Julia Laura Martin Nora Oscar Rachel Silas Walter".split()
 LAST = "Abbot Barlow Carver Drake Ellis Finch Gray Hale Kemp Lamb Marsh North Parker Reed Shaw Thorne Vane Webb".split()
 FACTS = {
@@ -35,6 +36,7 @@ class Pith:
     def __init__(self, args):
         self.words = [args.pith, "eval", "-m", args.model, "--kv", args.kv, "-t", str(args.threads), "--json", "-q", "--tokens", "-"]
         self.tokenizer = [args.pith, "tokenize", "-m", args.model, "--specials", "plain", "--json", "-q"]
+        self.tracer = [args.pith, "trace", "--eval", "-m", args.model, "--kv", args.kv, "-t", str(args.threads), "--json", "-q", "-f", "-"]
         self.gates = args.gates
 
     @staticmethod
@@ -51,9 +53,17 @@ class Pith:
         """The tokens of texts of one line each."""
         return self.call([*self.tokenizer, "--lines", "-f", "-"], "\n".join(lines) + "\n")["tokens"]
 
+    def text(self, ids):
+        return self.call([*self.tokenizer[:1], "detokenize", *self.tokenizer[2:4], "--json", "-q"], json.dumps(ids))["text"]
+
+    def gates_for(self, method):
+        return ["--gates", self.gates] if method.tau is not None else []
+
     def eval(self, ids, method, *more):
-        gates = ["--gates", self.gates] if method.tau is not None else []
-        return self.call([*self.words, *gates, *method.words, *more], json.dumps(ids))
+        return self.call([*self.words, *self.gates_for(method), *method.words, *more], json.dumps(ids))
+
+    def trace(self, text, method):
+        return self.call([*self.tracer, *self.gates_for(method), *method.words], text)
 
     def likeliest(self, ids, method, places):
         """The likeliest token after each of these places of `ids`."""
@@ -171,6 +181,39 @@ def continuations(pith, windows, args):
     return [total.row(name, dense if name != "dense" else None) for name, total in sums.items()]
 
 
+def from_afar(ids):
+    """Places of tokens that end three in a row which stood there before, for the last time more than FAR tokens back."""
+    places, last = set(), {}
+    for place in range(2, len(ids)):
+        three = tuple(ids[place - 2:place + 1])
+        if place - last.get(three, place) > FAR:
+            places.add(place)
+        last[three] = place
+    return places
+
+
+def repeats(pith, windows, args):
+    """Whose losses rise: all tokens, those that repeat something from afar, and the others."""
+    texts = [pith.text(window) for window in windows]
+    rows, dense = [], {}
+    for method in [DENSE, *map(gate, args.taus)]:
+        traces = [pith.trace(text, method) for text in texts]
+        losses = {"": [], ", repeats from afar": [], ", others": []}
+        for trace in traces:
+            far = from_afar(trace["tokens"])
+            for place, logprob in enumerate(trace["logprob"]):
+                if logprob is not None:
+                    losses[""].append(-logprob)
+                    losses[", repeats from afar" if place in far else ", others"].append(-logprob)
+        kept = sum(trace["kept"] for trace in traces) / len(traces)
+        for kind, found in losses.items():
+            if found:
+                perplexity = math.exp(sum(found) / len(found))
+                rows.append({"name": method.name + kind, "kept": kept, "perplexity": perplexity,
+                             "cost": perplexity / dense.setdefault(kind, perplexity) - 1, "tokens": len(found)})
+    return rows
+
+
 def document(pith, rng, sentences, length):
     """A text of a book in which facts are stated and asked for again: (ids, [(first place of the answer, its ids, distance)])."""
     count = max(4, length // 128)
@@ -244,18 +287,17 @@ def recall(pith, ids_of_sentences, length, documents, args):
 def lambada(pith, path, count, args):
     """Last words of passages, all of whose tokens are the likeliest ones."""
     with open(path, encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for _, line in zip(range(count), file)]
+        texts = [json.loads(line)["text"].rpartition(" ") for _, line in zip(range(count), file)]
+    questions = list(zip((pith.tokens(start) for start, _, _ in texts), pith.each([" " + word for _, _, word in texts])))
     rows = []
     for method in [DENSE, *map(gate, args.taus)]:
         right, kept = 0, 0.0
-        for text in texts:
-            start, _, word = text.rpartition(" ")
-            before, answer = pith.tokens(start), pith.tokens(" " + word)
+        for before, answer in questions:
             places = [len(before) - 1 + i for i in range(len(answer))]
             best, share = pith.likeliest(before + answer, method, places)
             right += all(best[place] == token for place, token in zip(places, answer))
-            kept += share / len(texts)
-        rows.append({"name": method.name, "kept": kept, "right": right, "of": len(texts)})
+            kept += share / len(questions)
+        rows.append({"name": method.name, "kept": kept, "right": right, "of": len(questions)})
     return rows
 
 
@@ -263,28 +305,31 @@ def hellaswag(pith, path, count, args):
     """Endings of which the likeliest by character is the right one. A question is six lines: context, number, endings."""
     with bz2.open(path, "rt", encoding="utf-8") as file:
         lines = [line.rstrip("\n") for _, line in zip(range(6 * count), file)]
+    ids = iter(pith.each([line for at in range(0, len(lines), 6) for line in (lines[at], *(" " + e for e in lines[at + 2:at + 6]))]))
+    questions = [(next(ids), int(lines[at + 1]), [(len(e), next(ids)) for e in lines[at + 2:at + 6]])
+                 for at in range(0, len(lines), 6)]
     rows = []
     for method in [DENSE, *map(gate, args.taus)]:
         right, kept = 0, 0.0
-        for at in range(0, len(lines), 6):
-            start, gold, endings = pith.tokens(lines[at]), int(lines[at + 1]), lines[at + 2:at + 6]
+        for start, gold, endings in questions:
+            before = pith.eval(start, method)
             worth = []
-            for ending, ids in zip(endings, pith.each([" " + ending for ending in endings])):
-                found = pith.eval(start + ids, method, "--prompt-tokens", str(len(start)), "--continuation")
-                worth.append(-found["nll"] * len(ids) / len(ending))
+            for characters, ending in endings:
+                found = pith.eval(start + ending, method)
+                worth.append((before["nll"] * (len(start) - 1) - found["nll"] * (len(start) + len(ending) - 1)) / characters)
                 kept += found["kept"] / len(endings)
             right += worth.index(max(worth)) == gold
-        questions = len(lines) // 6
-        rows.append({"name": method.name, "kept": kept / questions, "right": right, "of": questions})
+        rows.append({"name": method.name, "kept": kept / len(questions), "right": right, "of": len(questions)})
     return rows
 
 
 def table(title, rows):
     print(f"\n{title}")
     for row in rows:
-        line = f"  {row['name']:<28} kept {row['kept']:6.1%}"
+        line = f"  {row['name']:<34} kept {row['kept']:6.1%}"
         if "perplexity" in row:
             line += f"  perplexity {row['perplexity']:8.3f}  {row['cost']:+8.2%}"
+            line += f"  of {row['tokens']} tokens" if "tokens" in row else ""
         else:
             line += f"  right {row['right']:4} of {row['of']:4}"
             line += "".join(f"  {span}: {a}/{b}" for span, (a, b) in row.get("by_distance", {}).items())
@@ -299,10 +344,11 @@ def main():
     parser.add_argument("--pith", default="build/release/bin/pith", help="the command")
     parser.add_argument("--text", nargs="*", default=[], help="files whose perplexity is measured")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024], help="tokens a window")
-    parser.add_argument("--windows", type=int, nargs="+", default=[4], help="windows of each length, spread over each text")
+    parser.add_argument("--windows", type=int, nargs="+", default=[4], help="windows of each length, spread over each text; 0: none")
     parser.add_argument("--h2o-length", type=int, default=1024, help="no H2O in longer windows: it takes a pass for a few tokens")
     parser.add_argument("--h2o-chunk", type=int, default=1, help="tokens a pass of H2O; its paper's is 1")
     parser.add_argument("--continued", type=int, default=0, help="windows of each text of the comparison with SnapKV")
+    parser.add_argument("--repeats", type=int, default=0, help="windows of each text in which repeats from afar are told from the rest")
     parser.add_argument("--recall", type=int, nargs="*", default=[], help="documents of each length; prose of the last text")
     parser.add_argument("--lambada", help="lambada_test.jsonl")
     parser.add_argument("--hellaswag", help="hellaswag_val_full.txt.bz2")
@@ -325,9 +371,12 @@ def main():
             ids = pith.tokens(file.read())
         name = os.path.basename(path).rpartition(".")[0]
         for length, count in zip(args.lengths, args.windows):
-            add(f"{name}, {length} tokens", perplexities(pith, spread(ids, length, count), args))
+            if count:
+                add(f"{name}, {length} tokens", perplexities(pith, spread(ids, length, count), args))
         if args.continued:
             add(f"{name}, continued", continuations(pith, spread(ids, args.lengths[0], args.continued), args))
+        if args.repeats:
+            add(f"{name}, repeats", repeats(pith, spread(ids, args.lengths[0], args.repeats), args))
     if args.recall:
         with open(args.text[-1], encoding="utf-8") as file:
             sentences = re.split(r"(?<=[.!?]) +", re.sub(r"\s+", " ", file.read()).strip())

@@ -6,6 +6,15 @@ include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/pith")
 set(templates "${PROJECT_SOURCE_DIR}/cmake")
 
+# A host in C links a static library without its C++ compiler, and has to be told what that would have brought.
+set(cxx_runtime ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+list(REMOVE_ITEM cxx_runtime c gcc gcc_s)
+list(REMOVE_DUPLICATES cxx_runtime)
+get_target_property(PITH_LIBRARY_TYPE pith TYPE)
+if(PITH_LIBRARY_TYPE STREQUAL STATIC_LIBRARY)
+  target_link_libraries(pith PRIVATE "$<INSTALL_INTERFACE:$<$<LINK_LANGUAGE:C>:${cxx_runtime}>>")
+endif()
+
 install(
   TARGETS pith
   EXPORT pith-targets
@@ -15,7 +24,6 @@ install(
   NAMESPACE pith::
   DESTINATION ${package_dir})
 
-get_target_property(PITH_LIBRARY_TYPE pith TYPE)
 configure_package_config_file(${templates}/pith-config.cmake.in pith-config.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(pith-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(
@@ -29,7 +37,9 @@ set(PITH_PC_REQUIRES "Requires.private")
 set(PITH_PC_LIBS)
 if(PITH_LIBRARY_TYPE STREQUAL STATIC_LIBRARY)
   set(PITH_PC_REQUIRES "Requires")
-  list(TRANSFORM PITH_OPENMP_RUNTIME PREPEND " -l" OUTPUT_VARIABLE PITH_PC_LIBS)
+  set(PITH_PC_LIBS ${PITH_OPENMP_RUNTIME} ${cxx_runtime})
+  list(TRANSFORM PITH_PC_LIBS PREPEND " -l")
+  list(JOIN PITH_PC_LIBS "" PITH_PC_LIBS)
 endif()
 configure_file(${templates}/pith.pc.in pith.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/pith.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -9,9 +9,9 @@ function(pith_warnings target)
             -Wconversion
             -Wsign-conversion
             -Wshadow
-            -Wnon-virtual-dtor
-            -Woverloaded-virtual
-            -Wold-style-cast
+            $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+            $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+            $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast>
             -Wcast-align
             -Wimplicit-fallthrough
             $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond>

@@ -23,6 +23,7 @@
 #include "support/feed.hpp"
 #include "support/files.hpp"
 #include "support/golden.hpp"
+#include "support/large_key.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
 #include "text/unicode.hpp"
@@ -43,33 +44,6 @@ std::vector<Token> some_tokens(const Model& model, std::size_t count, std::uint6
 
 /// The shipped model, which has a tokenizer: of bytes and their merges.
 std::filesystem::path bookworm() { return std::filesystem::path(PITH_MODELS_DIR) / "bookworm-1m"; }
-
-/// A model whose first layer makes of one token a key that f16 cannot hold, and of no other.
-constexpr Token too_large = 7;
-Model model_with_a_large_key() {
-  const Model model = random_model({.seed = seed,
-                                    .architecture = Architecture::llama,
-                                    .head_dim = 16,
-                                    .n_layers = 2,
-                                    .context = 120,
-                                    .gate = ModelSpec::Gate::no});
-  const Config& config = model.config();
-  Weights weights = model.weights();
-  const auto edited = [](const Matrix& m, auto&& edit) {
-    Tensor<float> values(m.rows(), m.cols());
-    for (std::size_t row = 0; row < m.rows(); ++row) {
-      m.row(row, values[row]);
-      edit(row, values[row]);
-    }
-    return Matrix::encode(Format::f32, values.view());
-  };
-  weights.embedding = edited(weights.embedding,
-                             [](std::size_t row, std::span<float> x) { x[0] = row == std::size_t{too_large} ? 1 : 0; });
-  if (config.tied_head) weights.head = weights.embedding;
-  weights.layers[0].wk.weight =
-      edited(weights.layers[0].wk.weight, [](std::size_t, std::span<float> w) { w[0] = 1e8f; });
-  return Model::create(config, weights);
-}
 
 /// What a request was told, piece by piece.
 struct Heard {

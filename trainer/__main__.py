@@ -202,6 +202,8 @@ def parse(arguments):
     sub.add_argument("--pith", required=True, metavar="COMMAND")
     sub.add_argument("--length", type=int, default=1024, help="tokens a window")
     sub.add_argument("--taus", type=float, nargs="*", default=[0.0], help="run-time strengths of each set of gates")
+    sub.add_argument("--double", action="store_true",
+                     help="the first --length tokens in float64 instead: every drop and every logit of `pith eval`")
 
     sub = command("export", run_export, "a Hugging Face directory, or a sidecar with the gates alone")
     sub.add_argument("--model", required=True, help="model/ of a run")
@@ -353,9 +355,13 @@ def run_compare(args):
 def run_agree(args):
     with open(args.text, encoding="utf-8") as file:
         tokens = bpe.load(os.path.join(args.model, checkpoint.TOKENIZER_FILE)).encode(file.read())
-    rows = [agree.check(args.pith, args.model, path, tau, args.text, tokens, args.length, name)
-            for name, path in gates_of(args).items() for tau in args.taus]
-    print(agree.table(rows))
+    sets = [(name, path, tau) for name, path in gates_of(args).items() for tau in args.taus]
+    if args.double:
+        rows = [agree.exactly(args.pith, args.model, path, tau, tokens[:args.length], name) for name, path, tau in sets]
+        print(agree.exact_table(rows))
+    else:
+        rows = [agree.check(args.pith, args.model, path, tau, args.text, tokens, args.length, name) for name, path, tau in sets]
+        print(agree.table(rows))
     if not all(row["agrees"] for row in rows):
         sys.exit(1)
 

@@ -37,14 +37,16 @@ class Deployed:
 
     def __call__(self, tokens):
         """tokens int64 [B, T] -> (logits [B, T, V], keys that each query sees: float64 [n_layers, B, T])."""
-        rows = [self._window(row) for row in tokens]
-        return torch.stack([logits for logits, _ in rows]), torch.stack([keys for _, keys in rows], 1)
+        rows = [self.window(row) for row in tokens]
+        return (torch.stack([logits for logits, _ in rows]),
+                torch.stack([torch.stack([seen(layer) for layer in drop_at]) for _, drop_at in rows], 1))
 
-    def _window(self, tokens):
+    def window(self, tokens):
+        """tokens int64 [T] -> (logits [T, V], drop_at: for each layer [position], or [head][position])."""
         with tempfile.TemporaryDirectory() as folder:
             ids, logits = os.path.join(folder, "ids.json"), os.path.join(folder, "logits.f32")
             with open(ids, "w", encoding="utf-8") as file:
                 json.dump(tokens.tolist(), file)
             found = call(*self.words, "--tokens", ids, "--logits", logits)
             values = numpy.fromfile(logits, dtype="<f4").reshape(len(tokens), -1)
-        return torch.from_numpy(values), torch.stack([seen(layer) for layer in found["drop_at"]])
+        return torch.from_numpy(values), found["drop_at"]

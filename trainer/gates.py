@@ -64,6 +64,11 @@ class GateConfig:
                           int(fields.get("sinks", 0)))
 
 
+def wide(x):
+    """x in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class DropGate(torch.nn.Module):
     """Gate logits of one layer, one gate for all its heads or one for each kv-head."""
 
@@ -77,20 +82,24 @@ class DropGate(torch.nn.Module):
             torch.nn.init.normal_(weight, 0.0, 0.3 / math.sqrt(d_model))
 
     def project(self, x):
-        """x [batch, T, d] (the normalised block input) -> q, k, each [batch, heads, T, dim] in float32, with s = q . k + b."""
+        """x [batch, T, d] (the normalised block input) -> q, k, each [batch, heads, T, dim], with s = q . k + b.
+
+        In float32 whatever comes in, or in float64 where all is.
+        """
         with torch.autocast(x.device.type, enabled=False):
-            q = torch.nn.functional.linear(x.float(), self.wq.weight.float()) / math.sqrt(self.dim)
-            k = torch.nn.functional.linear(x.float(), self.wk.weight.float())
+            x, wq, wk = (wide(part) for part in (x, self.wq.weight, self.wk.weight))
+            q = torch.nn.functional.linear(x, wq) / math.sqrt(self.dim)
+            k = torch.nn.functional.linear(x, wk)
             return tuple(part.unflatten(2, (-1, self.dim)).transpose(1, 2) for part in (q, k))
 
     def forward(self, x):
-        """x as above -> s [batch, heads, query, key] in float32.
+        """x as above -> s [batch, heads, query, key].
 
         In memory the queries of a key are neighbours, as `running_minimum` likes them.
         """
         q, k = self.project(x)
         with torch.autocast(x.device.type, enabled=False):
-            return (k @ q.transpose(2, 3) + self.b.float()[:, None, None]).transpose(2, 3)
+            return (k @ q.transpose(2, 3) + wide(self.b)[:, None, None]).transpose(2, 3)
 
 
 def judged(length, recent, sinks=0, device=None):

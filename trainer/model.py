@@ -53,7 +53,7 @@ class Linear(nn.Linear):
     """Multiplies in the type of its weights, whatever comes in; a frozen half-precision model gives float32 on."""
 
     def forward(self, x):
-        if self.weight.dtype == torch.float32:
+        if self.weight.dtype in (torch.float32, torch.float64):
             return super().forward(x)
         return super().forward(x.to(self.weight.dtype)).float()
 
@@ -74,11 +74,11 @@ def _norm(config):
     return RmsNorm(config.d_model, config.norm_eps)
 
 
-def rope_table(length, head_dim, theta, device=None):
+def rope_table(length, head_dim, theta, device=None, dtype=torch.float32):
     """cos, sin [length, head_dim / 2] of the half-split convention."""
     frequency = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    return angle.cos().float().to(device), angle.sin().float().to(device)
+    return tuple(part.to(device, dtype) for part in (angle.cos(), angle.sin()))
 
 
 def rotate(x, cos, sin):
@@ -245,7 +245,8 @@ class Decoder(nn.Module):
             raise ValueError(f"expected at most {config.context} tokens, found {length}")
         if config.is_gpt2:
             return self.embed(tokens) + self.positions.weight[:length], None
-        return self.embed(tokens), rope_table(length, config.head_dim, config.rope_theta, tokens.device)
+        x = self.embed(tokens)
+        return x, rope_table(length, config.head_dim, config.rope_theta, x.device, x.dtype)
 
     def _layer_mask(self, block, h, mask, visibility, decisions):
         if block.attention.gate is None or (visibility.alpha is None and visibility.threshold is None):

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Pictures of a report: node shoot.mjs REPORT.html FOLDER
+// Pictures of a report, and of a drawing whose SVG would be too large a file: node shoot.mjs REPORT.html DRAWING.svg FOLDER
 import {writeFileSync} from 'node:fs';
-import {join, resolve} from 'node:path';
+import {basename, join, resolve} from 'node:path';
 
 import {launch} from '../../tests/report/browser.mjs';
 
-const [, , report, folder] = process.argv;
+const [, , report, drawing, folder] = process.argv;
 const browser = await launch();
 
 /// A picture of the page, or of what `selector` names, `width` CSS pixels wide.
@@ -40,4 +40,12 @@ await picture('report', {
     pith.setTime(pith.state.tokens - 4);
   }
 });
+
+const page = await browser.open({url: `file://${resolve(drawing)}`, width: 1000, height: 1000, scale: 1});
+const clip = await page.run(() => {
+  const {width, height} = document.documentElement.getBoundingClientRect();
+  return {x: 0, y: 0, width, height, scale: 1};
+});
+const {data} = await page.call('Page.captureScreenshot', {format: 'webp', quality: 70, captureBeyondViewport: true, clip});
+writeFileSync(join(folder, `${basename(drawing, '.svg')}.webp`), Buffer.from(data, 'base64'));
 await browser.close();

@@ -4,6 +4,7 @@
 import os
 import tempfile
 import unittest
+from unittest import mock
 
 import support
 
@@ -65,6 +66,27 @@ class Program(unittest.TestCase):
         row = self.check(None, ids=self.ids[1:])
         self.assertFalse(row["agrees"])
         self.assertIn("DIFFERS", agree.table([row]))
+
+    def test_every_drop_and_logit_is_that_of_a_full_forward_in_double_precision(self):
+        for tau in (0.0, 0.3):
+            row = agree.exactly(PITH, MODEL, os.path.join(MODEL, "gates-light.safetensors"), tau, self.ids[:LENGTH], "light")
+            self.assertTrue(row["agrees"], agree.exact_table([row]))
+            self.assertEqual(row["same"], row["keys"])
+            self.assertGreater(row["dropped"], row["keys"] // 10)
+            self.assertLess(row["logits_apart"], 1e-5)
+
+    def test_other_drops_do_not_agree(self):
+        with tempfile.TemporaryDirectory() as folder:
+            decoder, path = checkpoint.load(MODEL), os.path.join(folder, "gates.safetensors")
+            with torch.no_grad():
+                decoder.blocks[1].attention.gate.b += 0.01
+            checkpoint.save_sidecar(decoder, path, torch.float32)
+            other = deployed.Deployed(PITH, MODEL, "gate", gates=path)
+            with mock.patch.object(deployed, "Deployed", return_value=other):
+                row = agree.exactly(PITH, MODEL, None, 0.0, self.ids[:LENGTH], "other")
+        self.assertFalse(row["agrees"])
+        self.assertLess(row["same"], row["keys"])
+        self.assertIn("DIFFERS", agree.exact_table([row]))
 
     def test_streaming_is_the_window(self):
         decoder = checkpoint.load(MODEL)

@@ -12,6 +12,7 @@
 #include "pith/nn/pass.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/session.hpp"
+#include "session/setup.hpp"
 
 namespace pith {
 
@@ -43,23 +44,12 @@ struct Halted {
     return {rows.data() + first * d_model, count, d_model};
   }
 
+  /// What a segment's rows have come to at the end of a stage waits there. `stream`: theirs, [count, d_model].
+  void add(const Segment& segment, std::span<const Position> its_positions, std::size_t before,
+           View<const float> stream);
+
   /// Those that are not in `stay`, which is ascending, are gone; returns them.
-  std::vector<Position> leave(std::span<const Position> stay, std::size_t d_model) {
-    std::vector<Position> gone;
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < positions.size(); ++i) {
-      if (!std::ranges::binary_search(stay, positions[i])) {
-        gone.push_back(positions[i]);
-        continue;
-      }
-      positions[kept] = positions[i];
-      std::copy_n(&rows[i * d_model], d_model, &rows[kept * d_model]);
-      ++kept;
-    }
-    positions.resize(kept);
-    rows.resize(kept * d_model);
-    return gone;
-  }
+  std::vector<Position> leave(std::span<const Position> stay, std::size_t d_model);
 };
 
 /// Once the tokens [begin, end) are all read, the pins alone stay of them.
@@ -88,6 +78,38 @@ struct Sequence {
 
   Position total() const { return fed + static_cast<Position>(pending.size()); }
   Prompt prompt() const { return prompts.empty() ? Prompt{} : prompts.back(); }
+
+  /// To be fed behind all that there is. Throw Error (argument): nothing, more than the context holds, a token out of
+  /// range, an embedding of another length or of numbers that are not finite.
+  void append(const Setup& setup, std::span<const Token> tokens, Stretch stretch);
+  void append(const Setup& setup, View<const float> embeddings, Stretch stretch);
+
+  /// Throws Error (state) unless all of it has gone through all layers. `what`: the call.
+  void require_rest(const char* what) const;
+
+  /// Throws Error (state) where drafted tokens are neither verified nor taken back.
+  void require_no_drafts(const char* what) const;
+
+  /// The layers that its next tokens go through: a stage of its own, or all.
+  Stage next_stage(const Setup& setup) const;
+
+  /// How many tokens the next pass takes of it: as many as if it were alone, so that its chunks do not depend on
+  /// others. 0: not one would fit.
+  std::size_t next_chunk(const Setup& setup) const;
+
+  /// It is as far as a segment of the finished pass has brought it; `x` is the residual stream of the pass's rows.
+  /// Returns after which of them, the segment's last ones, there are to be logits.
+  std::size_t advance(const Setup& setup, const Pass& pass, const Segment& segment, View<const float> x);
+
+  /// Of the tokens between, the pins alone stay.
+  void compress(const Compression& one);
+
+  /// With all that it has come to, as another's past.
+  void copy_from(const Sequence& other);
+
+ private:
+  void add(std::span<const Token> tokens, Stretch stretch);
+  void narrow(const Setup& setup, const Stage& stage);
 };
 
 }  // namespace pith

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// A session from within: its sequences, the pass in work, and what is to be told of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stop_token>
+#include <utility>
+#include <vector>
+
+#include "pith/nn/decoder.hpp"
+#include "session/reports.hpp"
+#include "session/schedule.hpp"
+#include "session/sequences.hpp"
+#include "session/setup.hpp"
+
+namespace pith {
+
+struct Session::Impl {
+  Impl(Model model, SessionOptions options)
+      : setup(std::move(model), std::move(options)),
+        threads(setup.options.threads.value_or(Threads(0))),
+        workspace(setup.config, setup.needs, setup.context) {}
+
+  /// The sequence, which no cancelled step has left halfway. `what`: the call.
+  Sequence& between_steps(SequenceId id, const char* what);
+
+  /// The sequence between two steps, which cannot go back.
+  Sequence& committed(SequenceId id, const char* what);
+
+  /// The sequence, all of which has gone through all layers.
+  Sequence& at_rest(SequenceId id, const char* what);
+
+  /// Passes until one gave logits, or one alone; first of all what a callback that threw has left.
+  std::span<const Output> run(const std::stop_token& stop, bool one_pass);
+
+  const Setup setup;
+  const std::uint64_t parameters = setup.model.parameters();
+  const Threads threads;
+  Sequences sequences{setup};
+  Schedule schedule;
+  Reports reports{setup, sequences};
+
+  Workspace workspace;
+  Activations final;                                            // [outputs, d_model]
+  Tensor<float> logits;                                         // [outputs, vocab_size]
+  std::vector<std::pair<SequenceId, std::size_t>> output_rows;  // of the pass
+  std::vector<Output> outputs;
+  bool outputs_given = true;
+
+ private:
+  bool worth_gathering() const;
+  void advance(const std::stop_token& stop);
+  void complete();
+  void compute_logits();
+};
+
+}  // namespace pith
