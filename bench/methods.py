@@ -36,7 +36,8 @@ KEYS = (1, 4, 8)      # facts of a kind
 TAIL = 64             # tokens of a prompt, and a question, that each method reads for itself
 BEFORE_WORD = 8       # tokens between the end of a passage's prompt and its last word
 BISECTIONS = 7        # to find a gate's tau
-NOT_SAID = {"worth_gate": "needs gates on a token's own state, which nobody has trained for the model",
+NOT_SAID = {"dms": "needs a checkpoint that was taught to forget",
+            "worth_gate": "needs gates on a token's own state, which nobody has trained for the model",
             "protect": "makes others of other methods; duo is its like"}
 
 

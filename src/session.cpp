@@ -217,6 +217,8 @@ std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(
 
 std::span<const Output> Session::pass(std::stop_token stop) { return impl_->run(stop, true); }
 
+Tensor<float> Session::take_logits() { return std::exchange(impl_->logits, {}); }
+
 bool Session::idle() const {
   const Impl& s = *impl_;
   return !s.sequences.busy() && s.reports.empty() && (s.outputs_given || s.outputs.empty());

@@ -17,6 +17,7 @@
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 #include "pith/tokenizer.hpp"
 
@@ -71,16 +72,16 @@ struct PassInfo {
 /// The callbacks run between passes and may not call the session. What one throws comes out of step(); the next step
 /// goes on with the callbacks that were left, and gives the logits that this one could not.
 struct SessionOptions {
-  std::optional<prune::AnyPolicy> policy = {};           // default: the learned gate if the model has one, else none
-  KvPair kv = KvFormat::f32;                             // how keys are stored, and how values
-  std::optional<GateKeys> gate_keys = {};                // default: f32 in a cache of f32, else f16
-  std::optional<Threads> threads = {};                   // a count, or some to share; default: one per core
-  int chunk = 256;                                       // tokens of one sequence per forward pass
-  int context = 0;                                       // longest sequence, 0 = what the model was made for
-  std::size_t kv_budget = 0;                             // bytes of key-value pages, 0 = unlimited
-  bool record_drops = false;                             // keep drop_at()
-  bool record_focus = false;                             // find PassInfo::focus
-  std::function<void(const Progress&)> on_prefill = {};  // after each pass of a prompt
+  std::optional<prune::AnyPolicy> policy = {};                // default: what the model has, gate or dms, else none
+  KvPair kv = KvFormat::f32;                                  // how keys are stored, and how values
+  std::optional<GateKeys> gate_keys = {};                     // default: f32 in a cache of f32, else f16
+  std::optional<Threads> threads = {};                        // a count, or some to share; default: one per core
+  int chunk = 256;                                            // tokens of one sequence per forward pass
+  int context = 0;                                            // longest sequence, 0 = what the model was made for
+  std::size_t kv_budget = 0;                                  // bytes of key-value pages, 0 = unlimited
+  bool record_drops = false;                                  // keep drop_at()
+  bool record_focus = false;                                  // find PassInfo::focus
+  std::function<void(const Progress&)> on_prefill = {};       // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
   std::function<void(const PassInfo&)> on_pass = {};          // after each pass
 };
@@ -176,6 +177,10 @@ class PITH_API Session {
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
   std::span<const Output> pass(std::stop_token stop = {});
+
+  /// The memory of the latest outputs, [outputs, vocab_size], as the caller's own: their spans stay good as long as it
+  /// lives, and the next pass makes another.
+  Tensor<float> take_logits();
 
   bool idle() const;  // nothing is pending, and no logits or callbacks are left by one that threw
 
