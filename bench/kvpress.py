@@ -10,7 +10,8 @@ program keeps at its end are compared, layer by layer and kv-head by kv-head.
 
 Where they differ by intent: kvpress spares no sinks but in Expected Attention (pith is told sinks=0 elsewhere); its PyramidKV counts the window inside what a
 layer gets, pith adds it (so the share of kvpress' rows that pith keeps, too, is compared); rows of equal worth are chosen at
-random there, here the later one stays.
+random there, here the later one stays. KVzip (`--methods kvzip`) counts rows over all layers and heads; its press is told a
+chat template without what stands before a message, as the texts here have none.
 """
 import argparse
 import json
@@ -20,8 +21,9 @@ import sys
 del sys.path[0]  # its own folder, where this file has the package's name
 
 import torch
-from kvpress import (AdaKVPress, CriticalKVPress, ExpectedAttentionPress, KeyDiffPress, KnormPress, LagKVPress, PyramidKVPress,
-                     SnapKVPress, TOVAPress)
+from kvpress import (AdaKVPress, CriticalKVPress, ExpectedAttentionPress, KeyDiffPress, KnormPress, KVzipPress, LagKVPress,
+                     PyramidKVPress, SnapKVPress, TOVAPress)
+from kvpress.presses import kvzip_press
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
@@ -44,6 +46,7 @@ METHODS = {
     "knorm": (KnormPress, lambda rows, n: f"knorm(rows={rows},recent=0,sinks=0)"),
     "lagkv": (lambda r: LagKVPress(r, n_sink=4, lag_size=128), lambda rows, n: f"lagkv(rows={rows},lag=128,sinks=4)"),
     "tova": (TOVAPress, lambda rows, n: f"tova(rows={rows},recent=1,sinks=0)"),
+    "kvzip": (KVzipPress, lambda rows, n: "none"),
 }
 
 
@@ -74,10 +77,39 @@ def kept_by_kvpress(model, press, tokens):
     return [kept[layer] for layer in sorted(kept)]
 
 
-def kept_by_pith(pith, model, policy, tokens):
+class Unprefixed:
+    """A tokenizer whose chat template begins with the first message's text."""
+
+    def __init__(self, tokenizer):
+        self.encode, self.chat_template, self.whole = tokenizer.encode, tokenizer.chat_template, tokenizer.apply_chat_template
+
+    def apply_chat_template(self, messages, **how):
+        text = self.whole(messages, **how)
+        return text[text.index(messages[0]["content"]):]
+
+    @staticmethod
+    def from_pretrained(name):
+        return Unprefixed(AutoTokenizer.from_pretrained(name))
+
+
+def kept_by_kvzip(model, press, tokens):
+    kvzip_press.AutoTokenizer = Unprefixed
+    with torch.no_grad(), press(model):
+        model(torch.tensor([tokens]), past_key_values=DynamicCache())
+    kept = []
+    for layer in model.model.layers:
+        heads = [set(range(len(tokens))) for _ in range(model.config.num_key_value_heads)]
+        for head, position in zip(layer.self_attn.masked_key_indices[1].tolist(), layer.self_attn.masked_key_indices[2].tolist()):
+            heads[head].discard(position)
+        kept.append(heads)
+        layer.self_attn.masked_key_indices = None
+    return kept
+
+
+def kept_by_pith(pith, model, policy, tokens, more=()):
     n = len(tokens) - 1  # the last one is decoded, so that what the prompt's end drops is on record
     done = subprocess.run(
-        [pith, "eval", "-m", model, "--tokens", "-", "--json", "-q", "--policy", policy, "--prompt-tokens", str(n), "-b", str(n)],
+        [pith, "eval", "-m", model, "--tokens", "-", "--json", "-q", "--policy", policy, "--prompt-tokens", str(n), "-b", str(n), *more],
         input=json.dumps(tokens), capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{policy}: {done.stderr}")
@@ -121,10 +153,16 @@ def main():
         for keep in args.keep:
             for name in args.methods:
                 press, policy = METHODS[name]
-                # kvpress keeps int(n * (1 - ratio)) rows.
-                kept = int(n * keep)
-                theirs = kept_by_kvpress(model, press(1 - (kept + 0.5) / n), tokens[:n])
-                ours = kept_by_pith(args.pith, args.model, policy(kept, n), tokens)
+                if name == "kvzip":  # it drops int(all * ratio)
+                    every = n * model.config.num_hidden_layers * model.config.num_key_value_heads
+                    kept = int(every * keep)
+                    theirs = kept_by_kvzip(model, press(1 - (kept - 0.5) / every), tokens[:n])
+                    ours = kept_by_pith(args.pith, args.model, "none", tokens, ("--kvzip", repr(kept / every)))
+                else:
+                    # kvpress keeps int(n * (1 - ratio)) rows.
+                    kept = int(n * keep)
+                    theirs = kept_by_kvpress(model, press(1 - (kept + 0.5) / n), tokens[:n])
+                    ours = kept_by_pith(args.pith, args.model, policy(kept, n), tokens)
                 share = compare(name, ours, theirs)
                 rows.append({"text": path, "tokens": n, "keep": keep, "method": name, "same": share})
                 print(f"{path.split('/')[-1]:32} {n:5} tokens, {keep:.0%} kept, {name:10} {share:.4%} of rows the same", flush=True)

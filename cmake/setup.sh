@@ -15,21 +15,25 @@ need_package() {
 need_command g++ g++
 need_command cmake cmake
 need_command ninja ninja-build
-need_package nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
+need_command pkg-config pkg-config
+need_package nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libcpp-httplib-dev
 if [[ $1 != tool ]]; then
-  need_command pkg-config pkg-config
   need_command python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null || missing+=(python3-dev)
   need_package libgtest-dev libbenchmark-dev libeigen3-dev libpango1.0-dev libgif-dev python3-jsonschema python3-pil
 fi
 if [[ $1 == ci ]]; then
   need_command git git
+  need_command ccache ccache
   need_command clang++ clang
   need_command clang-format clang-format
   need_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
   need_command qemu-aarch64-static qemu-user-static
   need_command node nodejs
   need_command chromium chromium
-  need_package libomp-dev python3-numpy python3-torch
+  need_package libomp-dev python3-numpy python3-torch python3-venv
   python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
   python3 -c 'import jsonschema' 2>/dev/null || missing+=(python3-jsonschema)
 fi

@@ -223,6 +223,8 @@ struct Chat::Impl {
       if (piece.token && how.logprobs.value_or(0) > 0) all.top.emplace_back(piece.top.begin(), piece.top.end());
       if (piece.finish && piece.sequence) {
         attempt.length = generator.session().length(*piece.sequence);
+        all.drafts.drafted += piece.drafts.drafted;
+        all.drafts.accepted += piece.drafts.accepted;
         answer.stats = generator.session().stats(*piece.sequence);
         if (records_drops) answer.drop_at = generator.session().drop_at(*piece.sequence);
       }

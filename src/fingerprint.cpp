@@ -50,6 +50,7 @@ void add(Checksum& sum, const Config& c) {
   for (const RopeConfig& rope : c.ropes) add(sum, rope);
   if (c.gate)
     add_all(sum, c.gate->dim, c.gate->threshold, c.gate->recent, c.gate->sinks, static_cast<int>(c.gate->scope));
+  if (c.dms) add_all(sum, c.dms->scale, c.dms->offset, c.dms->window);
 }
 
 }  // namespace

@@ -320,7 +320,10 @@ struct Generator::Impl {
       if (!halfway) start();
       if (!active.empty() || (halfway && !waiting.empty())) advance(stop);
     }
+    CacheStats cache = session.stats();
     const std::lock_guard lock(mutex);
+    running = active.size();
+    held = std::move(cache);
     return !unfinished.empty();
   }
 
@@ -745,6 +748,8 @@ struct Generator::Impl {
   std::uint64_t next_id = 0, next_conversation = 0;
   std::optional<std::thread::id> driver;  // whose turn it is
   std::stop_source interrupt;             // of the pass in work
+  std::size_t running = 0;                // of the latest step, and what the session held after it
+  CacheStats held = {};
 };
 
 Generator::Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options, std::size_t at_once,
@@ -778,6 +783,23 @@ void Generator::close(ConversationId conversation) {
   const std::lock_guard lock(impl_->mutex);
   impl_->closed.push_back(impl_->resting(conversation));
   impl_->conversations.erase(conversation);
+}
+
+void Generator::compress(ConversationId conversation, const Replay& how) {
+  const Impl::Turn turn(*impl_);
+  impl_->take();
+  std::shared_ptr<History> history;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    history = impl_->resting(conversation);
+  }
+  if (!history->sequence) fail(ErrorCode::state, "compress", "a conversation whose tokens are held", "none");
+  std::vector<Token> tokens;
+  for (const Exchange& exchange : history->past)
+    for (const auto* part : {&exchange.prompt, &exchange.tokens})
+      tokens.insert(tokens.end(), part->begin(), part->end());
+  tokens.resize(impl_->session.length(*history->sequence));  // the last one chosen may be yet to come
+  impl_->session.compress(*history->sequence, tokens, how);
 }
 
 std::size_t Generator::length(ConversationId conversation) const {
@@ -863,6 +885,12 @@ Generation Generator::generate(Request request, std::stop_token stop) {
 std::size_t Generator::pending() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->unfinished.size();
+}
+
+Load Generator::load() const {
+  const std::lock_guard lock(impl_->mutex);
+  const std::size_t running = std::min(impl_->running, impl_->unfinished.size());
+  return {.running = running, .waiting = impl_->unfinished.size() - running, .cache = impl_->held};
 }
 
 std::vector<Token> Generator::encode(std::string_view text, Specials specials) const {

@@ -2,6 +2,7 @@
 #include "pith/retrieval.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -46,13 +47,18 @@ prune::HeadScores mean_by_kv_head(const Config& config, std::span<const NeedleAn
   const auto layers = static_cast<std::size_t>(config.n_layers()), heads = static_cast<std::size_t>(config.n_heads),
              kv_heads = static_cast<std::size_t>(config.n_kv_heads);
   prune::HeadScores best{{}, std::vector(layers, std::vector<float>(kv_heads))};
-  for (std::size_t layer = 0; layer < layers; ++layer)
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    if (config.layers[layer].window > 0) {
+      best.scores[layer].assign(kv_heads, -std::numeric_limits<float>::infinity());
+      continue;
+    }
     for (std::size_t head = 0; head < heads; ++head) {
       float sum = 0;
       for (const NeedleAnswer& one : answers) sum += one.found[layer][head];
       float& score = best.scores[layer][head / (heads / kv_heads)];
       score = std::max(score, answers.empty() ? 0 : sum / static_cast<float>(answers.size()));
     }
+  }
   return best;
 }
 

@@ -205,10 +205,12 @@ void Session::rewind(SequenceId sequence, std::size_t length) {
          "a length " + (s.mark ? "from the mark's " + std::to_string(*s.mark) : std::string("up")) + " to " +
              std::to_string(s.length),
          std::to_string(length));
-  if (const Position settled = s.cache.settled(); !s.mark && to < settled && to < s.fed)
+  // Other policies may have judged by what came since.
+  const Position settled = impl_->setup.takes_back ? s.cache.settled() : s.fed;
+  if (!s.mark && to < settled && to < s.fed)
     fail(ErrorCode::state, "rewind",
-         "a mark, or a length from " + std::to_string(std::max(settled, 1)) +
-             " on, as rows of what was before have been dropped or changed since",
+         "a mark, or a length from " + std::to_string(settled) +
+             " on, as rows of what was before may have been dropped or changed since",
          std::to_string(length));
   for (const auto& [begin, end] : s.prompts)
     if (s.mark && begin < to && to < end)
@@ -230,6 +232,8 @@ void Session::commit(SequenceId sequence) {
 std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(stop, false); }
 
 std::span<const Output> Session::pass(std::stop_token stop) { return impl_->run(stop, true); }
+
+Tensor<float> Session::take_logits() { return std::exchange(impl_->logits, {}); }
 
 bool Session::idle() const {
   const Impl& s = *impl_;

@@ -89,6 +89,27 @@ Heard alone(const Model& model, const SessionOptions& options, const Request& re
 
 // --- One request -----------------------------------------------------------------------------------------------------
 
+TEST(GeneratorTest, SaysHowBusyItIs) {
+  const Model model = small_model();
+  Generator generator(model, std::nullopt, {.threads = 1}, 2);
+  EXPECT_EQ(generator.load().running + generator.load().waiting, 0u);
+  for (int i = 0; i < 3; ++i)
+    generator.submit({.prompt = some_tokens(model, 20), .max_tokens = 4, .ends = std::vector<Token>{}});
+  EXPECT_EQ(generator.load().waiting, 3u);
+  EXPECT_TRUE(generator.step());
+  const Load busy = generator.load();
+  EXPECT_EQ(busy.running, 2u);
+  EXPECT_EQ(busy.waiting, 1u);
+  EXPECT_EQ(busy.cache.bytes_used, generator.session().stats().bytes_used);
+  EXPECT_GT(busy.cache.bytes_used, 0u);
+  EXPECT_EQ(busy.cache.seen_rows, generator.session().stats().seen_rows);
+  generator.run();
+  const Load idle = generator.load();
+  EXPECT_EQ(idle.running + idle.waiting, 0u);
+  EXPECT_EQ(idle.cache.bytes_used, 0u);
+  EXPECT_EQ(idle.cache.seen_rows, 0u);
+}
+
 TEST(GeneratorTest, ChoosesWhatASessionDrivenByHandWouldGive) {
   const Model model = small_model();
   const auto prompt = some_tokens(model, 30);

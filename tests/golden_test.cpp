@@ -104,5 +104,7 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenTest, ::testing::ValuesIn(golden_names(
   return name;
 });
 
+INSTANTIATE_TEST_SUITE_P(Taught, GoldenTest, ::testing::Values("qwen3-dms"), [](const auto&) { return "qwen3_dms"; });
+
 }  // namespace
 }  // namespace pith::testing

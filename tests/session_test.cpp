@@ -187,6 +187,22 @@ TEST(SessionTest, GivesTheLastLogitsOrAll) {
   EXPECT_TRUE(session.idle());
 }
 
+TEST(SessionTest, GivesItsLogitsAwayForGood) {
+  const Model model = small_model();
+  Session session(model, {.threads = 1});
+  const SequenceId sequence = session.add(some_tokens(model, 9), Logits::all);
+  const std::span<const float> last = session.step().back().logits;
+  const std::vector<float> was = copy(last);
+  const Tensor<float> taken = session.take_logits();
+  ASSERT_EQ(taken.rows(), 9u);
+  session.push(sequence, 1);
+  EXPECT_NE(logits_of(session), was);
+  EXPECT_EQ(copy(last), was);
+  EXPECT_EQ(copy(taken[8]), was);
+  EXPECT_EQ(session.take_logits().rows(), 1u);
+  EXPECT_EQ(session.take_logits().rows(), 0u);
+}
+
 TEST(SessionTest, ContinuesWithSeveralTokensAsWithOne) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 90);

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "chat_form.hpp"
 #include "command.hpp"
 #include "files/output_file.hpp"
 #include "input.hpp"
@@ -34,40 +35,11 @@ struct ChatCommand {
   CacheOptions cache;
   SamplingOptions sampling;
   int tokens = -1;
+  DraftOptions draft;
   std::vector<std::string> stops;
   std::string system, form, variables, load, save;
   std::optional<double> kv_budget;  // MiB
 };
-
-/// ChatML, which many models learned without saying so.
-constexpr std::string_view chatml =
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-
-/// The template that --template asks for, one of the model's by the name left in `options`.
-ChatTemplate template_of(const ChatCommand& command, const Tokenizer& tokenizer, const Tool& tool,
-                         ChatOptions& options) {
-  const std::string& form = command.form;
-  std::error_code ignored;
-  if (std::filesystem::is_regular_file(form, ignored)) return ChatTemplate::load(form, command.model.path);
-  const std::optional<ChatTemplate> own = ChatTemplate::find(command.model.path);
-  const std::vector<std::string> names = own ? own->names() : std::vector<std::string>();
-  if (form.empty() && own) return *own;
-  if (std::ranges::count(names, form) > 0) {
-    options.name = form;
-    return *own;
-  }
-  if (form == "chatml") {
-    if (!tokenizer.id("<|im_start|>") || !tokenizer.id("<|im_end|>"))
-      tool.warn("--template chatml: the model has no tokens <|im_start|> and <|im_end|>, which are text to it");
-    return ChatTemplate::parse(chatml);
-  }
-  if (form.empty())
-    fail(ErrorCode::format, command.model.path, "a chat template (or --template FILE, --template chatml)", "none");
-  std::string known = "a file, chatml";
-  for (const std::string& name : names) known += ", " + name;
-  fail(ErrorCode::argument, "--template", known, "'" + form + "'");
-}
 
 std::vector<Message> messages_of(const std::string& bytes, const std::string& path) {
   const auto json = nlohmann::json::parse(bytes, nullptr, false);
@@ -111,12 +83,12 @@ class Conversation {
   Conversation(const ChatCommand& command, const Tool& tool)
       : tool_(tool),
         cache_(command.cache),
-        how_{.stops = command.stops, .sampler = sampler_options(command.sampling)},
+        how_{.stops = command.stops, .sampler = sampler_options(command.sampling), .draft = command.draft},
         budget_(static_cast<std::size_t>(command.kv_budget.value_or(0) * 1024 * 1024)),
         save_(command.save),
         model_(load(command.model)),
         tokenizer_(load_tokenizer(command.model, tool)),
-        template_(template_of(command, tokenizer_, tool, options_)),
+        template_(template_of(command.form, command.model, tokenizer_, tool, options_)),
         terminal_(Input::is_terminal() && !tool.json),
         colours_(terminal_ && has_colour(Stream::err)),
         progress_(tool) {
@@ -331,6 +303,8 @@ class Conversation {
            {"kv_bytes_dense", stats.bytes_dense},
            {"prefill_tokens_per_s", result.read_per_second()},
            {"decode_tokens_per_s", result.decoded_per_second()},
+           {"drafted", g.drafts.drafted},
+           {"accepted", g.drafts.accepted},
            {"readings", result.answer.readings},
            {"left_out", chat_->left_out()},
            {"seed", how_.sampler.seed},
@@ -472,15 +446,13 @@ void add_chat(CLI::App& app, Tool& tool) {
   add_gates(command, options.model);
   add_tokenizer(command, options.model);
   command.add_option("--system", options.system, "The system prompt, which is never forgotten")->type_name("TEXT");
-  command
-      .add_option("--template", options.form,
-                  "The chat template: a Jinja file, chatml, or one of the model's by its name [the model's]")
-      ->type_name("FORM");
+  add_template(command, options.form);
   command
       .add_option("--variables", options.variables,
                   "What else the template may ask for, as a JSON object such as {\"enable_thinking\": false}")
       ->type_name("JSON");
   add_count(command, options.tokens);
+  add_options(command, options.draft);
   command.add_option("--stop", options.stops, "End an answer before this text; may be given again")
       ->allow_extra_args(false)
       ->type_name("TEXT");

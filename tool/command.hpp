@@ -30,6 +30,7 @@ void add_heads(CLI::App& app, Tool& tool);
 void add_bench(CLI::App& app, Tool& tool);
 void add_quantize(CLI::App& app, Tool& tool);
 void add_trace(CLI::App& app, Tool& tool);
+void add_serve(CLI::App& app, Tool& tool);
 
 /// The flags that the program and all its subcommands have.
 void add_common_flags(CLI::App& app, Tool& tool);

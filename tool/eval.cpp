@@ -51,6 +51,8 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
       fail(ErrorCode::argument, "--tokens", "ids from 0 to " + std::to_string(ids - 1), std::to_string(token));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
+  FeedOptions how = options.decode ? FeedOptions{1, {}} : options.feed;
+  if (how.kvzip) take_kvzip(how, options.model, load_tokenizer(options.model, tool), session_options);
   const prune::Needs needs = session_options.policy->needs();
   const bool per_head = needs.lane_per_head || (needs.gate && model.config().gate_per_head());
   session_options.record_drops = true;
@@ -67,7 +69,6 @@ Exit eval(const EvalOptions& options, const Tool& tool) {
     if (file) file->write(bytes_of(logits));
     progress.show("token " + std::to_string(next) + " of " + std::to_string(tokens.size()));
   };
-  FeedOptions how = options.decode ? FeedOptions{1} : options.feed;
   if (options.continuation) how.logits = Logits::last;
   const SequenceId sequence = feed(session, tokens, how, interrupt.token(), take);
   progress.clear();

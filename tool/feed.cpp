@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "kvzip.hpp"
+#include "pith/prune/combinators.hpp"
+
 namespace pith::tool {
 
 std::size_t FeedOptions::prompt_of(std::size_t tokens) const {
@@ -12,6 +15,16 @@ std::size_t FeedOptions::prompt_of(std::size_t tokens) const {
 void add_options(CommandLine& line, FeedOptions& options) {
   line.number("--prompt-tokens", options.prompt, at_least(1),
               "Feed so many tokens of a text as its prompt, and the others one by one as decoding does [all]");
+  line.number(
+          "--kvzip", options.kvzip, Range<float>{.least = 0, .most = 1},
+          "Once the prompt is read, keep this share of its rows: those that the model looks at as it writes it again")
+      .needs("--prompt-tokens");
+}
+
+void take_kvzip(FeedOptions& options, const ModelOptions& model, const Tokenizer& tokenizer, SessionOptions& session) {
+  if (!options.kvzip) return;
+  options.replay = replay_of(model, tokenizer, *options.kvzip);
+  session.policy = prune::per_head(*session.policy);  // each head keeps what it looks at itself
 }
 
 std::vector<std::string> unmeasured(const Kept& kept, const FeedOptions& options, const CacheOptions& cache,

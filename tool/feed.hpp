@@ -18,12 +18,17 @@ namespace pith::tool {
 
 /// How many tokens of a text are its prompt, fed in passes of a chunk; the others come one by one, as in decoding.
 struct FeedOptions {
-  std::optional<int> prompt;    // none = all
-  Logits logits = Logits::all;  // of the prompt
+  std::optional<int> prompt;          // none = all
+  std::optional<float> kvzip;         // share of the prompt's rows that stays once it is read
+  Logits logits = Logits::all;        // of the prompt
+  std::optional<Replay> replay = {};  // what --kvzip comes to
 
   std::size_t prompt_of(std::size_t tokens) const;
 };
 void add_options(CommandLine& line, FeedOptions& options);
+
+/// What --kvzip asks of a session's policy and of how texts are fed.
+void take_kvzip(FeedOptions& options, const ModelOptions& model, const Tokenizer& tokenizer, SessionOptions& session);
 
 /// Feeds a new sequence. output(next, logits): what is predicted of tokens[next], or past the last of them.
 template <class F>
@@ -35,6 +40,8 @@ SequenceId feed(Session& session, std::span<const Token> tokens, const FeedOptio
   while (!session.idle()) {
     for (const Output& one : session.step(stop)) output(next++, one.logits);
     const std::size_t fed = session.length(sequence);
+    if (session.idle() && options.replay && fed == prompt)
+      session.compress(sequence, tokens.first(prompt), *options.replay);
     if (session.idle() && fed < tokens.size()) session.push(sequence, tokens[fed]);
   }
   return sequence;

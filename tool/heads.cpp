@@ -6,6 +6,7 @@
 // the needle's words are in its answer (ROUGE-1 recall).
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -143,7 +144,7 @@ void print_table(const prune::HeadScores& heads) {
   std::vector<Line> lines;
   for (std::size_t layer = 0; layer < heads.layers(); ++layer)
     for (std::size_t head = 0; head < heads.kv_heads(); ++head)
-      lines.push_back({heads.scores[layer][head], layer, head});
+      if (const float score = heads.scores[layer][head]; std::isfinite(score)) lines.push_back({score, layer, head});
   std::ranges::stable_sort(lines, std::ranges::greater{}, &Line::score);
   constexpr float looks_up = 0.1f;  // what the paper calls a retrieval head
   std::cout << std::ranges::count_if(lines, [](const Line& line) { return line.score >= looks_up; }) << " of "

@@ -93,6 +93,8 @@ void print_json(const Model& model, const KvPair& asked) {
             {"recent", c.gate->recent},
             {"sinks", c.gate->sinks},
             {"scope", name(c.gate->scope)}};
+  nlohmann::ordered_json dms;  // null without
+  if (c.dms) dms = {{"scale", c.dms->scale}, {"offset", c.dms->offset}, {"window", c.dms->window}};
   nlohmann::ordered_json kv;
   for (const KvPair& formats : kv_pairs(asked)) {
     const auto bytes = kv_bytes_per_token(c, formats);
@@ -120,6 +122,7 @@ void print_json(const Model& model, const KvPair& asked) {
          {"tied_head", c.tied_head},
          {"sliding_window", slides ? nlohmann::ordered_json(windows) : nlohmann::ordered_json()},
          {"gate", gate},
+         {"dms", dms},
          {"kv_bytes_per_token", kv},
          {"unsupported", nullptr},
          {"tensors", json_of(model.tensors())}});
@@ -181,6 +184,7 @@ void print_table(const Model& model, const KvPair& asked) {
                                   (c.gate->recent > 1 ? ", spares the last " + text(c.gate->recent - 1) : "") +
                                   (c.gate->sinks > 0 ? ", and the first " + text(c.gate->sinks) : "")
                             : "none");
+  if (c.dms) print_line("dms", "decides what leaves " + text(c.dms->window) + " tokens later");
   std::string kv;
   for (const KvPair& formats : kv_pairs(asked))
     if (const auto bytes = kv_bytes_per_token(c, formats))

@@ -53,7 +53,7 @@ Exit main(int argc, char** argv) {
       "--version", [&tool] { tool.command = [&tool] { return print_version(tool); }; },
       "The version, and the instruction set in use");
   for (const auto add : {add_run, add_chat, add_eval, add_perplexity, add_tokenize, add_detokenize, add_inspect,
-                         add_policies, add_heads, add_bench, add_quantize, add_trace})
+                         add_policies, add_heads, add_bench, add_quantize, add_trace, add_serve})
     add(app, tool);
   try {
     app.parse(argc, argv);

@@ -74,8 +74,12 @@ void add_count(CommandLine& line, int& tokens) {
 void add_options(CommandLine& line, CacheOptions& options) {
   line.add_option("--policy", options.policy,
                   "What is forgotten: none, or a chain such as gate,h2o(rows=1024,recent=256) [gate if the model has "
-                  "gates, else none]")
+                  "gates, dms if DMS taught it, else none]")
       ->type_name("SPEC");
+  add_cache(line, options);
+}
+
+void add_cache(CommandLine& line, CacheOptions& options) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   line.number("--tau", options.tau, Range<float>{-infinity, infinity},
               "Strength of the learned gate: 0 as trained, higher forgets more")
@@ -98,7 +102,7 @@ prune::AnyPolicy parse_policy(const std::string& spec, float tau) try {
 }
 
 prune::AnyPolicy policy_of(const CacheOptions& options, const Model& model) {
-  const char* const usual = model.config().gate ? "gate" : "none";
+  const char* const usual = model.config().gate ? "gate" : model.config().dms ? "dms" : "none";
   return parse_policy(options.policy.empty() ? usual : options.policy, options.tau.value_or(0));
 }
 
@@ -151,6 +155,13 @@ std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& option
           .type_name("X"),
       &line.number("--repeat-last-n", o.repetition_window, at_least(0), "How many tokens are recent [64]"),
   };
+}
+
+void add_options(CommandLine& line, DraftOptions& options) {
+  line.number("--draft", options.tokens, {0, DraftOptions::most},
+              "Guess up to so many tokens ahead, from the text before; the text stays the same");
+  line.number("--draft-layers", options.layers, {0, 1000},
+              "Let the model's first layers guess instead, if it was trained for that");
 }
 
 SamplerOptions sampler_options(const SamplingOptions& options) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "pith/generator.hpp"
 #include "pith/model.hpp"
 #include "pith/sampler.hpp"
 #include "pith/session.hpp"
@@ -29,7 +30,7 @@ Model load(const ModelOptions& options);
 Tokenizer load_tokenizer(const ModelOptions& options, const Tool& tool);
 
 struct CacheOptions {
-  std::string policy;  // empty = gate if the model has gates, else none
+  std::string policy;  // empty = what the model has, gate or dms, else none
   std::optional<float> tau;
   KvPair kv = KvFormat::f32;
   std::string gate_keys;  // empty = by kv
@@ -38,6 +39,8 @@ struct CacheOptions {
   int chunk = 256;
 };
 void add_options(CommandLine& line, CacheOptions& options);
+/// The same without --policy.
+void add_cache(CommandLine& line, CacheOptions& options);
 /// --kv: one of KvFormats for keys and values, or k=FORMAT,v=FORMAT.
 void add_kv_format(CommandLine& line, KvPair& formats);
 void add_threads(CommandLine& line, int& threads);
@@ -70,6 +73,8 @@ struct SamplingOptions {
 };
 std::vector<CLI::Option*> add_options(CommandLine& line, SamplingOptions& options);
 SamplerOptions sampler_options(const SamplingOptions& options);
+
+void add_options(CommandLine& line, DraftOptions& options);
 
 /// The token that the tokenizer puts before a text.
 std::optional<Token> bos_of(const Tokenizer& tokenizer);

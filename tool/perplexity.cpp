@@ -75,6 +75,8 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
          std::to_string(text.size()) + " tokens for one of " + std::to_string(context));
 
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
+  FeedOptions how = options.feed;
+  take_kvzip(how, options.model, tokenizer, session_options);
   const prune::Needs needs = session_options.policy->needs();
   session_options.record_drops = true;
   Session session(model, std::move(session_options));
@@ -100,7 +102,7 @@ Exit perplexity(const PerplexityOptions& options, const Tool& tool) {
       result.nll -= Logprobs(logits)[window[next]];
       ++result.scored;
     };
-    const SequenceId sequence = feed(session, window, options.feed, interrupt.token(), take);
+    const SequenceId sequence = feed(session, window, how, interrupt.token(), take);
     const CacheStats stats = session.stats(sequence);
     result.kept.add(session.drop_at(sequence), stats.dropped_rows);
     result.longest = std::max(result.longest, window.size());

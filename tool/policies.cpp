@@ -32,14 +32,9 @@ std::string call(const prune::MethodText& one) {
 Json to_json(const prune::Needs& needs) {
   auto columns = Json::array();
   for (const Column column : needs.evidence) columns.push_back(column.name());
-  return {{"gate", needs.gate},
-          {"lane_per_head", needs.lane_per_head},
-          {"columns", columns},
-          {"window", needs.window},
-          {"layers", needs.layers},
-          {"kv_heads", needs.kv_heads},
-          {"key_blocks", needs.key_blocks},
-          {"after_pass", needs.after_pass}};
+  return {{"gate", needs.gate},         {"decisions", needs.decisions},   {"lane_per_head", needs.lane_per_head},
+          {"columns", columns},         {"window", needs.window},         {"layers", needs.layers},
+          {"kv_heads", needs.kv_heads}, {"key_blocks", needs.key_blocks}, {"after_pass", needs.after_pass}};
 }
 
 Json to_json(const prune::MethodText& one) {

@@ -15,8 +15,10 @@
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "kept.hpp"
+#include "kvzip.hpp"
 #include "options.hpp"
 #include "pith/generator.hpp"
+#include "pith/prune/combinators.hpp"
 #include "pith/tensor/ops.hpp"
 #include "show.hpp"
 
@@ -34,19 +36,21 @@ struct RunOptions {
   bool ignore_end = false;
   std::string anchors;  // empty = no demonstrations
   std::string load, save;
+  std::string prefix;  // empty = none
+  std::optional<float> kvzip;
   bool show = false;
 };
 
-/// `goes_on`: behind what was loaded.
-std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& before, const Generator& generator,
-                                 bool goes_on) {
+/// `before`: what the prompt's own text goes on from, which begins it.
+std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& before, Specials specials,
+                                 const Generator& generator) {
   std::string text = prompt.read();
   // The newline with which editors end a file is not part of the prompt.
   if (prompt.file && text.ends_with('\n')) text.pop_back();
   text = before + text;
-  if (goes_on && text.empty()) fail(ErrorCode::argument, "--load", "a prompt to go on with (-p, -f)", "none");
+  if (text.empty() && specials == Specials::parse_only) return {};  // it goes on from another, which has begun the text
   // Who writes the prompt writes its template, too.
-  return generator.encode(text, goes_on ? Specials::parse_only : Specials::as_trained);
+  return generator.encode(text, specials);
 }
 
 /// What scripts know the reasons by.
@@ -76,6 +80,7 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   using Clock = std::chrono::steady_clock;
   Progress progress(tool);
   SessionOptions session = session_options(options.cache, model, tool);
+  if (options.kvzip) session.policy = prune::per_head(*session.policy);  // each head keeps what it looks at itself
   session.record_drops = true;
   session.on_prefill = [&](const pith::Progress& at) {
     if (at.done < at.total) progress.show("prompt " + std::to_string(at.done) + " of " + std::to_string(at.total));
@@ -86,20 +91,33 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   std::optional<ConversationId> conversation;
   if (!options.load.empty())
     conversation = generator.restore(options.load).first;
-  else if (!options.save.empty())
+  else if (!options.save.empty() || options.kvzip)
     conversation = generator.open();
   const std::size_t before = conversation ? generator.length(*conversation) : 0;
-  Outcome out{.prompt = prompt_tokens(options.prompt, demonstrations.text, generator, !options.load.empty())};
+  const auto specials_of = [](bool goes_on) { return goes_on ? Specials::parse_only : Specials::as_trained; };
+  std::vector<Token> prefix;
+  if (!options.prefix.empty()) prefix = generator.encode(read_file(options.prefix), specials_of(!options.load.empty()));
+  std::vector<Token> prompt = prompt_tokens(options.prompt, demonstrations.text,
+                                            specials_of(!prefix.empty() || !options.load.empty()), generator);
+  Outcome out{.prompt = prefix};
+  out.prompt.insert(out.prompt.end(), prompt.begin(), prompt.end());
+  if (out.prompt.empty()) fail(ErrorCode::argument, "--load", "a prompt to go on with (-p, -f)", "none");
+  const Interrupt interrupt;
   const auto begin = Clock::now();
   std::optional<Clock::time_point> first;  // when the prompt had been read
   std::exception_ptr error;
-  Request request{.prompt = out.prompt,
-                  .stops = options.stops,
-                  .sampler = sampling,
-                  .draft = options.draft,
-                  .conversation = conversation};
+  if (options.kvzip) {
+    const Generation read =
+        generator.generate({.prompt = prefix, .max_tokens = 0, .conversation = conversation}, interrupt.token());
+    if (read.finish == Finish::cancelled) return out.finish = read.finish, out;
+    generator.compress(*conversation, replay_of(options.model, tokenizer, *options.kvzip));
+  } else {
+    prompt = out.prompt;
+  }
+  Request request{.prompt = std::move(prompt), .stops = options.stops, .sampler = sampling, .draft = options.draft};
   if (options.tokens >= 0) request.max_tokens = static_cast<std::size_t>(options.tokens);
   if (!demonstrations.text.empty()) request.anchors = anchors_of(demonstrations, out.prompt, tokenizer);
+  request.conversation = conversation;
   if (options.ignore_end) request.sampler.banned = generator.ends();
   request.on_piece = [&](const Piece& piece) {
     progress.clear();
@@ -119,7 +137,6 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
     out.drop_at = generator.session().drop_at(*piece.sequence);
   };
   const RequestId id = generator.submit(std::move(request));
-  const Interrupt interrupt;
   generator.run(interrupt.token());
   generator.cancel(id);
   generator.run();
@@ -208,15 +225,19 @@ void add_run(CLI::App& app, Tool& tool) {
   command.add_option("--stop", options.stops, "Stop before this text; may be given again")
       ->allow_extra_args(false)
       ->type_name("TEXT");
-  command.number("--draft", options.draft.tokens, {0, DraftOptions::most},
-                 "Guess up to so many tokens ahead, from the text before; the text stays the same");
-  command.number("--draft-layers", options.draft.layers, {0, 1000},
-                 "Let the model's first layers guess instead, if it was trained for that");
+  add_options(command, options.draft);
   command.reads(
       "--anchors", options.anchors,
       "Demonstrations to put before the prompt: once read, only what stands between [[ and ]] is kept of them");
   command.reads("--load", options.load, "Go on behind what was saved: the prompt follows it");
   command.writes("--save", options.save, "Save what was read and written, with all that is held of it, for --load");
+  auto* const prefix = &command.reads("--prefix", options.prefix, "A text to put before the prompt");
+  prefix->excludes("--anchors");
+  command
+      .number(
+          "--kvzip", options.kvzip, Range<float>{.least = 0, .most = 1},
+          "Once the prefix is read, keep this share of its rows: those that the model looks at as it writes it again")
+      .needs(prefix);
   command.add_flag("--ignore-eos", options.ignore_end, "Never choose a token that ends the text");
   command.add_flag("--show", options.show, "Show the whole text again, with what was forgotten marked");
   add_options(command, options.sampling);

@@ -177,6 +177,8 @@ Exit trace_corpus(const TraceOptions& options, Outputs& outputs, const Tool& too
   SessionOptions session_options = tool::session_options(options.cache, model, tool);
   session_options.record_drops = true;
   const prune::Needs needs = session_options.policy->needs();
+  FeedOptions how = options.feed;
+  take_kvzip(how, options.model, tokenizer, session_options);
   Session session(model, std::move(session_options));
   Kept kept;
   Aggregate aggregate(static_cast<std::size_t>(model.config().n_layers()));
@@ -187,7 +189,7 @@ Exit trace_corpus(const TraceOptions& options, Outputs& outputs, const Tool& too
     std::vector<Token> window(text.begin() + static_cast<std::ptrdiff_t>(start),
                               text.begin() + static_cast<std::ptrdiff_t>(start + count));
     if (bos) window.insert(window.begin(), *bos);
-    const SequenceId sequence = feed(session, window, options.feed, interrupt.token(), [](auto&&...) {});
+    const SequenceId sequence = feed(session, window, how, interrupt.token(), [](auto&&...) {});
     kept.add(session.drop_at(sequence), session.stats(sequence).dropped_rows);
     aggregate.add(classify(window, tokenizer), session.drop_at(sequence));
     session.finish(sequence);

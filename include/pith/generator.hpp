@@ -130,6 +130,12 @@ struct Generation {
   DraftCount drafts;
 };
 
+/// How busy a generator is, and what its session holds, as its latest step left it.
+struct Load {
+  std::size_t running = 0, waiting = 0;  // requests that have not ended
+  CacheStats cache = {};
+};
+
 /// Any thread may make any call but session(), at any time. The threads that step take turns, and each step works on
 /// all requests; callbacks run in the thread that steps. They may submit and cancel, but not step.
 ///
@@ -166,6 +172,11 @@ class PITH_API Generator {
   /// Forgets it; its pages go back at the next step. Throws as submit() where a request of it has not ended.
   void close(ConversationId conversation);
 
+  /// Of all that the conversation holds those rows stay to which the model attends most when it writes it again
+  /// (Session::compress). What is fed again later, for want of room, is whole. Throws as Session::compress and close(),
+  /// Error (state) where nothing is held.
+  void compress(ConversationId conversation, const Replay& how);
+
   /// Tokens that the conversation holds. Throws as close().
   std::size_t length(ConversationId conversation) const;
 
@@ -196,6 +207,7 @@ class PITH_API Generator {
   Generation generate(Request request, std::stop_token stop = {});
 
   std::size_t pending() const;  // requests that have not ended
+  Load load() const;
 
   /// A text as a prompt; an empty one is the token that begins a text. Throws Error (argument) where there is none.
   std::vector<Token> encode(std::string_view text, Specials specials = Specials::add_only) const;

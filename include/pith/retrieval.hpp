@@ -37,7 +37,8 @@ PITH_API NeedleAnswer answer(const Model& model, const NeedleTrial& trial, std::
                              std::span<const Token> ends = {}, SessionOptions options = {},
                              const std::stop_token& stop = {});
 
-/// The mean of what heads have found, and of the query heads that share a kv-head the best one's.
+/// The mean of what heads have found, and of the query heads that share a kv-head the best one's; layers with a sliding
+/// window of their own have no scores.
 PITH_API prune::HeadScores mean_by_kv_head(const Config& config, std::span<const NeedleAnswer> answers);
 
 }  // namespace pith

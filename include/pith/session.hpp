@@ -19,6 +19,7 @@
 #include "pith/model.hpp"
 #include "pith/prune/policy.hpp"
 #include "pith/tensor/parallel.hpp"
+#include "pith/tensor/tensor.hpp"
 #include "pith/tensor/view.hpp"
 #include "pith/tokenizer.hpp"
 
@@ -73,16 +74,16 @@ struct PassInfo {
 /// The callbacks run between passes and may not call the session. What one throws comes out of step(); the next step
 /// goes on with the callbacks that were left, and gives the logits that this one could not.
 struct SessionOptions {
-  std::optional<prune::AnyPolicy> policy = {};           // default: the learned gate if the model has one, else none
-  KvPair kv = KvFormat::f32;                             // how keys are stored, and how values
-  std::optional<GateKeys> gate_keys = {};                // default: f32 in a cache of f32, else f16
-  std::optional<Threads> threads = {};                   // a count, or some to share; default: one per core
-  int chunk = 256;                                       // tokens of one sequence per forward pass
-  int context = 0;                                       // longest sequence, 0 = what the model was made for
-  std::size_t kv_budget = 0;                             // bytes of key-value pages, 0 = unlimited
-  bool record_drops = false;                             // keep drop_at()
-  bool record_focus = false;                             // find PassInfo::focus
-  std::function<void(const Progress&)> on_prefill = {};  // after each pass of a prompt
+  std::optional<prune::AnyPolicy> policy = {};                // default: what the model has, gate or dms, else none
+  KvPair kv = KvFormat::f32;                                  // how keys are stored, and how values
+  std::optional<GateKeys> gate_keys = {};                     // default: f32 in a cache of f32, else f16
+  std::optional<Threads> threads = {};                        // a count, or some to share; default: one per core
+  int chunk = 256;                                            // tokens of one sequence per forward pass
+  int context = 0;                                            // longest sequence, 0 = what the model was made for
+  std::size_t kv_budget = 0;                                  // bytes of key-value pages, 0 = unlimited
+  bool record_drops = false;                                  // keep drop_at()
+  bool record_focus = false;                                  // find PassInfo::focus
+  std::function<void(const Progress&)> on_prefill = {};       // after each pass of a prompt
   std::function<void(SequenceId, const Drop&)> on_drop = {};  // after each pass, for what it dropped, by layer
   std::function<void(const PassInfo&)> on_pass = {};          // after each pass
 };
@@ -103,7 +104,7 @@ struct Replay {
 /// Bytes and rows of a session's cache. A row is one token in one lane (a layer, or a kv-head of a layer).
 struct CacheStats {
   std::size_t bytes_used = 0;          // pages that hold rows; one that is shared counts once
-  std::size_t bytes_shared = 0;        // by each sequence, in pages that others hold, too
+  std::size_t bytes_shared = 0;        // of one sequence: in pages that others hold, too; of several: that they save so
   std::size_t bytes_reserved = 0;      // pages held from the operating system
   std::size_t bytes_high_water = 0;    // the most bytes_used has been
   std::size_t bytes_dense = 0;         // what bytes_used would be had nothing been dropped
@@ -162,10 +163,10 @@ class PITH_API Session {
   void commit(SequenceId sequence);
 
   /// The sequence is what it was when it had `length` tokens: its rows, with all that they carry, are bitwise what they
-  /// were, what is pending is gone, and so are prompts that were begun since. Without a mark it can go back as far as
-  /// no row has been dropped or changed since, and, where the policy keeps columns or states, no further than it is.
-  /// Throws Error (state) where that is not far enough; Error (argument) for a length before the mark, beyond what was
-  /// fed, or, with a mark, within a prompt.
+  /// were, what is pending is gone, and so are prompts that were begun since. Without a mark it goes back as far as
+  /// no row has been dropped since, where the policy looks back alone (prune::looks_back_alone; dms judges a token by
+  /// the next) and keeps no columns; else no further than it is. Throws Error (state) where that is not far enough;
+  /// Error (argument) for a length before the mark, beyond what was fed, or, with a mark, within a prompt.
   void rewind(SequenceId sequence, std::size_t length);
 
   /// Early exit (LayerSkip, Elhoushi et al., arXiv 2404.16710): one decoded token goes through the first `layers`
@@ -187,6 +188,10 @@ class PITH_API Session {
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
   std::span<const Output> pass(std::stop_token stop = {});
 
+  /// The memory of the latest outputs, [outputs, vocab_size], as the caller's own: their spans stay good as long as it
+  /// lives, and the next pass makes another.
+  Tensor<float> take_logits();
+
   bool idle() const;  // nothing is pending, and no logits or callbacks are left by one that threw
 
   /// How many sequences the latest pass left out, as the budget had no room for their next chunk.
@@ -202,9 +207,9 @@ class PITH_API Session {
 
   /// All that fork() would copy, in bytes that another session of the same model, policy and cache formats makes the
   /// sequence of again, in another process, too: what it is fed then has, bit for bit, the logits and drops that it
-  /// would have had here. `note`: the caller's own text, which is kept beside it. A file is replaced as a whole or stays
-  /// as it was; saved bytes are a text of no meaning to others, and a checksum finds what damaged them, not who forged
-  /// them. Throws Error (state) as fork(), Error (file).
+  /// would have had here. `note`: the caller's own text, which is kept beside it. A file is replaced as a whole or
+  /// stays as it was; saved bytes are a text of no meaning to others, and a checksum finds what damaged them, not who
+  /// forged them. Throws Error (state) as fork(), Error (file).
   std::string save(SequenceId sequence) const;
   void save(SequenceId sequence, const std::filesystem::path& file, std::string_view note = {}) const;
 

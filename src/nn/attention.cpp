@@ -2,6 +2,7 @@
 #include "pith/nn/attention.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -32,7 +33,7 @@ bool by_rows(const PageLayout& layout, std::size_t queries) {
 }
 
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
-constexpr std::size_t least_tasks = 1024, least_partials = 64;
+constexpr std::size_t least_tasks = 1024, least_partials = 64, least_tiles = 256;
 
 /// The columns that attention fills.
 constexpr Column observed_columns[] = {column::mass, column::window, column::peak,
@@ -128,6 +129,7 @@ struct Attention::Impl {
     std::size_t row(std::size_t query) const { return token + query / heads % tokens; }
     std::size_t first_page, end_page;
     std::size_t partial;  // of queries that several tasks share: its index; else `whole`
+    std::size_t tiles;    // of a lone token that is observed: where its lane's are in lone_; else `whole`
   };
   static constexpr std::size_t whole = static_cast<std::size_t>(-1);
 
@@ -136,20 +138,29 @@ struct Attention::Impl {
   void plan(const Pass& pass);
   struct Sums;
   void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
-  void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums);
   void attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
   void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
   void merge(const Pass& pass, View<float> out);
+  bool observes(const Segment& segment) const;
+  Position window_of(const Segment& segment) const {
+    return std::max(segment.prompt_begin, segment.prompt_end - window_);
+  }
+  void open_columns(const Segment& segment, const Page& page) const;
+  void count_attended(const Page& page, Position n, float even, const float* given) const;
   void observe(const Pass& pass, View<const float> q, const Threads& threads);
   void find_focus(const Pass& pass, View<const float> q) const;
   void observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                     std::size_t lane_index, std::size_t page, View<const float> q);
+  void observe_alone(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t page,
+                     std::size_t tiles);
   void find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                         std::size_t lane_index);
 
   const Config& config_;
   int window_;     // tokens at the end of a prompt whose attention column::window collects
   bool observes_;  // is any column wanted that attention fills?
+  bool always_;    // one that all queries add to
   std::size_t layer_ = 0;
   float scale_ = 0;  // of its queries
   std::vector<Task> tasks_;
@@ -158,9 +169,16 @@ struct Attention::Impl {
   Tensor<float> maximum_;   // [token][head] largest score
   Tensor<float> sum_;       // [token][head] sum of e^(score - maximum)
   struct PageTask {
-    std::size_t segment, lane, page;
+    std::size_t segment, lane, page, tiles;
   };
   std::vector<PageTask> page_tasks_;
+  /// What the attention of lone tokens has left, so that it need not be found again: of each page of their lanes, for
+  /// each of the lane's query heads, e^(score - maximum) of its rows and that maximum.
+  struct Lone {
+    Tensor<float> weights;           // [tile][capacity]
+    Tensor<float> maximum;           // [tile]
+    std::vector<std::size_t> lanes;  // where the tiles of each lane of the pass begin, or `whole`
+  } lone_;
   struct Observed {
     Slot mass, window, peak, last, times, last_attended;
   };
@@ -171,7 +189,9 @@ struct Attention::Impl {
 Attention::Impl::Impl(const Config& config, const prune::Needs& needs)
     : config_(config),
       window_(needs.window),
-      observes_(std::ranges::any_of(observed_columns, [&](Column one) { return needs.evidence.has(one); })) {
+      observes_(std::ranges::any_of(observed_columns, [&](Column one) { return needs.evidence.has(one); })),
+      always_(std::ranges::any_of(std::array{column::mass, column::last, column::times, column::last_attended},
+                                  [&](Column one) { return needs.evidence.has(one); })) {
   tasks_.reserve(least_tasks);
   page_tasks_.reserve(least_tasks);
 }
@@ -191,7 +211,8 @@ void Attention::Impl::run(const Pass& pass, View<const float> q, View<float> out
 void Attention::Impl::plan(const Pass& pass) {
   tasks_.clear();
   work_ = 0;
-  std::size_t partials = 0;
+  lone_.lanes.clear();
+  std::size_t partials = 0, tiles = 0;
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
   const std::size_t tokens_together = max_queries / heads;
@@ -212,6 +233,10 @@ void Attention::Impl::plan(const Pass& pass) {
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
+      const bool keeps = segment.count == 1 && observes(segment) && by_rows(lanes[l].layout(), heads);
+      const std::size_t first_tile = keeps ? tiles : whole;
+      if (keeps) tiles += pages * kv_heads * group;
+      lone_.lanes.push_back(first_tile);
       for (std::size_t t = 0; t < segment.count; t += tokens_together) {
         const std::size_t tokens = std::min(tokens_together, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
@@ -229,10 +254,16 @@ void Attention::Impl::plan(const Pass& pass) {
                    .tokens = tokens,
                    .first_page = 0,
                    .end_page = pages,
-                   .partial = whole},
+                   .partial = whole,
+                   .tiles = first_tile},
                   pages);
       }
     }
+  }
+  if (tiles > 0) {
+    const std::size_t room = std::bit_ceil(std::max(tiles, least_tiles));
+    lone_.weights.resize(room, capacity);
+    lone_.maximum.resize(1, room);
   }
   // In powers of two, as the other lists grow: so that memory is seldom asked for as a context gets longer.
   partials_.resize(std::bit_ceil(std::max(partials, least_partials)),
@@ -292,13 +323,14 @@ void Attention::Impl::cap(float* scores, std::size_t lines, std::size_t length, 
 }
 
 /// Rows as they are stored, while the next page is on its way: few queries are bound by memory.
-void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const {
+void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
   const std::size_t queries = task.tokens * task.heads;  // of each kv-head
   const Lane& lane = lane_of(pass, task);
   const auto& shape = lane.layout().shape();
   const auto at = std::span(pass.positions).subspan(task.token, task.tokens);
   const bool alone = pass.segments[task.segment].count == 1;  // sees all that was left before it
+  const auto group = static_cast<std::size_t>(config_.group());
 
   const Queries queries_of_task(q, task.token, task.tokens, task.first_head, task.heads, lane, task.first_kv_head,
                                 task.kv_heads, scale_);
@@ -322,6 +354,11 @@ void Attention::Impl::attend_by_rows(const Pass& pass, const Task& task, View<co
           for (std::size_t i = begin * task.heads; i < end * task.heads; ++i) scores[i * capacity + row] = -infinity;
         });
       ops::absorb_rows(scores, page.rows(), queries, sums.maximum + from, sums.weight + from, shrink);
+      if (task.tiles != whole) {
+        const std::size_t heads = shape.heads * group, tile = task.tiles + p * heads + task.head(from) % heads;
+        std::copy_n(scores, queries * capacity, lone_.weights[tile].data());
+        std::copy_n(sums.maximum + from, queries, lone_.maximum.data() + tile);
+      }
       sums.shrink(from, queries, dim, shrink);
       ops::accumulate(shape.values, scores, queries, capacity, page.v(head), page.rows(), dim, sums.values + from * dim,
                       dim, next_v);
@@ -405,10 +442,20 @@ void Attention::Impl::merge(const Pass&, View<float> out) {
   }
 }
 
+/// Whether a column is wanted that queries of the segment add to.
+bool Attention::Impl::observes(const Segment& segment) const {
+  return always_ || (observes_ && segment.first < segment.prompt_end);
+}
+
 void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threads& threads) {
   page_tasks_.clear();
+  auto tiles = lone_.lanes.begin();
   for (std::size_t s = 0; s < pass.segments.size(); ++s) {
     if (pass.segments[s].cache == nullptr) continue;
+    if (!observes(pass.segments[s])) {
+      tiles += static_cast<std::ptrdiff_t>(pass.segments[s].cache->lanes(pass.layer).size());
+      continue;
+    }
     const auto lanes = pass.segments[s].cache->lanes(pass.layer);
     const PageLayout& layout = lanes[0].layout();  // all lanes have the same
     observed_ = {layout.slot(column::mass), layout.slot(column::window), layout.slot(column::peak),
@@ -419,22 +466,23 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
         find_even_shares(pass.segments[s],
                          std::span(pass.positions).subspan(pass.segments[s].row, pass.segments[s].count), lanes[l], l);
     }
-    for (std::size_t l = 0; l < lanes.size(); ++l)
-      for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p});
+    for (std::size_t l = 0; l < lanes.size(); ++l, ++tiles)
+      for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p, *tiles});
   }
   threads.run(page_tasks_.size(), work_, [&](std::size_t i) {
     const PageTask& task = page_tasks_[i];
     const Segment& segment = pass.segments[task.segment];
-    observe_page(segment, std::span(pass.positions).subspan(segment.row, segment.count),
-                 std::as_const(*segment.cache).lanes(pass.layer)[task.lane], task.lane, task.page, q);
+    const Lane& lane = std::as_const(*segment.cache).lanes(pass.layer)[task.lane];
+    if (task.tiles != whole) return observe_alone(segment, lane, task.lane, task.page, task.tiles);
+    observe_page(segment, std::span(pass.positions).subspan(segment.row, segment.count), lane, task.lane, task.page, q);
   });
 }
 
 void Attention::Impl::find_even_shares(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                                        std::size_t lane_index) {
   const std::span<float> even = even_[lane_index].subspan(segment.row, segment.count);
-  std::ranges::fill(even, 0.0f);
-  for (std::size_t p = 0; p < lane.pages(); ++p) {
+  std::ranges::fill(even, segment.count == 1 ? static_cast<float>(lane.rows()) : 0.0f);
+  for (std::size_t p = 0; p < lane.pages() && segment.count > 1; ++p) {
     const Page page = lane.page(p);
     for (std::size_t i = 0; i < page.rows(); ++i) {
       const auto begin = std::ranges::lower_bound(positions, page.born()[i]);
@@ -446,6 +494,60 @@ void Attention::Impl::find_even_shares(const Segment& segment, std::span<const P
   for (float& rows : even) rows = heads / rows;
 }
 
+/// Columns that begin anew in this pass.
+void Attention::Impl::open_columns(const Segment& segment, const Page& page) const {
+  // Layers that share lanes add to what the first of them has begun.
+  if (config_.layers[layer_].kv_from >= 0) return;
+  const Position window_begin = window_of(segment);
+  if (segment.first <= window_begin && window_begin < segment.next())
+    for (const Slot column : {observed_.window, observed_.peak})
+      if (column) std::ranges::fill(page.evidence(column), 0.0f);
+  if (observed_.last) std::ranges::fill(page.evidence(observed_.last), 0.0f);
+}
+
+/// The only token of its segment, from what its attention has left.
+void Attention::Impl::observe_alone(const Segment& segment, const Lane& lane, std::size_t lane_index, std::size_t p,
+                                    std::size_t tiles) {
+  const Page page = lane.page(p);
+  const auto [mass, window, peak, last, times, last_attended] = observed_;
+  const std::size_t rows = page.rows(), heads = lane.layout().shape().heads * static_cast<std::size_t>(config_.group());
+  const std::size_t first_head = lane_index * heads;
+  const Position n = segment.first;
+  open_columns(segment, page);
+
+  const float* const weights = lone_.weights[tiles + p * heads].data();
+  const bool in_window = n >= window_of(segment) && n < segment.prompt_end;
+  float given[capacity] = {};  // over the heads of the lane
+  for (std::size_t head = 0; head < heads; ++head) {
+    const float factor =
+        std::exp(lone_.maximum.data()[tiles + p * heads + head] - maximum_[segment.row][first_head + head]) /
+        sum_[segment.row][first_head + head];
+    const float* const row = weights + head * capacity;
+    for (std::size_t i = 0; i < capacity; ++i) given[i] += factor * row[i];
+    if (!peak || !in_window) continue;
+    const auto most = page.evidence(peak);
+    for (std::size_t i = 0; i < rows; ++i) most[i] = std::max(most[i], factor * row[i]);
+  }
+  const auto add_to = [&](Slot column) {
+    const auto numbers = page.evidence(column);
+    for (std::size_t i = 0; i < rows; ++i) numbers[i] += given[i];
+  };
+  if (mass) add_to(mass);
+  if (window && in_window) add_to(window);
+  if (last) add_to(last);
+  if (times || last_attended) count_attended(page, n, even_[lane_index][segment.row], given);
+}
+
+/// A row has been attended to by query n where it was given at least the even share; its own query counts from the
+/// start.
+void Attention::Impl::count_attended(const Page& page, Position n, float even, const float* given) const {
+  for (std::size_t i = 0; i < page.rows(); ++i) {
+    if (page.born()[i] >= n || given[i] < even) continue;
+    if (observed_.times) page.evidence(observed_.times)[i] += 1;
+    if (observed_.last_attended) page.evidence(observed_.last_attended)[i] = static_cast<float>(n);
+  }
+}
+
 void Attention::Impl::observe_page(const Segment& segment, std::span<const Position> positions, const Lane& lane,
                                    std::size_t lane_index, std::size_t p, View<const float> q) {
   const Page page = lane.page(p);
@@ -455,15 +557,8 @@ void Attention::Impl::observe_page(const Segment& segment, std::span<const Posit
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
   const std::size_t together = max_queries / heads;  // tokens
-  const Position window_begin = std::max(segment.prompt_begin, segment.prompt_end - window_);
-
-  const bool opens_window = segment.first <= window_begin && window_begin < segment.next();
-  // Layers that share lanes add to what the first of them has begun.
-  if (config_.layers[layer_].kv_from < 0) {
-    for (const Slot column : {window, peak})
-      if (column && opens_window) std::ranges::fill(page.evidence(column), 0.0f);
-    if (last) std::ranges::fill(page.evidence(last), 0.0f);
-  }
+  const Position window_begin = window_of(segment);
+  open_columns(segment, page);
 
   // The first token of the segment that any of these columns asks about.
   std::size_t first = segment.count;
@@ -508,15 +603,8 @@ void Attention::Impl::observe_page(const Segment& segment, std::span<const Posit
         }
       }
     }
-    for (std::size_t t = 0; counts && t < tokens; ++t) {
-      const Position n = at[t];
-      const float even = even_[lane_index][token + t];
-      for (std::size_t i = 0; i < page.rows(); ++i) {
-        if (page.born()[i] >= n || given[t * capacity + i] < even) continue;  // its own query counts from the start
-        if (times) page.evidence(times)[i] += 1;
-        if (last_attended) page.evidence(last_attended)[i] = static_cast<float>(n);
-      }
-    }
+    for (std::size_t t = 0; counts && t < tokens; ++t)
+      count_attended(page, at[t], even_[lane_index][token + t], given + t * capacity);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <limits>
+#include <numbers>
 
 namespace pith::prune {
 
@@ -51,6 +52,28 @@ void SharedRows::allot(const KvLayer&, const Moment& moment, std::span<const std
   const std::size_t alone = rows.at(moment);
   share(keep.size() * alone, static_cast<std::size_t>(std::ceil(floor * static_cast<float>(alone))), moment, scores,
         keep);
+}
+
+std::size_t LeavingAnswer::at(std::size_t layer, std::size_t n_layers) const {
+  const double way = std::numbers::pi * static_cast<double>(layer) / static_cast<double>(n_layers);
+  const auto least = static_cast<double>(last);
+  const double part = static_cast<double>(share) * ((1 - least) * (std::cos(way) + 1) / 2 + least);
+  // What a float lacks of the share that was written is not to cost a row.
+  return std::max<std::size_t>(1, static_cast<std::size_t>(part * every + 1e-5));
+}
+
+bool LeavingAnswer::due(const KvLayer&, const Moment& moment, std::size_t) const {
+  const int left = moment.next - moment.prompt_end - recent;
+  return !moment.reads_prompt() && every > 0 && left > 0 && left % every == 0;
+}
+
+void LeavingAnswer::allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>> scores,
+                          std::span<std::size_t> keep) const {
+  for (std::size_t l = 0; l < keep.size(); ++l) {
+    const auto judged = static_cast<std::size_t>(
+        std::ranges::count_if(scores[l], [](float score) { return score < std::numeric_limits<float>::infinity(); }));
+    keep[l] = scores[l].size() - judged + at(layer.layer(), moment.n_layers);
+  }
 }
 
 bool RowsOfLayers::due(std::span<const LayerMoment> layers, std::size_t slack) const {

@@ -22,6 +22,7 @@ namespace {
 /// No model has as many layers or heads; what is read becomes the size of a list.
 constexpr Range<std::size_t> indices{0, 65535};
 constexpr Range<float> finite{};
+constexpr float none = -std::numeric_limits<float>::infinity();
 
 /// "3-1": layer 3, head 1.
 std::optional<std::pair<std::size_t, std::size_t>> place_of(std::string_view key) {
@@ -38,8 +39,8 @@ HeadScores from_json(std::string_view text, const std::string& where) {
   for (const auto& [key, value] : json.items()) {
     const auto place = place_of(key);
     if (!place) fail(ErrorCode::format, where, "keys such as \"3-1\", layer and kv-head", in_quotes(key));
-    if (!value.is_number() || !std::isfinite(value.get<float>()))
-      fail(ErrorCode::format, where + ": " + in_quotes(key), "a number", printable(value.dump()));
+    if (!value.is_null() && (!value.is_number() || !std::isfinite(value.get<float>())))
+      fail(ErrorCode::format, where + ": " + in_quotes(key), "a number or null", printable(value.dump()));
     layers = std::max(layers, place->first + 1);
     heads = std::max(heads, place->second + 1);
   }
@@ -56,7 +57,7 @@ HeadScores from_json(std::string_view text, const std::string& where) {
     const auto [layer, head] = *place_of(key);
     if (std::exchange(there[layer * heads + head], char{1}) != 0)
       fail(ErrorCode::format, where, "each kv-head once", in_quotes(key) + " twice");
-    all.scores[layer][head] = value.get<float>();
+    all.scores[layer][head] = value.is_null() ? none : value.get<float>();
   }
   return all;
 }
@@ -100,14 +101,25 @@ HeadScores HeadScores::read(const std::filesystem::path& file) {
   return json ? from_json(text, file.string()) : from_lines(text, file.string());
 }
 
+std::vector<std::size_t> HeadScores::scored() const {
+  std::vector<std::size_t> all;
+  for (std::size_t layer = 0; layer < layers(); ++layer)
+    if (std::ranges::any_of(scores[layer], [](float score) { return score != none; })) all.push_back(layer);
+  return all;
+}
+
 std::vector<std::vector<std::size_t>> HeadScores::others(float share) const {
   std::vector<std::pair<std::size_t, std::size_t>> order;
+  std::vector<std::vector<std::size_t>> out(layers());
   for (std::size_t layer = 0; layer < layers(); ++layer)
-    for (std::size_t head = 0; head < kv_heads(); ++head) order.emplace_back(layer, head);
+    for (std::size_t head = 0; head < kv_heads(); ++head)
+      if (scores[layer][head] == none)
+        out[layer].push_back(head);
+      else
+        order.emplace_back(layer, head);
   std::ranges::stable_sort(order, std::ranges::greater{},
                            [&](const auto& place) { return scores[place.first][place.second]; });
   const auto best = std::lround(static_cast<double>(share) * static_cast<double>(order.size()));
-  std::vector<std::vector<std::size_t>> out(layers());
   for (std::size_t i = static_cast<std::size_t>(best); i < order.size(); ++i)
     out[order[i].first].push_back(order[i].second);
   for (auto& heads : out) std::ranges::sort(heads);

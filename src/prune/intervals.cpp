@@ -178,6 +178,28 @@ void SlidingWindow::before_attention(const KvLayer& layer, const Moment& moment)
       if (lane.born(row) >= sinks) lane.close(row, lane.born(row) + recent);
 }
 
+void TaughtDecisions::before_attention(const KvLayer& layer, const Moment& moment) const {
+  const auto& [logits, taught] = moment.decisions;
+  const int behind = window > 0 ? window : taught;
+  const auto lanes = layer.lanes();
+  for (std::size_t l = 0; l < lanes.size(); ++l) {
+    const Lane& lane = lanes[l];
+    const auto leaves = [&, head = lanes.number(l)](Position token) {
+      return token + 1 < moment.next && logits[static_cast<std::size_t>(token + 1 - moment.first)][head] > 0;
+    };
+    // The rows of this pass were appended last; that of the token before them may be anywhere by now.
+    std::size_t row = lane.rows();
+    for (; row-- > 0 && lane.born(row) >= moment.first;)
+      if (leaves(lane.born(row))) lane.close(row, lane.born(row) + behind + 1);
+    const Position before = moment.first - 1;
+    if (before < 0 || !leaves(before)) continue;
+    for (row = lane.rows(); row-- > 0;)
+      if (lane.born(row) == before) lane.close(row, before + behind + 1);
+  }
+}
+
+std::string TaughtDecisions::describe() const { return spell("dms", {{"window", window}}); }
+
 std::string SlidingWindow::describe() const { return spell("streaming", {{"sinks", sinks}, {"recent", recent}}); }
 
 }  // namespace pith::prune

@@ -16,6 +16,7 @@ Needs Needs::operator|(const Needs& other) const {
   std::vector<MadeFor> files = made_for;
   files.insert(files.end(), other.made_for.begin(), other.made_for.end());
   return {gate || other.gate,
+          decisions || other.decisions,
           lane_per_head || other.lane_per_head,
           evidence | other.evidence,
           std::max(window, other.window),

@@ -38,7 +38,8 @@ AnyPolicy on_the_others(const char* method, const HeadScores& heads, const Prote
   AnyPolicy acts = any ? for_heads(std::span<const std::vector<std::size_t>>(others), policy) : AnyPolicy();
   // Without a file there is nothing to read it from again: it is spelled as what it comes to.
   if (heads.file.empty()) spelling = acts.describe();
-  return OfFile{std::move(spelling), std::move(acts), {heads.file, heads.layers(), heads.kv_heads()}};
+  return OfFile{
+      std::move(spelling), std::move(acts), {heads.file, heads.layers(), heads.kv_heads(), 0, heads.scored()}};
 }
 
 }  // namespace

@@ -38,13 +38,29 @@ class Numbers {
 
 float square(std::span<const float> x) { return ops::dot(x.data(), x.data(), x.size()); }
 
+/// f(page, first row, end) for the pages of a lane, on the moment's threads; `work`: multiply-adds for a row.
+template <class F>
+void for_each_page(const Lane& lane, const Moment& moment, std::size_t work, F&& f) {
+  moment.threads->run(lane.pages(), lane.rows() * work, [&](std::size_t p) {
+    const std::size_t first = p * PageLayout::capacity;
+    f(p, first, std::min(lane.rows(), first + PageLayout::capacity));
+  });
+}
+
 /// |x|^2 of each row, over the heads of the lane.
 const std::vector<float>& squares(const Lane& lane, const Moment& moment, Numbers::Read read) {
-  Numbers numbers(lane, moment, read);
+  const auto& shape = lane.layout().shape();
   auto& all = moment.scratch->squares;
   all.assign(lane.rows(), 0.0f);
-  for (std::size_t row = 0; row < all.size(); ++row)
-    for (std::size_t h = 0; h < numbers.heads(); ++h) all[row] += square(numbers(row, h));
+  for_each_page(lane, moment, 4 * shape.heads * shape.head_dim, [&](std::size_t, std::size_t first, std::size_t end) {
+    float numbers[max_head_dim];
+    const std::span<float> x(numbers, shape.head_dim);
+    for (std::size_t row = first; row < end; ++row)
+      for (std::size_t h = 0; h < shape.heads; ++h) {
+        (lane.row(row).*read)(h, x);
+        all[row] += square(x);
+      }
+  });
   return all;
 }
 
@@ -84,25 +100,35 @@ void PerQuery::score(const KvLayer& layer, std::size_t lane, const Moment& momen
     out[row] /= static_cast<float>(moment.next - layer.lanes()[lane].born(row));
 }
 
-void KeyDifference::score(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> out) const {
-  const Lane& rows = layer.lanes()[lane];
-  Numbers keys(rows, moment, &Row::key);
+void KeyDifference::score(const KvLayer& layer, std::size_t l, const Moment& moment, std::span<float> out) const {
+  const Lane& lane = layer.lanes()[l];
+  const auto& shape = lane.layout().shape();
+  const std::size_t dim = shape.head_dim;
+  Scratch& scratch = *moment.scratch;
+  auto &keys = scratch.keys, &norms = scratch.weights, &anchor = scratch.mean;
+  auto& sums = scratch.folded;  // [page][dim] of the rows' directions
+  keys.resize(out.size() * dim);
+  norms.resize(out.size());
   std::ranges::fill(out, 0.0f);
-  auto& anchor = moment.scratch->mean;
-  anchor.resize(rows.layout().shape().head_dim);
-  for (std::size_t h = 0; h < keys.heads(); ++h) {
-    std::ranges::fill(anchor, 0.0f);
-    for (std::size_t row = 0; row < out.size(); ++row) {
-      const auto key = keys(row, h);
-      const float norm = std::sqrt(square(key));
-      for (std::size_t c = 0; norm > 0 && c < anchor.size(); ++c) anchor[c] += key[c] / norm;
-    }
+  for (std::size_t h = 0; h < shape.heads; ++h) {
+    sums.assign(lane.pages() * dim, 0.0f);
+    for_each_page(lane, moment, 4 * dim, [&](std::size_t p, std::size_t first, std::size_t end) {
+      float* const sum = &sums[p * dim];
+      for (std::size_t row = first; row < end; ++row) {
+        const std::span<float> key(&keys[row * dim], dim);
+        lane.row(row).key(h, key);
+        norms[row] = std::sqrt(square(key));
+        for (std::size_t c = 0; norms[row] > 0 && c < dim; ++c) sum[c] += key[c] / norms[row];
+      }
+    });
+    anchor.assign(dim, 0.0f);
+    for (std::size_t p = 0; p < lane.pages(); ++p) ops::add(anchor.data(), &sums[p * dim], dim);
     const float length = std::sqrt(square(anchor));
-    for (std::size_t row = 0; row < out.size(); ++row) {
-      const auto key = keys(row, h);
-      const float norm = std::sqrt(square(key)) * length;
-      if (norm > 0) out[row] -= ops::dot(key.data(), anchor.data(), anchor.size()) / norm;
-    }
+    for_each_page(lane, moment, dim, [&](std::size_t, std::size_t first, std::size_t end) {
+      for (std::size_t row = first; row < end; ++row)
+        if (const float norm = norms[row] * length; norm > 0)
+          out[row] -= ops::dot(&keys[row * dim], anchor.data(), dim) / norm;
+    });
   }
 }
 
@@ -129,6 +155,7 @@ void NormShare::score(const KvLayer& layer, std::size_t lane, const Moment& mome
 
 void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& moment, std::span<float> scores) {
   constexpr std::size_t together = 32;  // rows of W_o, whose products with all values are at hand at once
+  constexpr std::size_t rows_of_task = 64;
   const Lane& rows = layer.lanes()[lane];
   const auto& shape = rows.layout().shape();
   const std::size_t dim = shape.head_dim, n = scores.size();
@@ -151,9 +178,13 @@ void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& momen
           for (std::size_t c = 0; c < dim; ++c) block[c * together + j] = weights[head * dim + c];
         }
         std::ranges::fill(outputs, 0.0f);
-        ops::add_product(values.data(), dim, 1, block.data(), together, n, dim, count, outputs.data(), together);
-        for (std::size_t row = 0; row < n; ++row)
-          for (std::size_t j = 0; j < count; ++j) norms[row] += std::abs(outputs[row * together + j]);
+        moment.threads->run((n + rows_of_task - 1) / rows_of_task, n * dim * count, [&](std::size_t task) {
+          const std::size_t begin = task * rows_of_task, end = std::min(n, begin + rows_of_task);
+          ops::add_product(&values[begin * dim], dim, 1, block.data(), together, end - begin, dim, count,
+                           &outputs[begin * together], together);
+          for (std::size_t row = begin; row < end; ++row)
+            for (std::size_t j = 0; j < count; ++j) norms[row] += std::abs(outputs[row * together + j]);
+        });
       }
   }
   for (std::size_t row = 0; row < n; ++row) scores[row] *= norms[row] / static_cast<float>(moment.group * shape.heads);

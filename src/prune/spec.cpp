@@ -218,6 +218,7 @@ void list_worth_gate(std::vector<OptionText>& all) {
 constexpr Named names[] = {
     method<none>("none", "", "forgets nothing", never_acts),
     method<learned_gate>("gate", "2305.15805", "the model's own learned gate", every_token),
+    method<dms>("dms", "2506.05345", "what the model was taught to decide of each token", every_token),
     method<streaming>("streaming", "2309.17453", "the first and the latest tokens", every_token),
     method<h2o>("h2o", "2306.14048", "most attention so far", every_pass),
     method<tova>("tova", "2401.06104", "most attention from the last query, a verdict per layer", every_pass),
@@ -254,6 +255,8 @@ constexpr Named names[] = {
      every_token, list_all<ProtectOptions, DuoOptions>, "file=FILE"},
     {"protect", protect_of, "2404.15574", "the best kv-heads by a file keep all, the others forget", as_its_policy,
      list_all<ProtectOptions>, "file=FILE,POLICY"},
+    {"chain", [](Call& c) { return c.policy(); }, "", "these in turn, each on what those before it left", as_its_policy,
+     nullptr, "POLICY,POLICY"},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
      as_its_policy, nullptr, "POLICY", true},
     {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,

@@ -101,14 +101,19 @@ CacheStats Sequences::stats_of(std::span<const Sequence* const> some) const {
   for (const Sequence* sequence : some) {
     const auto length = static_cast<std::size_t>(sequence->length);
     stats.bytes_used += sequence->cache.bytes();
-    stats.bytes_shared += sequence->cache.shared_bytes();
     stats.bytes_dense += sequence->cache.bytes_of(length);
     stats.bytes_state += sequence->cache.state_bytes();
     for (std::size_t l = 0; l < stats.live_rows.size(); ++l) stats.live_rows[l] += sequence->cache.rows(l);
     stats.seen_rows += sequence->cache.all_lanes() * length;
     stats.dropped_rows += sequence->cache.log().dropped();
   }
-  if (stats.bytes_shared > 0 && some.size() > 1) stats.bytes_used -= bytes_again(some);
+  if (some.size() == 1) {
+    stats.bytes_shared = some.front()->cache.shared_bytes();
+  } else {
+    // Of all sequences the pool knows it.
+    stats.bytes_shared = some.size() == all.size() ? stats.bytes_used - pool.bytes_used() : bytes_again(some);
+    stats.bytes_used -= stats.bytes_shared;
+  }
   return stats;
 }
 

@@ -8,6 +8,7 @@
 
 #include "pith/error.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/prune/spec.hpp"
 
 namespace pith {
 
@@ -15,7 +16,7 @@ namespace {
 
 prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) {
   if (options.policy) return *options.policy;
-  return config.gate ? prune::AnyPolicy(prune::learned_gate()) : prune::none();
+  return config.gate ? prune::learned_gate() : config.dms ? prune::dms() : prune::none();
 }
 
 /// What the policy needs, and what a record of its drops wants to know beside it.
@@ -41,8 +42,10 @@ std::vector<Stage> stages_of(const Config& config, const prune::AnyPolicy& polic
     stages.push_back({.begin = layer + 1});
   }
   stages.back().end = n;
-  if (stages.size() > 1 && needs.gate)
-    fail(ErrorCode::unsupported, "policy", "no learned gate beside a method by which tokens leave between layers",
+  if (stages.size() > 1 && (needs.gate || needs.decisions))
+    fail(ErrorCode::unsupported, "policy",
+         "no " + std::string(needs.gate ? "learned gate" : "decisions that a model was taught (DMS)") +
+             " beside a method by which tokens leave between layers",
          policy.describe());
   if (stages.size() > 1 && any_shares(config))
     fail(
@@ -63,11 +66,19 @@ void check_shape(const prune::MadeFor& file, const Config& config) {
   if (found != expected)
     fail(ErrorCode::model, file.file.empty() ? "policy" : file.file, "a file for the model's " + expected,
          "one for " + found);
+  for (const std::size_t layer : file.lasting)
+    if (config.layers[layer].window > 0)
+      fail(ErrorCode::unsupported, file.file.empty() ? "policy" : file.file,
+           "no scores (null) for the kv-heads of layer " + std::to_string(layer) +
+               ", which has a sliding window of its own",
+           "some");
 }
 
 KvLayouts layouts_of(const Config& config, const SessionOptions& options, const prune::Needs& needs) {
   if (needs.gate && !config.gate)
     fail(ErrorCode::unsupported, "policy", "a model with learned gates (its own, or a sidecar's)", "none");
+  if (needs.decisions && !config.dms)
+    fail(ErrorCode::unsupported, "policy", "a model that was taught to decide what it forgets (DMS)", "another");
   const auto check = [](std::size_t asked, int there, const std::string& what) {
     if (asked > static_cast<std::size_t>(there))
       fail(ErrorCode::argument, "policy", what + "s below the model's " + std::to_string(there),
@@ -131,7 +142,8 @@ Setup::Setup(Model some_model, SessionOptions some_options)
       needs(needs_of(config, policy, options)),
       stages(stages_of(config, policy, needs)),
       context(context_of(config, options)),
-      layouts(layouts_of(config, options, needs)) {}
+      layouts(layouts_of(config, options, needs)),
+      takes_back(prune::looks_back_alone(policy) && !needs.decisions) {}
 
 bool Setup::shares_lanes() const { return any_shares(config); }
 

@@ -39,6 +39,8 @@ MODELS = {
         num_hidden_layers=2, head_dim=16, rope_parameters={
             "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16,
             "beta_fast": 4.0})),
+    "qwen3-dms": ("qwen3", None, dict(
+        num_hidden_layers=2, head_dim=8, dms_alpha_scale=4.0, dms_initial_alpha_offset=0.5, dms_window_size=5)),
     "smollm3": ("smollm3", "smollm3", dict(num_hidden_layers=4)),
     "olmo2": ("olmo2", "olmo2", dict(num_hidden_layers=2)),
     "granite": ("granite", "granite", dict(
@@ -82,10 +84,40 @@ def randomise(model, generator):
         parameter.data.copy_(value)
 
 
-def logits_of(folder, tokens):
+def teach(attention, config, drops):
+    """A Qwen3 layer's attention as one that DMS taught (arXiv 2506.05345) has it, all tokens at once; drops gets who drops
+    each token, or -1."""
+    rotate = transformers.models.qwen3.modeling_qwen3.apply_rotary_pos_emb
+    group, window = attention.num_key_value_groups, config.dms_window_size
+
+    def forward(hidden_states, position_embeddings, attention_mask=None, **_):
+        heads = (*hidden_states.shape[:-1], -1, attention.head_dim)
+        q = attention.q_norm(attention.q_proj(hidden_states).view(heads)).transpose(1, 2)
+        k = attention.k_norm(attention.k_proj(hidden_states).view(heads)).transpose(1, 2)
+        v = attention.v_proj(hidden_states).view(heads).transpose(1, 2)
+        logits = q[:, ::group, :, -1] * config.dms_alpha_scale - config.dms_initial_alpha_offset
+        assert logits.abs().min() > 1e-3
+        q[:, ::group, :, -1] = 0
+        q, k = rotate(q, k, *position_embeddings)
+        q[:, ::group, :, -1] = 0
+        n, j = torch.arange(q.shape[2])[:, None], torch.arange(q.shape[2])
+        leaves = torch.nn.functional.pad(logits[:, :, 1:] > 0, (0, 1))  # token j + 1 decides of token j
+        seen = (j <= n) & ~(leaves[:, :, None] & (n > j + window))
+        drops.append([i + window + 1 if leaf and i + window + 1 < TOKENS else -1 for i, leaf in enumerate(leaves[0, 0])])
+        k, v, seen = (x.repeat_interleave(group, 1) for x in (k, v, seen))
+        weights = (q @ k.transpose(2, 3) * attention.scaling).masked_fill(~seen, -torch.inf).softmax(-1)
+        return attention.o_proj((weights @ v).transpose(1, 2).flatten(2)), None
+
+    attention.forward = forward
+
+
+def logits_of(folder, tokens, drops=None):
     with InDouble(), torch.no_grad():
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager").eval()
+        if hasattr(model.config, "dms_window_size"):
+            for layer in model.model.layers:
+                teach(layer.self_attn, model.config, drops)
         return model(torch.tensor([tokens])).logits[0].numpy()
 
 
@@ -198,12 +230,14 @@ def make(name):
     weights = load_file(folder / "model.safetensors")
     save_file(weights, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)
-    write_gguf(folder, config, arch, weights)
+    if arch:  # of those that a GGUF can say
+        write_gguf(folder, config, arch, weights)
 
     tokens = torch.randint(0, VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
-    logits = logits_of(folder, tokens)
+    drops = []
+    logits = logits_of(folder, tokens, drops)
     logits.astype("<f4").tofile(folder / "expected_logits.f32")
-    drop_at = [[j + w if w and j + w < TOKENS else -1 for j in range(TOKENS)] for w in windows(config)]
+    drop_at = drops or [[j + w if w and j + w < TOKENS else -1 for j in range(TOKENS)] for w in windows(config)]
     expected = {"tokens": tokens, "drop_at": drop_at, "argmax": logits.argmax(-1).tolist()}
     (folder / "expected.json").write_text(json.dumps(expected))
     if name == "phi3":  # a text within the original context

@@ -415,12 +415,31 @@ TEST(Config, RefusesByNameWhatChangesTheMathematics) {
                  {"falcon", "gpt2", "llama", "mistral", "qwen2", "gemma3_text"});
   expect_refused(changed(llama, "hidden_act", "relu"), ErrorCode::unsupported, {"hidden_act", "relu"});
   expect_refused(changed(llama, "quantization_config", {{"quant_method", "gptq"}}), ErrorCode::unsupported, {"gptq"});
-  expect_refused(changed(llama, "dms_alpha_scale", 100.0), ErrorCode::unsupported, {"dms_alpha_scale", "100", "DMS"});
+  const auto dms = changed(llama, "dms_alpha_scale", 100.0);
+  expect_refused(changed(dms, "dms_separate_alpha", true), ErrorCode::unsupported, {"dms_separate_alpha", "false"});
+  expect_refused(changed(dms, "dms_disable_eviction", true), ErrorCode::unsupported, {"dms_disable_eviction"});
+  expect_refused(changed(dms, "dms_alpha_per", "layer"), ErrorCode::unsupported, {"dms_alpha_per", "head", "layer"});
+  expect_refused(changed(dms, "dms_window_size", -1), ErrorCode::model, {"dms_window_size", "-1"});
   expect_refused(changed(gpt2(), "scale_attn_weights", false), ErrorCode::unsupported, {"scale_attn_weights"});
   expect_refused(changed(gpt2(), "scale_attn_by_inverse_layer_idx", true), ErrorCode::unsupported,
                  {"scale_attn_by_inverse_layer_idx"});
   expect_refused(changed(gpt2(), "add_cross_attention", true), ErrorCode::unsupported, {"add_cross_attention"});
   EXPECT_NO_THROW(read(changed(gpt2(), "reorder_and_upcast_attn", true)));
+}
+
+TEST(Config, ReadsWhatDmsTaught) {
+  const auto llama = llama_like("llama");
+  EXPECT_FALSE(read(llama).dms);
+  const auto some =
+      changed(changed(changed(llama, "dms_alpha_scale", 50.0), "dms_initial_alpha_offset", 2.5), "dms_window_size", 64);
+  ASSERT_TRUE(read(some).dms);
+  EXPECT_EQ(read(some).dms->scale, 50);
+  EXPECT_EQ(read(some).dms->offset, 2.5f);
+  EXPECT_EQ(read(some).dms->window, 64);
+  // As its authors' code has them where the file does not.
+  const Config usual = read(changed(llama, "dms_window_size", 512));
+  EXPECT_EQ(usual.dms->scale, 100);
+  EXPECT_EQ(usual.dms->offset, 5);
 }
 
 TEST(Config, RefusesCountsThatAreNone) {

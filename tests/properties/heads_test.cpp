@@ -2,6 +2,8 @@
 // Kv-heads that are kept whole by what a file says of them.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "pith/prune/methods.hpp"
 #include "pith/prune/protect.hpp"
 #include "pith/prune/spec.hpp"
@@ -32,6 +34,15 @@ TEST(HeadScoresTest, AreReadFromObjectsAndLines) {
   EXPECT_EQ(HeadScores::read(json).file, json.string());
   const auto lines = folder.write("heads.tsv", "0.5\t1e-3\t1.0\r\n0\t0.25\t0.75\n\n");
   EXPECT_EQ(HeadScores::read(lines).scores, (std::vector<std::vector<float>>{{0.5f, 1e-3f, 1}, {0, 0.25f, 0.75f}}));
+}
+
+TEST(HeadScoresTest, HeadsWithoutAScoreAreNeverAmongTheBest) {
+  const test::TempFolder folder;
+  const auto json = folder.write("heads.json", R"({"0-0": null, "0-1": null, "1-0": -1, "1-1": 0})");
+  const HeadScores heads = HeadScores::read(json);
+  EXPECT_EQ(heads.scored(), (std::vector<std::size_t>{1}));
+  EXPECT_EQ(heads.others(0.5f), (Lists{{0, 1}, {0}}));
+  EXPECT_EQ(heads.others(1), (Lists{{0, 1}, {}}));
 }
 
 TEST(HeadScoresTest, WhatSaysLessOrOtherThingsIsRefused) {
@@ -113,6 +124,22 @@ TEST(ProtectTest, OfAnotherModelIsRefusedByName) {
   const auto path = folder.write("heads.tsv", "1\t0\n0\t0\n").string();
   test::expect_error(ErrorCode::model, {path, "3 layers of 3 kv-heads", "2 layers of 2 kv-heads"},
                      [&] { Session session(model, {.policy = parse("duo(file=" + path + ")")}); });
+}
+
+// Of the layers 0 to 2, all but 1 slide: there is nothing to be kept whole in them.
+TEST(ProtectTest, HeadsOfSlidingLayersHaveNoScores) {
+  const Model model = random_model({.seed = 6, .architecture = Architecture::gemma3, .n_layers = 3, .window = 12});
+  const auto heads_of = static_cast<std::size_t>(model.config().n_kv_heads);
+  HeadScores heads{{}, std::vector(3, std::vector<float>(heads_of, 1))};
+  const AnyPolicy inner = h2o({.rows = 10, .recent = 4});
+  const auto open = [&] { Session session(model, {.policy = protect(heads, {.share = 1}, inner)}); };
+  test::expect_error(ErrorCode::unsupported, {"policy", "null", "layer 0", "sliding window"}, open);
+  for (const std::size_t layer : {0u, 2u})
+    heads.scores[layer].assign(heads_of, -std::numeric_limits<float>::infinity());
+  open();
+  const auto tokens = random_tokens(6, model.config(), 60);
+  const Fed fed = feed(model, tokens, {8}, {.policy = protect(heads, {.share = 1}, inner)});
+  EXPECT_EQ(fed.stats.live_rows, (std::vector<std::size_t>{10 * heads_of, 60 * heads_of, 10 * heads_of}));
 }
 
 }  // namespace

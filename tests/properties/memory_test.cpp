@@ -96,6 +96,23 @@ TEST(MemoryTest, InUseIsThePagesOfTheLiveRows) {
   }
 }
 
+// What judges a prompt pass by pass never holds more than its budget and a chunk.
+TEST(MemoryTest, OfAPromptThatIsJudgedPassByPassIsBounded) {
+  constexpr std::size_t rows = 2 * PageLayout::capacity, chunk = PageLayout::capacity;
+  const Model model = random_model({.seed = 6, .n_layers = 2, .window = 0, .context = static_cast<int>(length)});
+  const auto tokens = random_tokens(6, model.config(), length);
+  const int most = static_cast<int>(rows);
+  for (const prune::AnyPolicy& policy :
+       {prune::keydiff({.rows = most, .recent = 8}), prune::knorm({.rows = most, .recent = 8}),
+        prune::h2o({.rows = most, .recent = 8}), prune::tova({.rows = most}), prune::lra({.rows = most, .recent = 8}),
+        prune::lfa({.rows = most, .recent = 8}), prune::rkv({.rows = most, .slack = 0})}) {
+    SCOPED_TRACE(policy.describe());
+    const Fed fed = feed(model, tokens, {static_cast<int>(chunk)}, {.policy = policy});
+    const std::size_t pages = (length + PageLayout::capacity - 1) / PageLayout::capacity;
+    EXPECT_LE(fed.stats.bytes_high_water, fed.stats.bytes_dense / pages * ((rows + chunk) / PageLayout::capacity));
+  }
+}
+
 // A page holds the keys and values of its rows and little else.
 TEST(MemoryTest, OfADenseCacheIsKeysAndValues) {
   const Model model = random_model({.seed = 4, .head_dim = 64, .n_layers = 2, .window = 0});

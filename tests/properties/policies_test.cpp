@@ -112,6 +112,15 @@ TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {
   }
 }
 
+TEST(PoliciesTest, ThatAModelWasTaughtKeepTheirPromises) {
+  const Model model = random_model(
+      {.seed = 38, .architecture = Architecture::qwen3, .head_dim = 32, .n_layers = 2, .dms = ModelSpec::Dms::yes});
+  SCOPED_TRACE(describe(model));
+  for (const Case& one : cases(model.config()))
+    if (one.promise.policy.needs().decisions)
+      for (const int chunk : {16, 128}) run(model, one, chunk);
+}
+
 TEST(PoliciesTest, KeepTheirPromisesInEveryArchitecture) {
   for (const Architecture architecture : architectures()) {
     const Model model = random_model({.seed = 37, .architecture = architecture, .n_layers = 3, .window = 0});

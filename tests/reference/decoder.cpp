@@ -14,6 +14,7 @@
 namespace pith::reference {
 
 void Visibility::reads(int /*layer*/, const Rows& /*inputs*/) {}
+void Visibility::decides(int /*layer*/, const Rows& /*logits*/) {}
 void Visibility::attended(int /*layer*/, int /*n*/, const Rows& /*weights*/) {}
 
 namespace {
@@ -286,6 +287,17 @@ class Attention {
   double seen_ = 0, before_ = 0;
 };
 
+/// The last channel of each kv-head's first query head, which is 0 from then on.
+Mat take_decisions(const Config& config, Mat& q) {
+  Mat out(q.rows(), config.n_kv_heads);
+  for (int head = 0; head < config.n_kv_heads; ++head) {
+    auto channel = q.col((head * config.group() + 1) * config.head_dim - 1);
+    out.col(head) = channel;
+    channel.setZero();
+  }
+  return out;
+}
+
 Rows rows_of(const Mat& x) {
   Rows rows;
   for (Index t = 0; t < x.rows(); ++t) rows.emplace_back(x.row(t).data(), x.row(t).data() + x.cols());
@@ -323,7 +335,12 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     const Mat h = plan.pre_norms ? norm_rows(plan.norm, x, w.attention_norm, eps) : x;
     Mat q = linear(h, w.wq);
     norm_heads(q, w.q_norm, config, plan);
+    Mat decisions;
+    if (config.dms)
+      decisions = take_decisions(config, q).array() * static_cast<double>(config.dms->scale) -
+                  static_cast<double>(config.dms->offset);
     if (plan.rope >= 0) rotate(q, config, config.ropes[at(plan.rope)]);
+    if (config.dms) take_decisions(config, q);
     Remembered& own = remembered.emplace_back();
     if (plan.kv_from < 0) {
       own.k = linear(h, w.wk);
@@ -336,6 +353,7 @@ Result forward(const Config& config, const Weights& weights, std::span<const Tok
     const auto& [k, v, judged] = own;
 
     if (options.visibility != nullptr) options.visibility->reads(layer, rows_of(h));
+    if (options.visibility != nullptr && config.dms) options.visibility->decides(layer, rows_of(decisions));
     double& min_margin = result.min_margin.emplace_back(Judgement{}.min_margin);
     for (int number = 0; number < config.gates() && options.tau && plan.kv_from < 0; ++number) {
       own.judged.push_back(judge(h, w.drop_gate, *config.gate, number, *options.tau));

@@ -28,6 +28,9 @@ class Visibility {
   /// What a layer makes queries, keys and values of: inputs[token].
   virtual void reads(int layer, const Rows& inputs);
 
+  /// What a model that DMS taught has decided in a layer: logits[token][kv_head].
+  virtual void decides(int layer, const Rows& logits);
+
   /// What query n has attended to: weights[head][j], 0 where it did not see j.
   virtual void attended(int layer, int n, const Rows& weights);
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -91,7 +92,10 @@ inline std::vector<PolicyCase> policy_cases() {
   every_pass("knorm", knorm({.rows = 22, .recent = 6}), 22, 6);
   // What leaves the prompt between layers is not seen by its own query there.
   once_a_prompt("fastkv", fastkv({.rows = 21, .window = 8, .pool = 3, .tokens = 40}), 21, -1);
-  once_a_prompt("pyramidinfer", pyramidinfer({.share = 0.5f, .window = 8, .least = 10}), std::nullopt, -1);
+  once_a_prompt("pyramidinfer", pyramidinfer({.share = 0.5f, .window = 8, .least = 10, .every = 0}), std::nullopt, -1);
+  once_a_prompt("pyramidinfer, answers too",
+                pyramidinfer({.share = 0.5f, .window = 8, .least = 10, .every = 4, .answer = 0.5f}), std::nullopt, -1);
+  cases.back().prompts_only = false;
   every_pass("lra", lra({.rows = 22, .recent = 6}), 22, 6);
   every_pass("lfa per query", lfa({.rows = 22, .recent = 6, .per_query = 1}), 22, 6);
   every_pass("rkv", rkv({.rows = 20, .window = 6, .pool = 3, .slack = 7}), 27, 6);
@@ -137,7 +141,10 @@ inline std::vector<PolicyCase> policy_cases(const Config& config) {
   worth("worth_gate, two layers", WorthKind::mlp, Prefill::dense, 2);
   worth("worth_gate, by sinks", WorthKind::sink, Prefill::sparse, 3);
 
-  // The first head of every layer is protected, and of the first layer all are.
+  if (config.dms)
+    cases.push_back({.name = "dms", .policy = dms(), .pace = Pace::every_token, .spared_recent = config.dms->window});
+
+  // The first head of every layer is protected, and of the first layer all are; layers that slide have no scores.
   const auto layers = static_cast<std::size_t>(config.n_layers()), heads = static_cast<std::size_t>(config.n_kv_heads);
   HeadScores scores{{}, std::vector(layers, std::vector<float>(heads))};
   PolicyCase duo_case{.name = "duo",
@@ -147,16 +154,17 @@ inline std::vector<PolicyCase> policy_cases(const Config& config) {
                       .spared_sinks = 3,
                       .spared_recent = 19,
                       .heads = std::vector<std::vector<std::size_t>>(layers)};
-  std::size_t best = 0;
+  std::size_t best = 0, scored = 0;
   for (std::size_t layer = 0; layer < layers; ++layer)
     for (std::size_t head = 0; head < heads; ++head) {
-      const bool kept = head == 0 || layer == 0;
-      scores.scores[layer][head] = kept ? 1 : 0;
+      const bool slides = config.layers[layer].window > 0, kept = !slides && (head == 0 || layer == 0);
+      scores.scores[layer][head] = slides ? -std::numeric_limits<float>::infinity() : kept ? 1.0f : 0.0f;
+      if (!slides) ++scored;
       if (kept) ++best;
       if (!kept) duo_case.heads[layer].push_back(head);
     }
-  if (best < layers * heads) {
-    const float share = static_cast<float>(best) / static_cast<float>(layers * heads);
+  if (scored > 0 && best < layers * heads) {
+    const float share = static_cast<float>(best) / static_cast<float>(scored);
     duo_case.policy = duo(scores, {.share = share}, {.sinks = 3, .recent = 20});
     cases.push_back(std::move(duo_case));
   }

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -14,33 +13,9 @@
 #include "pith/model.hpp"
 #include "pith/nn/parameters.hpp"
 #include "pith/tokenizer.hpp"
+#include "support/random.hpp"
 
 namespace pith::testing {
-
-/// Numbers that are the same on every platform: std::mt19937_64 is specified, the standard's distributions are not.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : engine_(seed) {}
-
-  /// From first to last, both included.
-  int integer(int first, int last) {
-    const auto span = static_cast<std::uint64_t>(last - first) + 1;
-    return first + static_cast<int>(engine_() % span);
-  }
-  double uniform() { return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53; }
-  float normal() {
-    constexpr double turn = 6.283185307179586;
-    const double radius = std::sqrt(-2.0 * std::log(uniform()));
-    return static_cast<float>(radius * std::cos(turn * uniform()));
-  }
-  template <class T>
-  T one_of(std::initializer_list<T> choices) {
-    return choices.begin()[integer(0, static_cast<int>(choices.size()) - 1)];
-  }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 /// All that the library reads.
 inline std::vector<Architecture> architectures() {
@@ -62,6 +37,7 @@ struct ModelSpec {
   int window = -1;  // sliding window, 0: none; default: Mistral's
   int context = 256;
   enum class Gate { yes, no } gate = Gate::yes;
+  enum class Dms { no, yes } dms = Dms::no;  // about half of the rows leave, after a few tokens
   enum class Plans { of_architectures, any } plans = Plans::of_architectures;
   enum class Lanes { own, shared } lanes = Lanes::own;  // shared: the last layer reads the first, others may
 };
@@ -188,6 +164,7 @@ class ModelMaker {
                               .sinks = spec_.gate_bias ? 0 : std::max(0, random_.integer(-3, 4)),
                               .scope = spec_.gate_scope};
     }
+    if (spec_.dms == ModelSpec::Dms::yes) c.dms = DmsConfig{.scale = 4, .offset = 0.2f, .window = 6};
     if (spec_.plans == ModelSpec::Plans::any) plan_freely();
     if (spec_.lanes == ModelSpec::Lanes::shared) share_lanes();
   }

@@ -45,6 +45,20 @@ class ChatCommandTest : public CommandTest {
   }
 };
 
+TEST_F(ChatCommandTest, GuessingAheadChangesNoAnswer) {
+  const std::string input = "Say it again and again and again.\nAnd again?";
+  const auto plain = answers(input, {"-n", "30"}), fast = answers(input, {"-n", "30", "--draft", "6"});
+  ASSERT_EQ(plain.size(), 2u);
+  ASSERT_EQ(fast.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(fast[i].at("tokens"), plain[i].at("tokens"));
+    EXPECT_EQ(fast[i].at("kept"), plain[i].at("kept"));
+    EXPECT_EQ(plain[i].at("drafted"), 0);
+    EXPECT_LE(fast[i].at("accepted"), fast[i].at("drafted"));
+  }
+  EXPECT_GT(fast[1].at("drafted"), 0);
+}
+
 TEST_F(ChatCommandTest, AnswersEachLine) {
   const std::vector<Json> all = answers("Who are you?\n\n  \nAnd where?");
   ASSERT_EQ(all.size(), 2u) << "blank lines say nothing";

@@ -84,6 +84,29 @@ TEST_F(RunTest, GoesOnBehindWhatWasSaved) {
   expect_failure(3, {"text", "a saved sequence"}, run("x", {"--load", file("text", "Once upon a time, there was")}));
 }
 
+TEST_F(RunTest, KeepsOfAPrefixWhatIsLookedAtAsItIsWrittenAgain) {
+  const std::string prefix = file("prefix.txt", "The cat sat on the mat, and the dog on the cat. ");
+  const auto run = [&](const Arguments& more) {
+    Arguments arguments = {"run", "-m", model(gated), "--policy", "none", "-p", "Who sat?",
+                           "-n",  "6",  "--temp",     "0",        "-s",   "1",  "--ignore-eos"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return json_of(arguments);
+  };
+  const double prompt = run({}).at("prompt_tokens").get<double>();
+  const Json plain = run({"--prefix", prefix}), all = run({"--prefix", prefix, "--kvzip", "1"}),
+             half = run({"--prefix", prefix, "--kvzip", "0.5"});
+  EXPECT_EQ(plain.at("kept"), 1);
+  EXPECT_EQ(all.at("kept"), 1);
+  EXPECT_EQ(all.at("tokens"), plain.at("tokens"));
+  EXPECT_EQ(half.at("prompt_tokens"), plain.at("prompt_tokens"));
+  // Half of the prefix is not seen by the prompt's tokens and the five that are fed of what follows.
+  const double before = plain.at("prompt_tokens").get<double>() - prompt, fed = before + prompt + 5;
+  EXPECT_NEAR(half.at("kept").get<double>(), 1 - before / 2 * (prompt + 5) / (fed * (fed + 1) / 2), 0.01);
+  expect_failure(2, {"--kvzip", "--prefix"}, {"run", "-m", model(gated), "-p", "x", "--kvzip", "0.5"});
+  expect_failure(2, {"--kvzip", "from 0 to 1"},
+                 {"run", "-m", model(gated), "-p", "x", "--prefix", prefix, "--kvzip", "1.5"});
+}
+
 TEST_F(RunTest, StreamsOnlyTheTextToStdout) {
   const Arguments arguments = {"run", "-m", model(gated), "-p", "Once", "-n", "30", "--seed", "4", "--ignore-eos"};
   const Json json = json_of(arguments);

@@ -130,6 +130,15 @@ struct DropGateConfig {
   GateScope scope = GateScope::layer;
 };
 
+/// Checkpoints that were taught to forget by Dynamic Memory Sparsification (Lancucki et al., arXiv 2506.05345). Before
+/// it is turned, the last number of the first query head of each kv-head is taken out of the query, and is 0 in it:
+/// scale * number - offset > 0 says of the token before that its row in this kv-head leaves.
+struct DmsConfig {
+  float scale = 100;
+  float offset = 5;
+  int window = 512;  // so many tokens behind its own see a row that leaves
+};
+
 struct Config {
   Architecture architecture = Architecture::llama;  // whose keys and names its files have; nothing is computed by it
   int vocab_size = 0;
@@ -151,6 +160,7 @@ struct Config {
   std::vector<RopeConfig> ropes;
   RopePairs rope_pairs = RopePairs::halves;
   std::optional<DropGateConfig> gate;  // of the checkpoint or its sidecar; the same in all layers
+  std::optional<DmsConfig> dms;
   std::optional<std::int32_t> bos;
   std::vector<std::int32_t> end_tokens;
 

@@ -46,6 +46,7 @@ struct Workspace {
     v.resize(tokens, dkv);
     attended.resize(tokens, dq);
     branch.resize(tokens, d);
+    if (config.dms) decisions.resize(tokens, static_cast<std::size_t>(config.n_kv_heads));
   }
 
   /// What of the residual stream is in the present layer.
@@ -59,6 +60,7 @@ struct Workspace {
   Tensor<float> q, k, v;         // [tokens, heads * head_dim]
   Activations attended;          // [tokens, n_heads * head_dim]
   Tensor<float> branch;          // [tokens, d_model] what a half of a layer adds to x
+  Tensor<float> decisions;       // [tokens, n_kv_heads] of DmsConfig
   std::vector<RopeTable> ropes;  // of Config::ropes
   DropGate gate;
   MlpScratch mlp;
@@ -77,6 +79,14 @@ inline void normalise_heads(Norm norm, const NormWeights& w, float eps, std::spa
   const std::size_t n = w.weight.size();
   for (std::size_t head = 0; n > 0 && head < row.size(); head += n)
     normalise(norm, w, eps, row.data() + head, n, row.data() + head);
+}
+
+/// Calls f(kv-head, number) for those of a token's queries that are DmsConfig's.
+template <class F>
+void for_each_decision(const Config& config, std::span<float> q, F&& f) {
+  if (!config.dms) return;
+  const auto dim = static_cast<std::size_t>(config.head_dim), group = dim * static_cast<std::size_t>(config.group());
+  for (std::size_t head = 0; head * group < q.size(); ++head) f(head, q[head * group + dim - 1]);
 }
 
 /// x += scale * y, which is scaled in place
@@ -134,6 +144,7 @@ inline prune::Moment moment_of_turn(const Config& config, const LayerPlan& plan,
   prune::Moment m = moment(config, plan, w, segment, ws, threads);
   m.q = ws.q.view().rows_from(segment.row, segment.count);
   m.input = ws.h.values().rows_from(segment.row, segment.count);
+  if (config.dms) m.decisions = {ws.decisions.view().rows_from(segment.row, segment.count), config.dms->window};
   if (ws.needs.gate) m.gate = ws.gate.queries(w.drop_gate, *config.gate, segment.row, segment.count, segment.tau);
   return m;
 }
@@ -234,9 +245,14 @@ inline bool forward(const Config& config, const Weights& weights, const prune::A
     threads.run_rows(n, ws.q.cols() + ws.k.cols(), 4, [&](std::size_t t) {
       normalise_heads(plan.norm, w.q_norm, config.norm_eps, ws.q[t]);
       if (remembers) normalise_heads(plan.norm, w.k_norm, config.norm_eps, ws.k[t]);
+      for_each_decision(config, ws.q[t], [&](std::size_t head, float& number) {
+        ws.decisions[t][head] = config.dms->scale * number - config.dms->offset;
+        number = 0;
+      });
       if (plan.rope < 0) return;
       const RopeTable& rope = ws.ropes[static_cast<std::size_t>(plan.rope)];
       rope.rotate(config.rope_pairs, t, ws.q[t]);
+      for_each_decision(config, ws.q[t], [](std::size_t, float& number) { number = 0; });
       if (remembers) rope.rotate(config.rope_pairs, t, ws.k[t]);
     });
 

@@ -70,6 +70,24 @@ struct PITH_API SharedRows {
              std::span<std::size_t> keep) const;
 };
 
+/// Tokens of an answer are judged once, `every` of them together, when they have just left its last `recent` tokens: a
+/// share of them stays, which falls from `share` at the first layer towards `last` of it, as half a wave of the cosine,
+/// rounded down, but at least one (PyramidInfer, Yang et al., arXiv 2405.12532, section 3). A prompt's rows are not
+/// judged, nor are those of what stands between two prompts and is no whole `every`.
+struct PITH_API LeavingAnswer {
+  int recent = 65, every = 16;
+  float share = 0.9f, last = 0.1f;
+
+  /// Of the judged, in layer `layer` of `n_layers`.
+  std::size_t at(std::size_t layer, std::size_t n_layers) const;
+  bool due(const KvLayer& layer, const Moment& moment, std::size_t slack) const;
+  void allot(const KvLayer& layer, const Moment& moment, std::span<const std::vector<float>> scores,
+             std::span<std::size_t> keep) const;
+  bool spares(Position born, const Moment& moment) const {
+    return born < moment.next - recent - every || born >= moment.next - recent;
+  }
+};
+
 /// As many rows in all layers as Rows allows their lanes together; those of most worth stay, wherever they are, and
 /// what is spared. Scores must mean the same in all layers.
 struct PITH_API RowsOfLayers {

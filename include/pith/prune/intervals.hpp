@@ -30,4 +30,14 @@ struct PITH_API SlidingWindow {
   std::string describe() const;
 };
 
+/// Rows leave as the checkpoint was taught to decide (DMS, arXiv 2506.05345): what token n says is of the row of token
+/// n - 1, which is then seen by `window` tokens behind its own and no more, in every kv-head for itself.
+struct PITH_API TaughtDecisions {
+  int window = 0;  // 0: as it was taught
+
+  Needs needs() const { return {.decisions = true, .lane_per_head = true}; }
+  void before_attention(const KvLayer& layer, const Moment& moment) const;
+  std::string describe() const;
+};
+
 }  // namespace pith::prune

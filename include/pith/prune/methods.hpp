@@ -38,6 +38,19 @@ inline AnyPolicy learned_gate(const LearnedGateOptions& o = {}) {
   return LearnedGate{o.tau};
 }
 
+/// Dynamic Memory Sparsification (Lancucki et al., arXiv 2506.05345): what the checkpoint was taught to decide of each
+/// token, a token later. Exact, token by token.
+struct DmsOptions {
+  int window = 0;
+
+  static constexpr std::tuple list = {
+      Option{"window", &DmsOptions::window, 0, "tokens that see a row which leaves; 0: as it was taught", 1 << 30}};
+};
+inline AnyPolicy dms(const DmsOptions& o = {}) {
+  check("dms", o);
+  return TaughtDecisions{o.window};
+}
+
 /// StreamingLLM (Xiao et al., arXiv 2309.17453): the first tokens and the latest ones. Exact, token by token.
 /// Deviation: tokens keep their original positions; the paper renumbers those that are left.
 struct StreamingOptions {
@@ -263,26 +276,36 @@ inline AnyPolicy fastkv(const FastKvOptions& o = {}, const BudgetOptions& b = {}
 }
 
 /// PyramidInfer (Yang et al., arXiv 2405.12532): after every layer a few more of a prompt's tokens leave, those to
-/// which its last `window` tokens attend least, over all heads. Deviations: the window is a number of tokens, not a
-/// fifth of the prompt, and its queries count alike; what a prompt has left stays, and so does what is decoded.
+/// which its last `window` tokens attend least, over all heads; of an answer, whenever `every` tokens have left its
+/// last `window`, those to which it has attended least. Deviations: the window is a number of tokens, not a fifth of
+/// the prompt, and its queries count alike; a token of an answer is judged by all queries since its own, which are more
+/// than the window's by up to `every`.
 struct PyramidInferOptions {
   float share = 0.9f;
   int window = 65;
   int least = 64;
   int sinks = 4;
+  int every = 16;
+  float answer = 0.9f;
+  float answer_last = 0.1f;
 
   static constexpr std::tuple list = {
       Option{"share", &PyramidInferOptions::share, 0, "of a layer's tokens that go on, towards the last layer", 1},
       Option{"window", &PyramidInferOptions::window, 1,
              "last tokens of the prompt, which go on, and whose attention counts"},
       Option{"least", &PyramidInferOptions::least, 0, "tokens before the window of which all go on"},
-      Option{"sinks", &PyramidInferOptions::sinks, 0, "first tokens, which always go on"}};
+      Option{"sinks", &PyramidInferOptions::sinks, 0, "first tokens, which always go on"},
+      Option{"every", &PyramidInferOptions::every, 0, "tokens of an answer judged together; 0: none are"},
+      Option{"answer", &PyramidInferOptions::answer, 0, "share of them that stays in the first layer", 1},
+      Option{"answer_last", &PyramidInferOptions::answer_last, 0, "of that share what the last layers come near", 1}};
 };
 inline AnyPolicy pyramidinfer(const PyramidInferOptions& o = {}) {
   check("pyramidinfer", o);
-  return Method{spelled("pyramidinfer", o),
-                Narrow{ObservationWindow{o.window, 1}, AfterEach{o.share, o.window, o.least},
-                       Both{Sinks{o.sinks}, Recent{o.window}}}};
+  const Narrow prompt{ObservationWindow{o.window, 1}, AfterEach{o.share, o.window, o.least},
+                      Both{Sinks{o.sinks}, Recent{o.window}}};
+  const LeavingAnswer leaving{o.window, o.every, o.answer, o.answer_last};
+  const AnyPolicy answers = o.every > 0 ? AnyPolicy(Evict{Joint{PerQuery{column::mass}}, leaving, leaving}) : none();
+  return Method{spelled("pyramidinfer", o), chain(AnyPolicy(prompt), answers)};
 }
 
 /// Ada-KV (Feng et al., arXiv 2407.11550): SnapKV, but the kv-heads of a layer share their rows: each keeps its best

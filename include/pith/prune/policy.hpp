@@ -33,6 +33,8 @@ struct MadeFor {
   std::string file;
   std::size_t layers = 0, kv_heads = 0;
   std::size_t d_model = 0;  // 0: any
+  std::vector<std::size_t> lasting =
+      {};  // layers that may have no sliding window of their own, in which rows die anyway
 
   bool operator==(const MadeFor&) const = default;
 };
@@ -40,6 +42,7 @@ struct MadeFor {
 /// What a policy wants to be computed and kept for it.
 struct PITH_API Needs {
   bool gate = false;           // the checkpoint's learned gates: keys in the rows, queries at each pass
+  bool decisions = false;      // the checkpoint's own, at each pass
   bool lane_per_head = false;  // a lane for each kv-head, so that heads may forget differently
   Columns evidence = {};       // of the rows
   int window = 0;              // the last tokens of a prompt, whose attention column::window collects
@@ -63,6 +66,13 @@ struct GateQueries {
   int recent = 1;                 // the first token that may drop j is j + recent
   int sinks = 0;                  // the tokens before this one are not judged
   std::optional<float> tau = {};  // the sequence's own, in place of the policy's
+};
+
+/// A checkpoint's own word on its rows (DMS, Lancucki et al., arXiv 2506.05345): where logits[n - first][kv-head] > 0,
+/// the row of token n - 1 is to be seen by `window` tokens behind its own and no more.
+struct Decisions {
+  View<const float> logits = {};  // [next - first, kv-heads]
+  int window = 0;
 };
 
 struct LayerMoment;
@@ -97,6 +107,7 @@ struct Moment {
   Position prompt_begin = 0;     // the first token of the latest prompt
   Position prompt_end = 0;       // one past its last token
   GateQueries gate;              // where Needs::gate
+  Decisions decisions = {};      // where Needs::decisions
   std::size_t group = 1;         // query heads that share a kv-head
   View<const float> q = {};      // [next - first, query heads * head_dim] queries, turned; empty after the pass
   float query_scale = 1;         // of q . k

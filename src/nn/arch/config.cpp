@@ -3,6 +3,7 @@
 #include "nn/arch/config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <type_traits>
@@ -49,11 +50,22 @@ void refuse_quantisation(const Keys& keys) {
       quantisation.find("quant_method") == nullptr ? "quantised ones" : in_quotes(quantisation.text("quant_method")));
 }
 
-/// Checkpoints that were taught to drop tokens by DMS (Lancucki et al., arXiv 2506.05345) call themselves by the name
-/// of the model that they were, whose attention is another.
-void refuse_memory_sparsification(const Keys& keys) {
-  const std::string_view key = "dms_alpha_scale";
-  if (const auto* found = keys.find(key)) unsupported(keys.where(key), "a model without DMS", found->dump());
+/// DMS checkpoints call themselves by the name of the model that they were; the keys are those of their authors' code
+/// (Lancucki et al., arXiv 2506.05345), whose other ways to decide are refused.
+std::optional<DmsConfig> read_dms(const Keys& keys) {
+  const char* const scale = "dms_alpha_scale";
+  const char* const offset = "dms_initial_alpha_offset";
+  const char* const window = "dms_window_size";
+  if (std::ranges::none_of(std::array{scale, offset, window}, [&](const char* key) { return keys.find(key); }))
+    return std::nullopt;
+  for (const char* other : {"dms_separate_alpha", "dms_disable_eviction"}) keys.refuse_unless(other, false);
+  const std::string per = keys.text_or("dms_alpha_per", "head");
+  if (per != "head") unsupported(keys.where("dms_alpha_per"), in_quotes("head"), in_quotes(per));
+  DmsConfig dms;
+  dms.scale = static_cast<float>(keys.number_or(scale, static_cast<double>(dms.scale)));
+  dms.offset = static_cast<float>(keys.number_or(offset, static_cast<double>(dms.offset)));
+  dms.window = keys.count_or(window, most_positions, dms.window, 0);
+  return dms;
 }
 
 int read_gguf_vocabulary(const gguf::File& file, const GgufKeys& keys) {
@@ -164,6 +176,7 @@ void require_same(const Config& said, const Config& config, const GgufKeysOut& o
   same("scale of the residual", said.residual_scale, config.residual_scale);
   same("scale of the logits", said.logit_scale, config.logit_scale);
   same("cap of the logits", said.logit_cap, config.logit_cap);
+  same("decisions that DMS taught", said.dms.has_value(), config.dms.has_value());
 }
 
 }  // namespace
@@ -174,12 +187,12 @@ Config read_config(const nlohmann::json& config, std::string_view where) {
   const Keys keys = text == nullptr ? whole : Keys(*text, whole.where(text_config));
   const Family& family = family_named(&Family::model_type, keys.text("model_type"), keys.where("model_type"));
   refuse_quantisation(whole);
-  refuse_memory_sparsification(whole);
   Config c;
   c.architecture = family.architecture;
   c.vocab_size = family.vocabulary > 0 ? keys.count_or("vocab_size", most_tokens, family.vocabulary)
                                        : keys.count("vocab_size", most_tokens);
   family.read(keys, c);
+  c.dms = read_dms(whole);
   read_special_tokens(whole, c);
   if (text != nullptr) read_special_tokens(keys, c);
   return c;
