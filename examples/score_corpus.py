@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""score_corpus.py MODEL FOLDER: the perplexity of every text (.txt) in a folder, on as many machines as Ray has.
+"""score_corpus.py MODEL FOLDER: the perplexity of every text below a folder, on as many machines as Ray has.
 
     pip install ".[ray]"
     python examples/score_corpus.py smollm2.gguf books/ --policy gate --actors 2 --cpus 1
@@ -19,7 +19,7 @@ import pith.ray
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model", help="a Hugging Face directory, or one .gguf")
-parser.add_argument("folder", help="of .txt files")
+parser.add_argument("folder", help="of texts, a file each")
 parser.add_argument("--gates", help="a sidecar file with learned gates")
 parser.add_argument("--policy", help="what is forgotten meanwhile [the model's own gates, or nothing]")
 parser.add_argument("--kv", default="f16", help="how keys and values are stored [f16]")
@@ -34,7 +34,8 @@ arguments = parser.parse_args()
 
 def passages(book):
     """A text in pieces that end with a line."""
-    name, lines = os.path.basename(book["path"]), book["bytes"].decode("utf-8").splitlines(keepends=True)
+    name = os.path.relpath(book["path"], os.path.abspath(arguments.folder))
+    lines = book["bytes"].decode("utf-8", "replace").splitlines(keepends=True)
     pieces, size = [[]], 0
     for line in lines:
         if size >= arguments.passage:
@@ -47,7 +48,7 @@ def passages(book):
 
 
 ray.data.DataContext.get_current().execution_options.preserve_order = True
-books = ray.data.read_binary_files(arguments.folder, include_paths=True, file_extensions=["txt"])
+books = ray.data.read_binary_files(os.path.abspath(arguments.folder), include_paths=True)
 scored = books.flat_map(passages).map_batches(
     pith.ray.Score,
     fn_constructor_kwargs={
@@ -73,6 +74,6 @@ for row in scored.select_columns(["book", "tokens", "logprob"]).iter_rows():
     book[2] += row["logprob"]
 seconds = time.monotonic() - begin
 for name, (count, tokens, logprob) in sums.items():
-    print(f"{name:40} {count:6} passages {tokens:9} tokens   perplexity {math.exp(-logprob / max(1, tokens)):8.3f}")
+    print(f"{name:48} {count:6} passages {tokens:9} tokens   perplexity {math.exp(-logprob / max(1, tokens)):8.3f}")
 tokens = sum(book[1] for book in sums.values())
 print(f"{tokens} tokens in {seconds:.1f} s, the start of the actors included: {tokens / seconds:.0f} a second")
