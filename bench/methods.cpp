@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <span>
@@ -159,6 +160,55 @@ Token likeliest(std::span<const float> logits) {
   return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
 }
 
+/// What is said to an ask, token by token.
+class Asked {
+ public:
+  explicit Asked(const Ask& ask) : ask_(&ask), nats_(ask.ids.size()), hit_(ask.ids.size()) {}
+
+  /// Logits of the next token. `dense`: those of the dense model, one after another, where the ask is a text.
+  void take(std::span<const float> logits, bool is_dense, std::vector<float>& dense) {
+    const Token token = ask_->ids[at_];
+    nats_[at_] = -Logprobs(logits)[token];
+    hit_[at_] = likeliest(logits) == token;
+    if (ask_->is_text() && is_dense) dense.insert(dense.end(), logits.begin(), logits.end());
+    if (ask_->is_text() && !is_dense)
+      divergences_ += divergence(std::span(dense).subspan((at_ - 1) * logits.size(), logits.size()), logits);
+    ++at_;
+  }
+
+  /// Of text: nats a token and the divergence from the dense model; of answers: which are right, all their tokens the
+  /// likeliest, and the nats of each.
+  Json result() const {
+    Json result = {{"task", ask_->task}};
+    if (ask_->is_text()) {
+      const auto tokens = static_cast<double>(at_ - 1);
+      result["nll"] = std::accumulate(nats_.begin(), nats_.end(), 0.0) / tokens;
+      result["kl"] = divergences_ / tokens;
+      return result;
+    }
+    result["right"] = Json::array();
+    result["nats"] = Json::array();
+    for (const auto& [first, last] : ask_->answers) {
+      double sum = 0;
+      bool right = true;
+      for (std::size_t i = first; i < last; ++i) {
+        sum += nats_[i];
+        right = right && hit_[i];
+      }
+      result["right"].push_back(right ? 1 : 0);
+      result["nats"].push_back(std::round(sum * 1000) / 1000);
+    }
+    return result;
+  }
+
+ private:
+  const Ask* ask_;
+  std::size_t at_ = 1;  // the first token does not count
+  std::vector<double> nats_;
+  std::vector<bool> hit_;
+  double divergences_ = 0;
+};
+
 class Bench {
  public:
   explicit Bench(const Json& plan)
@@ -174,21 +224,25 @@ class Bench {
   template <class F>
   void measure(const Document& document, std::span<const Trial> trials, F&& found) {
     dense_.clear();
-    std::map<int, std::vector<const Trial*>> together;  // by window of observation
+    // By the window that they observe; apart from those whose evidence every token adds to, which takes time.
+    std::map<std::pair<bool, int>, std::vector<const Trial*>> together;
     std::vector<const Trial*> apart;
     for (const Trial& trial : trials) {
+      const prune::Needs needs = trial.policy.needs();
+      const bool always = needs.evidence.has(column::mass) || needs.evidence.has(column::last);
       if (trial.moment == Moment::end)
-        together[trial.policy.needs().window].push_back(&trial);
+        together[{always, needs.window}].push_back(&trial);
       else
         apart.push_back(&trial);
     }
     // What observes nothing goes along with what does.
-    if (together.size() > 1 && together.contains(0)) {
-      auto alone = together.extract(0);
-      auto& others = together.begin()->second;
-      others.insert(others.begin(), alone.mapped().begin(), alone.mapped().end());
+    if (const auto none = together.find({false, 0}), next = together.upper_bound({false, 0});
+        none != together.end() && next != together.end() && !next->first.first) {
+      next->second.insert(next->second.begin(), none->second.begin(), none->second.end());
+      together.erase(none);
     }
-    for (const auto& [window, group] : together) {
+    if (together.empty()) together[{false, 0}];  // the dense model alone
+    for (const auto& [kind, group] : together) {
       const ByTurns turns(group);
       Session one = session(turns);
       const SequenceId begun = one.add(document.prefix, Logits::none);
@@ -258,76 +312,47 @@ class Bench {
   /// model's answers, of which no trial is made, are remembered.
   Json ask_all(Session& session, const Document& document, std::optional<SequenceId> begun, const Trial* trial,
                Moment moment) {
-    Json result = {{"bytes", 0.0}, {"asks", Json::array()}};
-    std::size_t number = 0;
+    std::vector<std::pair<const Prompt*, SequenceId>> read;
     for (const Prompt& prompt : document.prompts) {
-      const std::vector<Token> whole = document.whole(prompt);
-      SequenceId sequence;
       if (moment == Moment::whole) {
-        sequence = session.add(whole, Logits::none);
+        read.emplace_back(&prompt, session.add(document.whole(prompt), Logits::none));
       } else {
-        sequence = session.fork(*begun);
-        session.prompt(sequence, prompt.tail, Logits::none);
+        read.emplace_back(&prompt, session.fork(*begun));
+        session.prompt(read.back().second, prompt.tail, Logits::none);
       }
-      run(session);
-      if (trial != nullptr && trial->replay) session.compress(sequence, whole, *trial->replay);
-      if (number == 0) {
-        const CacheStats stats = session.stats(sequence);
-        const double share = static_cast<double>(stats.bytes_used) / static_cast<double>(stats.bytes_dense);
-        if (trial == nullptr) dense_share_ = share;
-        result["bytes"] = share / dense_share_;
-      }
-      for (const Ask& one : prompt.asks) {
-        if (trial == nullptr) dense_.emplace_back();
-        result["asks"].push_back(ask(session, sequence, one, trial == nullptr, dense_[number++]));
+      // Where a context is written again, no question is seen.
+      if (trial != nullptr && trial->replay) break;
+    }
+    run(session);
+    if (trial != nullptr && trial->replay)
+      session.compress(read.front().second, document.whole(*read.front().first), *trial->replay);
+    const CacheStats stats = session.stats(read.front().second);
+    const double share = static_cast<double>(stats.bytes_used) / static_cast<double>(stats.bytes_dense);
+    if (trial == nullptr) dense_share_ = share;
+
+    std::vector<Asked> asked;
+    std::map<SequenceId, std::size_t> places;
+    for (const auto& [prompt, sequence] : read) {
+      for (const Ask& one : prompt->asks) {
+        const SequenceId fork = session.fork(sequence);
+        session.push(fork, std::span(one.ids).first(one.ids.size() - 1), Logits::all);
+        places.emplace(fork, asked.size());
+        asked.emplace_back(one);
       }
       session.finish(sequence);
     }
-    if (trial == nullptr) dense_result_ = result;
-    return result;
-  }
-
-  /// Of text: nats a token and the divergence from the dense model; of answers: which are right, all their tokens the
-  /// likeliest, and the nats of each.
-  Json ask(Session& session, SequenceId sequence, const Ask& one, bool is_dense, std::vector<float>& dense) const {
-    const auto vocab = static_cast<std::size_t>(model_.config().vocab_size);
-    std::vector<double> nats(one.ids.size());
-    std::vector<bool> hit(one.ids.size());
-    double divergences = 0;
-    const SequenceId asked = session.fork(sequence);
-    session.push(asked, std::span(one.ids).first(one.ids.size() - 1), Logits::all);
-    std::size_t at = 1;
+    if (trial == nullptr) dense_.resize(asked.size());
     while (!session.idle()) {
       for (const Output& output : session.step()) {
-        nats[at] = -Logprobs(output.logits)[one.ids[at]];
-        hit[at] = likeliest(output.logits) == one.ids[at];
-        if (one.is_text() && is_dense) dense.insert(dense.end(), output.logits.begin(), output.logits.end());
-        if (one.is_text() && !is_dense)
-          divergences += divergence(std::span(dense).subspan((at - 1) * vocab, vocab), output.logits);
-        ++at;
+        const std::size_t place = places.at(output.sequence);
+        asked[place].take(output.logits, trial == nullptr, dense_[place]);
       }
     }
-    session.finish(asked);
-    Json result = {{"task", one.task}};
-    if (one.is_text()) {
-      double sum = 0;
-      for (const double nat : nats) sum += nat;
-      result["nll"] = sum / static_cast<double>(at - 1);
-      result["kl"] = divergences / static_cast<double>(at - 1);
-      return result;
-    }
-    result["right"] = Json::array();
-    result["nats"] = Json::array();
-    for (const auto& [first, last] : one.answers) {
-      double sum = 0;
-      bool right = true;
-      for (std::size_t i = first; i < last; ++i) {
-        sum += nats[i];
-        right = right && hit[i];
-      }
-      result["right"].push_back(right ? 1 : 0);
-      result["nats"].push_back(std::round(sum * 1000) / 1000);
-    }
+    for (const auto& [sequence, place] : places) session.finish(sequence);
+
+    Json result = {{"bytes", share / dense_share_}, {"asks", Json::array()}};
+    for (const Asked& one : asked) result["asks"].push_back(one.result());
+    if (trial == nullptr) dense_result_ = result;
     return result;
   }
 
@@ -350,7 +375,7 @@ class Results {
     std::ifstream file(path);
     for (std::string line; std::getline(file, line);) {
       const Json one = Json::parse(line, nullptr, false);  // what was cut off is made again
-      if (one.is_object()) done_.insert({one["document"], one["name"], one["keep"]});
+      if (one.is_object()) done_.emplace(one["document"], one["name"], one["keep"]);
     }
   }
   bool has(const Key& key) const { return done_.contains(key); }

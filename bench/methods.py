@@ -36,8 +36,9 @@ KEYS = (1, 4, 8)      # facts of a kind
 TAIL = 64             # tokens of a prompt, and a question, that each method reads for itself
 BEFORE_WORD = 8       # tokens between the end of a passage's prompt and its last word
 BISECTIONS = 7        # to find a gate's tau
-NOT_SAID = {"worth_gate": "needs trained gates on a token's own state, of which the model has none",
-            "protect": "a combinator for other methods: duo is its like"}
+NOT_SAID = {"dms": "needs a checkpoint that was taught to forget",
+            "worth_gate": "needs gates on a token's own state, which nobody has trained for the model",
+            "protect": "makes others of other methods; duo is its like"}
 
 
 def options(name, keep, n, layers, heads):
@@ -189,9 +190,11 @@ def plan(args):
         elif not policy["combinator"] and name not in ("none", "gate"):
             names.append(name)
     ids = documents[0]["prefix"] + documents[0]["prompts"][0]["tail"]
-    taus = {keep: round(tau_for(pith, ids, keep), 2) for keep in args.keep} if args.gates else {}
+    taus = {}
+    if args.gates:
+        taus = dict(zip(args.keep, args.taus or [round(tau_for(pith, ids, keep), 2) for keep in args.keep]))
     if not args.gates:
-        left_out["gate"] = "the model has no gates"
+        left_out["gate"] = "the model does not have"
     asks_again = dict(zip(("all", "part"), pith.each(["  Repeat the previous context exactly:",
                                                       "  Repeat the part of the previous context exactly, starting with"])))
     for document in documents:
@@ -199,9 +202,7 @@ def plan(args):
         document["trials"] = []
         for keep in args.keep:
             rows = max(12, round(keep * n))
-            some = [{"name": "kvzip", "keep": keep, "policy": f"kvzip(share={keep})", "acts": "end",
-                     "replay": {"share": keep, **asks_again}},
-                    {"name": "random", "keep": keep, "policy": f"random(rows={rows})", "acts": "end",
+            some = [{"name": "random", "keep": keep, "policy": f"random(rows={rows})", "acts": "end",
                      "random": {"rows": rows, "recent": min(32, rows // 4)}}]
             if keep in taus:
                 some.append({"name": "gate", "keep": keep, "policy": f"gate(tau={taus[keep]})", "acts": "pass"})
@@ -210,7 +211,9 @@ def plan(args):
                 if trial:
                     some.append(trial)
                 else:
-                    left_out[name] = "cannot be told to keep so little" if name == "pyramidinfer" else "is given no scores of heads"
+                    left_out[name] = "has no scores of heads" if name == "duo" else f"cannot keep as little as {keep:.0%}"
+            some.append({"name": "kvzip", "keep": keep, "policy": f"kvzip(share={keep})", "acts": "end",
+                         "replay": {"share": keep, **asks_again}})
             document["trials"] += some
     with open(args.plan, "w", encoding="utf-8") as file:
         json.dump({"model": args.model, "gates": args.gates, "kv": args.kv, "threads": args.threads, "length": args.length,
@@ -282,27 +285,30 @@ def report(paths):
     print(f"\n### {title_of(planned)}\n")
     print("Questions that the dense model has right: " +
           ", ".join(f"{task} {known[task]} of {of[task]}" for task in tasks) + f"; texts: {of['text']}.")
-    for name, why in sorted(planned["left_out"].items()):
-        print(f"Left out: `{name}`, {why}.")
+    print("Left out: " + "; ".join(f"`{name}`, which {why}" for name, why in sorted(planned["left_out"].items())) + ".")
     for keep in sorted({keep for _, keep in found}, reverse=True):
         print(f"\n**{keep:.0%} kept**\n")
-        print("| method | perplexity | KL |" + "".join(f" {task} |" for task in tasks) + " bytes | prefill | decode |")
-        print("|---|---|---|" + "---|" * len(tasks) + "---|---|---|")
+        columns = ["perplexity", "KL", *tasks, "bytes", *(["prefill", "decode"] if speeds else [])]
+        print("| method |" + "".join(f" {column} |" for column in columns) + "\n" + "|---" * (len(columns) + 1) + "|")
         rows = [(name, one) for (name, k), one in found.items() if k == keep]
         for name, one in sorted(rows, key=lambda row: row[1].kl if row[1].documents else math.inf):
             if not one.documents:
                 print(f"| {name} | refused: {one.refused} |")
                 continue
             line = f"| {name} | {math.expm1(one.nll):+.1%} | {one.kl:.3f} |"
-            line += "".join(f" {one.right[task]}/{one.of[task]} |" for task in tasks)
+            line += "".join(f" {one.right[task]}/{one.of[task]} |" if one.of[task] else " – |" for task in tasks)
             speed = speeds.get((name, keep))
             if speed:
                 dense = speed["dense"]
                 line += f" {speed['bytes'] / dense['bytes']:.0%} | {dense['prefill_s'] / speed['prefill_s']:.2f} | " \
                         f"{dense['decode_s'] / speed['decode_s']:.2f} |"
             else:
-                line += f" {one.bytes:.0%} | | |"
+                line += f" {one.bytes:.0%} |" + ("  |  |" if speeds else "")
             print(line)
+        missing = sorted({trial["name"] for document in planned["documents"] for trial in document["trials"]
+                          if trial["keep"] == keep} - {name for name, _ in rows})
+        if missing:
+            print("\nNot done: " + ", ".join(missing) + ".")
 
 
 def main():
@@ -312,14 +318,15 @@ def main():
     parser.add_argument("--plot", nargs=3, metavar="FILE", help="an SVG, a plan and what was found")
     parser.add_argument("-m", "--model")
     parser.add_argument("--gates", help="sidecar")
+    parser.add_argument("--taus", type=float, nargs="+", help="of the gates, for each part that stays; else they are searched for")
     parser.add_argument("--heads", help="scores of `pith heads`, for duo")
     parser.add_argument("--pith", default="build/release/bin/pith", help="the command")
     parser.add_argument("--text", nargs="+", help="books, one after another")
     parser.add_argument("--length", type=int, default=2048, help="tokens of a prompt")
     parser.add_argument("--documents", type=int, default=6)
     parser.add_argument("--lambada", help="lambada_test.jsonl")
-    parser.add_argument("--passages", type=int, default=50, help="of LAMBADA")
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.25, 0.1], help="parts of the prompt that stay")
+    parser.add_argument("--passages", type=int, default=20, help="of LAMBADA")
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.5, 0.1], help="parts of the prompt that stay")
     parser.add_argument("--kv", default="f16")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-t", "--threads", type=int, default=1)

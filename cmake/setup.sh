@@ -19,10 +19,14 @@ need_command pkg-config pkg-config
 need_package nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libcpp-httplib-dev
 if [[ $1 != tool ]]; then
   need_command python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null || missing+=(python3-dev)
   need_package libgtest-dev libbenchmark-dev libeigen3-dev libpango1.0-dev libgif-dev python3-jsonschema python3-pil
 fi
 if [[ $1 == ci ]]; then
   need_command git git
+  need_command ccache ccache
   need_command clang++ clang
   need_command clang-format clang-format
   need_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu

@@ -139,6 +139,8 @@ TEST(SpecTest, LeavesRoomAndFillsIn) {
   EXPECT_EQ(parse("for_heads(gate,heads=1)", 0.25f).describe(), "for_heads(heads=1,gate(tau=0.25))");
   EXPECT_EQ(parse("gate(tau=2),gate", 0.25f).describe(), "gate(tau=2),gate(tau=0.25)");
   EXPECT_EQ(parse("none").describe(), "none");
+  EXPECT_EQ(parse("per_head(chain(none,gate,chain(streaming)))").describe(),
+            "per_head(gate(tau=0),streaming(sinks=4,recent=508))");
 }
 
 TEST(SpecTest, RefusesWhatItCannotRead) {
@@ -161,6 +163,8 @@ TEST(SpecTest, RefusesWhatItCannotRead) {
                            "h2o(rows=1e3)",
                            "h2o(rows=0)",
                            "snapkv(pool=2)",
+                           "chain",
+                           "chain(tau=1,gate)",
                            "on_prefill",
                            "on_prefill()",
                            "on_prefill(rows=3)",
