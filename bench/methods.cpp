@@ -241,6 +241,7 @@ class Bench {
       next->second.insert(next->second.begin(), none->second.begin(), none->second.end());
       together.erase(none);
     }
+    if (together.empty()) together[{false, 0}];  // the dense model alone
     for (const auto& [kind, group] : together) {
       const ByTurns turns(group);
       Session one = session(turns);
