@@ -31,9 +31,11 @@ std::vector<double> ask(Generator& generator, unsigned first, unsigned count) {
     std::vector<Token> prompt = text;
     const auto question = tokens(40, 2 + first + i);
     prompt.insert(prompt.end(), question.begin(), question.end());
-    generator.submit({.prompt = std::move(prompt), .max_tokens = 2, .on_piece = [&seconds, i, begin](const Piece&) {
-                        if (seconds[i] < 0) seconds[i] = std::chrono::duration<double>(Clock::now() - begin).count();
-                      }});
+    Request request{.prompt = std::move(prompt), .max_tokens = 2};
+    request.on_piece = [&seconds, i, begin](const Piece&) {
+      if (seconds[i] < 0) seconds[i] = std::chrono::duration<double>(Clock::now() - begin).count();
+    };
+    generator.submit(std::move(request));
   }
   generator.run();
   return seconds;
