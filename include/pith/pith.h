@@ -257,6 +257,7 @@ typedef struct pith_session_options {
   int32_t context;        // longest sequence, in tokens [0: what the model was made for]
   size_t kv_budget;       // bytes of key-value pages [0: no limit]
   bool record_drops;      // for pith_session_drop_at() [false]
+  size_t prefix_bytes;    // of what prompts begin with, that a generator keeps for those that begin alike [0]
   void (*on_prefill)(void* user, pith_sequence sequence, size_t done, size_t total);  // tokens of a prompt, each pass
   void (*on_drop)(void* user, pith_sequence sequence, const pith_drop* drop);         // after each pass
   void* user;
@@ -269,6 +270,7 @@ PITH_C_API pith_status pith_policy_parse(const char* policy, float tau, char** c
 typedef struct pith_stats {
   size_t size;
   size_t bytes_used;        // pages that hold rows
+  size_t bytes_shared;      // of one sequence: in pages that others hold, too; of several: that they save so
   size_t bytes_reserved;    // pages held from the operating system
   size_t bytes_high_water;  // the most bytes_used has been
   size_t bytes_dense;       // what bytes_used would be had nothing been dropped
@@ -333,6 +335,7 @@ typedef struct pith_request {
   size_t draft_layers;                  // that guess [0: the text before does]
   float tau;                            // strength of the learned gate [NaN: the policy's]
   size_t pinned;                        // so many of the prompt's first tokens stay, whatever the policy does [0]
+  size_t prefix;                        // so many of them are a prompt of their own, which others begin with, too [0]
   pith_conversation conversation;       // behind whose requests it goes on [PITH_NO_CONVERSATION]
   void (*on_piece)(void* user, const pith_piece* piece);
   /// Logits after each token of the prompt, by its position (evaluation).
@@ -393,7 +396,14 @@ PITH_C_API pith_status pith_generator_pending(const pith_generator* generator, s
 PITH_C_API pith_status pith_generator_open(pith_generator* generator, pith_conversation* conversation);
 PITH_C_API pith_status pith_generator_close(pith_generator* generator, pith_conversation conversation);
 
-/// For the thread that steps: between steps and in callbacks. `stats`: for pith_stats_free().
+/// The conversation, to go on with in another generator of the same model, policy and cache formats. `note`: the
+/// caller's own text, kept in the file; may be NULL. Restoring, `note`: for pith_free(); may be NULL.
+PITH_C_API pith_status pith_generator_save(pith_generator* generator, pith_conversation conversation, const char* path,
+                                           const char* note);
+PITH_C_API pith_status pith_generator_restore(pith_generator* generator, const char* path,
+                                              pith_conversation* conversation, char** note);
+
+/// As the latest step left them. `stats`: for pith_stats_free().
 PITH_C_API pith_status pith_generator_stats(const pith_generator* generator, pith_stats** stats);
 
 // --- Sessions: tokens in, logits out ---------------------------------------------------------------------------------
@@ -444,6 +454,22 @@ PITH_C_API pith_status pith_session_finish(pith_session* session, pith_sequence 
 
 /// A new sequence with the same past, and the same pending tokens.
 PITH_C_API pith_status pith_session_fork(pith_session* session, pith_sequence sequence, pith_sequence* fork);
+
+/// All that fork() would copy, as bytes that another session of the same model, policy and cache formats makes the
+/// sequence of again, in another process, too: what it is fed then has, bit for bit, the logits and drops that it would
+/// have had here. `bytes`: [length], for pith_free(). A file is replaced as a whole or stays as it was; `note`: the
+/// caller's own text, kept in it; may be NULL.
+PITH_C_API pith_status pith_session_save(const pith_session* session, pith_sequence sequence, void** bytes,
+                                         size_t* length);
+PITH_C_API pith_status pith_session_save_file(const pith_session* session, pith_sequence sequence, const char* path,
+                                              const char* note);
+
+/// A new sequence, which was saved; where it fails, nothing of the session has changed. `note`: for pith_free(); may be
+/// NULL.
+PITH_C_API pith_status pith_session_restore(pith_session* session, const void* bytes, size_t length,
+                                            pith_sequence* sequence);
+PITH_C_API pith_status pith_session_restore_file(pith_session* session, const char* path, pith_sequence* sequence,
+                                                 char** note);
 
 /// From mark() on what the sequence is fed can be taken back, to any length since, until commit().
 PITH_C_API pith_status pith_session_mark(pith_session* session, pith_sequence sequence);

@@ -2,6 +2,7 @@
 #include "pith/generator.hpp"
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "c/call.hpp"
@@ -77,6 +78,7 @@ Request request_of(const Given& given, const pith_request* request) {
   out.draft = {.tokens = wanted.draft_tokens, .layers = wanted.draft_layers};
   if (!std::isnan(wanted.tau)) out.tau = wanted.tau;
   out.pinned = wanted.pinned;
+  out.prefix = wanted.prefix;
   if (wanted.conversation != PITH_NO_CONVERSATION) out.conversation = ConversationId{wanted.conversation};
   if (wanted.on_piece != nullptr) out.on_piece = teller(wanted.on_piece, wanted.user);
   if (wanted.on_prompt != nullptr)
@@ -132,9 +134,9 @@ pith_status pith_generator_create(const pith_model* model, const pith_tokenizer*
     pith_generator*& out = given(generator, "generator");
     std::optional<pith::Tokenizer> text;
     if (tokenizer != nullptr) text = tokenizer->tokenizer;
-    auto how = session_options(given, options, of);
-    out = new pith_generator{at_once == 0 ? pith::Generator(of, std::move(text), std::move(how))
-                                          : pith::Generator(of, std::move(text), std::move(how), at_once)};
+    const pith::PrefixOptions prefixes{.bytes = received(given, options, "options").prefix_bytes};
+    out = new pith_generator{pith::Generator(of, std::move(text), session_options(given, options, of),
+                                             at_once == 0 ? 16 : at_once, prefixes)};
   });
 }
 
@@ -201,10 +203,30 @@ pith_status pith_generator_close(pith_generator* generator, pith_conversation co
   });
 }
 
+pith_status pith_generator_save(pith_generator* generator, pith_conversation conversation, const char* path,
+                                const char* note) {
+  return call(__func__, [&](const Given& given) {
+    pith::Generator& of = given(generator, "generator").generator;
+    of.save(pith::ConversationId{conversation}, &given(path, "path"), note != nullptr ? note : "");
+  });
+}
+
+pith_status pith_generator_restore(pith_generator* generator, const char* path, pith_conversation* conversation,
+                                   char** note) {
+  return call(__func__, [&](const Given& given) {
+    pith::Generator& of = given(generator, "generator").generator;
+    const std::filesystem::path file(&given(path, "path"));
+    pith_conversation& out = given(conversation, "conversation");
+    const auto [id, noted] = of.restore(file);
+    out = static_cast<pith_conversation>(id);
+    if (note != nullptr) *note = copied(noted);
+  });
+}
+
 pith_status pith_generator_stats(const pith_generator* generator, pith_stats** stats) {
   return call(__func__, [&](const Given& given) {
     const pith::Generator& of = given(generator, "generator").generator;
     pith_stats*& out = given(stats, "stats");
-    out = pith::c::in_c(of.session().stats());
+    out = pith::c::in_c(of.load().cache);
   });
 }

@@ -113,6 +113,7 @@ pith_stats* in_c(CacheStats stats) {
   const CacheStats& own = owned->own;
   static_cast<pith_stats&>(*owned) = {.size = sizeof(pith_stats),
                                       .bytes_used = own.bytes_used,
+                                      .bytes_shared = own.bytes_shared,
                                       .bytes_reserved = own.bytes_reserved,
                                       .bytes_high_water = own.bytes_high_water,
                                       .bytes_dense = own.bytes_dense,

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "pith/session.hpp"
 
+#include <filesystem>
+#include <string>
+#include <string_view>
+
 #include "c/call.hpp"
 #include "c/handles.hpp"
 #include "c/options.hpp"
@@ -14,6 +18,17 @@ Logits logits_of(const Given& given, pith_logits logits) {
     given.refuse("logits is " + std::to_string(logits) + ", expected one of PITH_LOGITS_…");
   constexpr Logits all[] = {Logits::last, Logits::all, Logits::none};
   return all[logits];
+}
+
+/// The caller has the sequence with its note, or neither.
+void hand_over(Session& session, const Restored& restored, pith_sequence& sequence, char** note) {
+  try {
+    if (note != nullptr) *note = copied(restored.note);
+  } catch (...) {
+    session.finish(restored.sequence);
+    throw;
+  }
+  sequence = static_cast<pith_sequence>(restored.sequence);
 }
 
 }  // namespace
@@ -84,6 +99,43 @@ pith_status pith_session_fork(pith_session* session, pith_sequence sequence, pit
     pith::Session& of = given(session, "session").session;
     pith_sequence& out = given(fork, "fork");
     out = static_cast<pith_sequence>(of.fork(SequenceId{sequence}));
+  });
+}
+
+pith_status pith_session_save(const pith_session* session, pith_sequence sequence, void** bytes, size_t* length) {
+  return call(__func__, [&](const Given& given) {
+    const pith::Session& of = given(session, "session").session;
+    void*& out = given(bytes, "bytes");
+    size_t& n = given(length, "length");
+    const std::string saved = of.save(SequenceId{sequence});
+    out = copied(std::string_view(saved));
+    n = saved.size();
+  });
+}
+
+pith_status pith_session_save_file(const pith_session* session, pith_sequence sequence, const char* path,
+                                   const char* note) {
+  return call(__func__, [&](const Given& given) {
+    const pith::Session& of = given(session, "session").session;
+    of.save(SequenceId{sequence}, std::filesystem::path(&given(path, "path")), note != nullptr ? note : "");
+  });
+}
+
+pith_status pith_session_restore(pith_session* session, const void* bytes, size_t length, pith_sequence* sequence) {
+  return call(__func__, [&](const Given& given) {
+    pith::Session& of = given(session, "session").session;
+    const auto saved = given(static_cast<const std::byte*>(bytes), length, "bytes");
+    pith_sequence& out = given(sequence, "sequence");
+    out = static_cast<pith_sequence>(of.restore(saved).sequence);
+  });
+}
+
+pith_status pith_session_restore_file(pith_session* session, const char* path, pith_sequence* sequence, char** note) {
+  return call(__func__, [&](const Given& given) {
+    pith::Session& of = given(session, "session").session;
+    const std::filesystem::path file(&given(path, "path"));
+    pith_sequence& out = given(sequence, "sequence");
+    hand_over(of, of.restore(file), out, note);
   });
 }
 

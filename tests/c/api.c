@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// api MODEL: what pith.h promises, as a C compiler and a C program see it. MODEL: a small one with gates and a
-// tokenizer.
+// api MODEL SCRATCH: what pith.h promises, as a C compiler and a C program see it. MODEL: a small one with gates and a
+// tokenizer; SCRATCH: a folder to write in.
 #include <math.h>
 #include <pith/pith.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static void check_null(pith_status status, const char* call, const char* paramet
 }
 #define REFUSES_NULL(call, parameter) check_null((call), #call, (parameter), __LINE__)
 
-static const char* folder;
+static const char *folder, *scratch;
 static pith_model* model;
 static pith_tokenizer* tokenizer;
 
@@ -206,6 +206,11 @@ static void null_is_refused_wherever_it_may_not_be(void) {
   REFUSES_NULL(pith_generator_open(NULL, &conversation), "generator");
   REFUSES_NULL(pith_generator_open(generator, NULL), "conversation");
   REFUSES_NULL(pith_generator_close(NULL, 0), "generator");
+  REFUSES_NULL(pith_generator_save(NULL, 0, "file", NULL), "generator");
+  REFUSES_NULL(pith_generator_save(generator, 0, NULL, NULL), "path");
+  REFUSES_NULL(pith_generator_restore(NULL, "file", &conversation, NULL), "generator");
+  REFUSES_NULL(pith_generator_restore(generator, NULL, &conversation, NULL), "path");
+  REFUSES_NULL(pith_generator_restore(generator, "file", NULL, NULL), "conversation");
   pith_stats* stats = NULL;
   REFUSES_NULL(pith_generator_stats(NULL, &stats), "generator");
   REFUSES_NULL(pith_generator_stats(generator, NULL), "stats");
@@ -234,6 +239,18 @@ static void null_is_refused_wherever_it_may_not_be(void) {
   REFUSES_NULL(pith_session_finish(NULL, sequence), "session");
   REFUSES_NULL(pith_session_fork(NULL, sequence, &sequence), "session");
   REFUSES_NULL(pith_session_fork(session, sequence, NULL), "fork");
+  void* bytes = NULL;
+  REFUSES_NULL(pith_session_save(NULL, sequence, &bytes, &count), "session");
+  REFUSES_NULL(pith_session_save(session, sequence, NULL, &count), "bytes");
+  REFUSES_NULL(pith_session_save(session, sequence, &bytes, NULL), "length");
+  REFUSES_NULL(pith_session_save_file(NULL, sequence, "file", NULL), "session");
+  REFUSES_NULL(pith_session_save_file(session, sequence, NULL, NULL), "path");
+  REFUSES_NULL(pith_session_restore(NULL, "a", 1, &sequence), "session");
+  REFUSES_NULL(pith_session_restore(session, NULL, 1, &sequence), "bytes");
+  REFUSES_NULL(pith_session_restore(session, "a", 1, NULL), "sequence");
+  REFUSES_NULL(pith_session_restore_file(NULL, "file", &sequence, &text), "session");
+  REFUSES_NULL(pith_session_restore_file(session, NULL, &sequence, &text), "path");
+  REFUSES_NULL(pith_session_restore_file(session, "file", NULL, &text), "sequence");
   REFUSES_NULL(pith_session_mark(NULL, sequence), "session");
   REFUSES_NULL(pith_session_rewind(NULL, sequence, 0), "session");
   REFUSES_NULL(pith_session_commit(NULL, sequence), "session");
@@ -529,6 +546,31 @@ static void requests_run_side_by_side(void) {
   pith_generator_free(generator);
 }
 
+static void what_prompts_begin_with_is_kept(void) {
+  pith_session_options options;
+  OK(pith_session_options_init(&options, sizeof options));
+  options.prefix_bytes = 1 << 24;
+  options.policy = "none";
+  pith_generator* generator = NULL;
+  OK(pith_generator_create(model, tokenizer, &options, 0, &generator));
+  pith_request request;
+  OK(pith_request_init(&request, sizeof request));
+  request.prompt = story;
+  request.max_tokens = 5;
+  request.prefix = 8;
+  pith_generation *first = NULL, *second = NULL;
+  OK(pith_generator_generate(generator, &request, NULL, &first));
+  OK(pith_generator_generate(generator, &request, NULL, &second));
+  CHECK(strcmp(first->text, second->text) == 0);
+  pith_generation_free(first);
+  pith_generation_free(second);
+  pith_stats* stats = NULL;
+  OK(pith_generator_stats(generator, &stats));
+  CHECK(stats->bytes_used > 0);
+  pith_stats_free(stats);
+  pith_generator_free(generator);
+}
+
 static void conversations_go_on(void) {
   pith_generator* generator = NULL;
   OK(pith_generator_create(model, tokenizer, NULL, 2, &generator));
@@ -548,6 +590,26 @@ static void conversations_go_on(void) {
   OK(pith_generator_stats(generator, &stats));
   CHECK(stats->bytes_used > 0);
   pith_stats_free(stats);
+
+  char path[200];
+  snprintf(path, sizeof path, "%s/c_api.conversation", scratch);
+  OK(pith_generator_save(generator, conversation, path, "page 4"));
+  pith_generator* other = NULL;
+  pith_conversation again = PITH_NO_CONVERSATION;
+  char* note = NULL;
+  OK(pith_generator_create(model, tokenizer, NULL, 2, &other));
+  OK(pith_generator_restore(other, path, &again, &note));
+  CHECK(strcmp(note, "page 4") == 0);
+  pith_free(note);
+  pith_generation *here = NULL, *there = NULL;
+  OK(pith_generator_generate(generator, &request, NULL, &here));
+  request.conversation = again;
+  OK(pith_generator_generate(other, &request, NULL, &there));
+  CHECK(strcmp(here->text, there->text) == 0);
+  pith_generation_free(here);
+  pith_generation_free(there);
+  pith_generator_free(other);
+  CHECK(remove(path) == 0);
   OK(pith_generator_close(generator, conversation));
   FAILS(pith_generator_close(generator, conversation), PITH_ERROR_STATE, "conversation");
   pith_generator_free(generator);
@@ -709,6 +771,50 @@ static void a_session_is_driven_by_hand(void) {
   pith_free(prompt);
 }
 
+static void a_saved_sequence_goes_on_elsewhere(void) {
+  pith_session *here = NULL, *there = NULL;
+  OK(pith_session_create(model, NULL, &here));
+  OK(pith_session_create(model, NULL, &there));
+  pith_token* prompt = NULL;
+  size_t prompt_count = 0, count = 0, length = 0;
+  encode(story, &prompt, &prompt_count);
+  pith_sequence sequence = 0, again[2] = {PITH_NO_SEQUENCE, PITH_NO_SEQUENCE};
+  const pith_output *expected = NULL, *outputs = NULL;
+  OK(pith_session_add(here, prompt, prompt_count, PITH_LOGITS_NONE, &sequence));
+  OK(pith_session_step(here, NULL, &outputs, &count));
+
+  char path[200];
+  snprintf(path, sizeof path, "%s/c_api.saved", scratch);
+  void* bytes = NULL;
+  char* note = NULL;
+  OK(pith_session_save(here, sequence, &bytes, &length));
+  OK(pith_session_save_file(here, sequence, path, "page 3"));
+  OK(pith_session_push(here, sequence, prompt, 1, PITH_LOGITS_LAST));
+  OK(pith_session_step(here, NULL, &expected, &count));
+  CHECK(count == 1);
+
+  OK(pith_session_restore(there, bytes, length, &again[0]));
+  OK(pith_session_restore_file(there, path, &again[1], &note));
+  CHECK(strcmp(note, "page 3") == 0);
+  pith_free(note);
+  for (int i = 0; i < 2; ++i) {
+    OK(pith_session_push(there, again[i], prompt, 1, PITH_LOGITS_LAST));
+    OK(pith_session_step(there, NULL, &outputs, &count));
+    CHECK(count == 1 && outputs[0].sequence == again[i]);
+    CHECK(memcmp(outputs[0].logits, expected[0].logits, expected[0].vocab_size * sizeof(float)) == 0);
+  }
+  ((unsigned char*)bytes)[length / 2] ^= 1;
+  CHECK(pith_session_restore(there, bytes, length, &again[0]) == PITH_ERROR_FORMAT);
+  CHECK(pith_session_restore(there, bytes, 5, &again[0]) == PITH_ERROR_FORMAT);
+  CHECK(pith_session_restore_file(there, "/no/such/file", &again[0], NULL) == PITH_ERROR_FILE);
+  CHECK(pith_session_save_file(here, sequence, "/no/such/folder/file", NULL) == PITH_ERROR_FILE);
+  pith_free(bytes);
+  CHECK(remove(path) == 0);
+  pith_session_free(here);
+  pith_session_free(there);
+  pith_free(prompt);
+}
+
 static void a_budget_that_is_spent_is_an_error_to_go_on_from(void) {
   pith_session_options options;
   OK(pith_session_options_init(&options, sizeof options));
@@ -756,11 +862,12 @@ static void a_handle_keeps_what_it_was_made_of(void) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    fprintf(stderr, "usage: api MODEL\n");
+  if (argc != 3) {
+    fprintf(stderr, "usage: api MODEL SCRATCH\n");
     return 2;
   }
   folder = argv[1];
+  scratch = argv[2];
   before_any_error_there_is_no_message();
   OK(pith_model_load(folder, NULL, &model));
   OK(pith_tokenizer_load(folder, &tokenizer));
@@ -775,9 +882,11 @@ int main(int argc, char** argv) {
   texts_come_back();
   policies_by_name();
   requests_run_side_by_side();
+  what_prompts_begin_with_is_kept();
   conversations_go_on();
   what_is_asked_to_stop_stops();
   a_session_is_driven_by_hand();
+  a_saved_sequence_goes_on_elsewhere();
   a_budget_that_is_spent_is_an_error_to_go_on_from();
   a_handle_keeps_what_it_was_made_of();
   pith_tokenizer_free(tokenizer);

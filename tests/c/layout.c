@@ -16,10 +16,10 @@ LAYOUT(pith_token_bias, 8, bias, 4);
 LAYOUT(pith_token_logprob, 8, logprob, 4);
 LAYOUT(pith_sampler_options, 96, seed, 88);
 LAYOUT(pith_drop, 32, gate_score, 24);
-LAYOUT(pith_session_options, 96, user, 88);
-LAYOUT(pith_stats, 88, policy, 80);
+LAYOUT(pith_session_options, 104, user, 96);
+LAYOUT(pith_stats, 96, policy, 88);
 LAYOUT(pith_piece, 112, error_message, 104);
-LAYOUT(pith_request, 152, user, 144);
+LAYOUT(pith_request, 160, user, 152);
 LAYOUT(pith_generation, 88, finish, 80);
 LAYOUT(pith_output, 24, vocab_size, 16);
 
