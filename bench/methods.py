@@ -288,23 +288,27 @@ def report(paths):
     print("Left out: " + "; ".join(f"`{name}`, which {why}" for name, why in sorted(planned["left_out"].items())) + ".")
     for keep in sorted({keep for _, keep in found}, reverse=True):
         print(f"\n**{keep:.0%} kept**\n")
-        print("| method | perplexity | KL |" + "".join(f" {task} |" for task in tasks) + " bytes | prefill | decode |")
-        print("|---|---|---|" + "---|" * len(tasks) + "---|---|---|")
+        columns = ["perplexity", "KL", *tasks, "bytes", *(["prefill", "decode"] if speeds else [])]
+        print("| method |" + "".join(f" {column} |" for column in columns) + "\n" + "|---" * (len(columns) + 1) + "|")
         rows = [(name, one) for (name, k), one in found.items() if k == keep]
         for name, one in sorted(rows, key=lambda row: row[1].kl if row[1].documents else math.inf):
             if not one.documents:
                 print(f"| {name} | refused: {one.refused} |")
                 continue
             line = f"| {name} | {math.expm1(one.nll):+.1%} | {one.kl:.3f} |"
-            line += "".join(f" {one.right[task]}/{one.of[task]} |" for task in tasks)
+            line += "".join(f" {one.right[task]}/{one.of[task]} |" if one.of[task] else " – |" for task in tasks)
             speed = speeds.get((name, keep))
             if speed:
                 dense = speed["dense"]
                 line += f" {speed['bytes'] / dense['bytes']:.0%} | {dense['prefill_s'] / speed['prefill_s']:.2f} | " \
                         f"{dense['decode_s'] / speed['decode_s']:.2f} |"
             else:
-                line += f" {one.bytes:.0%} | | |"
+                line += f" {one.bytes:.0%} |" + ("  |  |" if speeds else "")
             print(line)
+        missing = sorted({trial["name"] for document in planned["documents"] for trial in document["trials"]
+                          if trial["keep"] == keep} - {name for name, _ in rows})
+        if missing:
+            print("\nNot done: " + ", ".join(missing) + ".")
 
 
 def main():

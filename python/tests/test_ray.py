@@ -139,9 +139,11 @@ def test_a_node_that_dies_costs_a_retry(cluster, tmp_path):
 
 
 def test_the_example_scores_a_folder(tmp_path):
+    books = tmp_path / "books"
     for name, text in {"long": conftest.TEXT * 3, "short": "The old house.\n"}.items():
-        (tmp_path / f"{name}.txt").write_text(text.replace(". ", ".\n"))
-    command = [sys.executable, str(conftest.ROOT / "examples/score_corpus.py"), str(conftest.BOOKWORM), str(tmp_path)]
+        (books / name).mkdir(parents=True)
+        (books / name / "text").write_text(text.replace(". ", ".\n"))
+    command = [sys.executable, str(conftest.ROOT / "examples/score_corpus.py"), str(conftest.BOOKWORM), str(books)]
     environment = {**os.environ, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(
         [*command, "--cpus=1", "--kv=f32", "--passage=500", f"--output={tmp_path / 'out'}"],
@@ -151,8 +153,8 @@ def test_the_example_scores_a_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     score = pith.ray.Score(**OPTIONS, window=1024)
-    text = (tmp_path / "short.txt").read_text()
+    text = (books / "short/text").read_text()
     [logprob], [tokens] = (score(batch_of([text]))[name] for name in ("logprob", "tokens"))
     assert f"1 passages {tokens:9} tokens   perplexity {np.exp(-logprob / tokens):8.3f}" in done.stdout
-    assert "long.txt" in done.stdout
+    assert "long/text" in done.stdout
     assert list((tmp_path / "out").glob("*.parquet"))

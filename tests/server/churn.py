@@ -27,6 +27,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.until, self.dice = server, until, random.Random(seed)
         self.counts, self.problem = {}, None
+        self.longest = 0  # seconds that it has waited for a whole answer
 
     def count(self, what):
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -61,7 +62,7 @@ class Client(threading.Thread):
     def visit(self):
         dice = self.dice
         kind = dice.random()
-        with self.server.connect() as connection:
+        with self.server.connect(timeout=300) as connection:  # a sanitizer on a busy machine takes its time
             data, streams = self.request()
             if kind < 0.05:
                 return self.count("said nothing")
@@ -92,9 +93,10 @@ class Client(threading.Thread):
             self.count("was answered" if status == b"200" else "was sent away")
 
     def rest(self, connection):
-        answer = b""
+        begin, answer = time.monotonic(), b""
         while piece := connection.recv(65536):
             answer += piece
+        self.longest = max(self.longest, time.monotonic() - begin)
         assert answer, "closed without a word"
         return answer
 
@@ -102,7 +104,7 @@ class Client(threading.Thread):
 def churn(minutes, clients=64, seed=1):
     """What all did, counted. Raises AssertionError where something is left or went wrong."""
     server = Server("--policy", "gate=gate", "--policy", "narrow=streaming(sinks=2,recent=60)", "--parallel", 8,
-                    "--max-requests", 48, "--kv-budget", 4, "--read-timeout", 2)
+                    "--max-requests", 48, "--kv-budget", 4, "--read-timeout", 2, "-t", 1)
     try:
         begun = server.threads()
         until = time.monotonic() + 60 * minutes
@@ -126,6 +128,7 @@ def churn(minutes, clients=64, seed=1):
         for one in crowd:
             for what, count in one.counts.items():
                 counts[what] = counts.get(what, 0) + count
+        counts["longest answer, s"] = round(max(one.longest for one in crowd), 1)
         return counts, metrics
     finally:
         server.close()

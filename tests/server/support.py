@@ -43,8 +43,8 @@ class Server:
     def log(self):
         return self.errors.read_text(errors="replace")
 
-    def connect(self):
-        return socket.create_connection((self.host, self.port), timeout=60)
+    def connect(self, timeout=60):
+        return socket.create_connection((self.host, self.port), timeout=timeout)
 
     def ask(self, method, path, body=None, **headers):
         """Status, headers, body; JSON where it is."""
