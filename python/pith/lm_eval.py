@@ -34,7 +34,7 @@ class PithLM(TemplateLM):
         pretrained: str,
         *,
         gates: str | None = None,
-        policy: str | None = None,
+        policy: str | None = "",
         kv: str = "f32",
         chunk: int = 256,
         threads: int = 0,
@@ -54,7 +54,8 @@ class PithLM(TemplateLM):
         self.at_once = 16 if batch_size in (None, "auto", 1, "1") else int(batch_size)  # 1 is the command's default
         self._add_bos_token = add_bos_token
         self._options: dict[str, Any] = {
-            "policy": policy.replace(";", ",") if policy is not None else None,
+            # lm_eval makes None of "none"; without one, the model's own gate acts, where it has one.
+            "policy": "none" if policy is None else policy.replace(";", ",") or None,
             "kv": kv,
             "chunk": int(chunk),
             "context": self.max_length + 1,
