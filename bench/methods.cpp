@@ -300,6 +300,14 @@ class Bench {
     return {.gates = std::string(plan["gates"])};
   }
 
+  /// In a cache that has what the policy asks for beside keys and values.
+  double bytes_of_token(const prune::AnyPolicy& policy) const {
+    Session one = session(policy);
+    const SequenceId sequence = one.add(std::vector<Token>{0}, Logits::none);
+    run(one);
+    return static_cast<double>(one.stats(sequence).bytes_dense);
+  }
+
   Json ask_or_refuse(Session& session, const Document& document, std::optional<SequenceId> begun, const Trial& trial) {
     try {
       return ask_all(session, document, begun, &trial, trial.moment);
@@ -350,7 +358,8 @@ class Bench {
     }
     for (const auto& [sequence, place] : places) session.finish(sequence);
 
-    Json result = {{"bytes", share / dense_share_}, {"asks", Json::array()}};
+    const double rows = trial == nullptr ? 1 : bytes_of_token(trial->policy) / bytes_of_token({});
+    Json result = {{"bytes", share / dense_share_ * rows}, {"asks", Json::array()}};
     for (const Asked& one : asked) result["asks"].push_back(one.result());
     if (trial == nullptr) dense_result_ = result;
     return result;

@@ -33,7 +33,7 @@ def panel(left, title, names, found, value, x_of, ticks):
 def draw(path, title, found, not_asked, asked):
     """found: {(name, keep): Found}; lines in the order of the divergence with a quarter kept."""
     there = {name for (name, _), one in found.items() if one.documents}
-    names = sorted(there, key=lambda name: found[name, 0.25].kl if (name, 0.25) in found else math.inf)
+    names = sorted(there, key=lambda name: (found[name, 0.25].kl if (name, 0.25) in found else math.inf, name))
     least, most = 0.003, 3.0
 
     def logarithm(number):

@@ -2,7 +2,7 @@
 """score_corpus.py MODEL FOLDER: the perplexity of every text below a folder, on as many machines as Ray has.
 
     pip install ".[ray]"
-    python examples/score_corpus.py smollm2.gguf books/ --policy gate --actors 2 --cpus 1
+    python examples/score_corpus.py smollm2.gguf books/ --policy gate --actors 8 --cpus 4
 
 MODEL and FOLDER are read by every machine: a path that all of them have. On a cluster that runs already, set RAY_ADDRESS.
 """
@@ -27,7 +27,7 @@ parser.add_argument("--window", type=int, default=1024, help="tokens that are sc
 parser.add_argument("--passage", type=int, default=16384, help="characters, about, of a text that make one row [16384]")
 parser.add_argument("--limit", type=int, help="so many passages of each text")
 parser.add_argument("--actors", type=int, default=1, help="how many models work at once, on all machines together [1]")
-parser.add_argument("--cpus", type=int, default=os.cpu_count(), help="threads of each [all of this machine]")
+parser.add_argument("--cpus", type=int, default=1, help="threads of each [1]; one CPU of all is for reading")
 parser.add_argument("-o", "--output", help="a folder for the scored passages, as Parquet")
 arguments = parser.parse_args()
 
@@ -47,9 +47,15 @@ def passages(book):
         yield {"id": f"{name}:{i:06}", "book": name, "text": "".join(piece)}
 
 
+ray.init()
+if arguments.actors * arguments.cpus >= (cpus := ray.cluster_resources()["CPU"]):
+    # Those who wait for texts would hold what reading them needs.
+    parser.error(f"--actors times --cpus: expected fewer than the {cpus:.0f} CPUs that there are, as reading takes one")
+batch = 8  # passages
 ray.data.DataContext.get_current().execution_options.preserve_order = True
 books = ray.data.read_binary_files(os.path.abspath(arguments.folder), include_paths=True)
-scored = books.flat_map(passages).map_batches(
+# An actor takes a block at a time, however many files it came from.
+scored = books.flat_map(passages).repartition(target_num_rows_per_block=batch).map_batches(
     pith.ray.Score,
     fn_constructor_kwargs={
         "model": os.path.abspath(arguments.model),
@@ -58,7 +64,7 @@ scored = books.flat_map(passages).map_batches(
         "kv": arguments.kv,
         "window": arguments.window,
     },
-    batch_size=8,
+    batch_size=batch,
     num_cpus=arguments.cpus,
     compute=ray.data.ActorPoolStrategy(size=arguments.actors),
 )

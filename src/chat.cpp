@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "files/bytes.hpp"
 #include "pith/error.hpp"
 
 namespace pith {
@@ -244,6 +245,49 @@ struct Chat::Impl {
     return attempt;
   }
 
+  // --- What outlives the process -------------------------------------------------------------------------------------
+
+  static constexpr std::string_view noted = "pith chat";
+
+  void save(const std::filesystem::path& file) {
+    if (!conversation || !holds_turns)
+      fail(ErrorCode::state, "chat", "an answer, whose rows are held", "none since it was begun or changed");
+    ByteWriter note;
+    note.text(noted);
+    note.count(first);
+    note.text(before_answer);
+    note.number(static_cast<std::uint8_t>(rewrites));
+    note.count(messages.size());
+    for (const Message& message : messages)
+      for (const std::string* const text : {&message.role, &message.content, &message.more}) note.text(*text);
+    generator.save(*conversation, file, note.written());
+  }
+
+  void restore(const std::filesystem::path& file) {
+    const auto restored = generator.restore(file);
+    try {
+      ByteReader note(std::as_bytes(std::span(restored.second)), file.string() + ": note");
+      note.expect(note.left() > 0 && note.text() == noted, "a chat");
+      const auto given = static_cast<std::size_t>(note.number<std::uint64_t>());
+      std::string text = note.text();
+      const bool rewritten = note.number<std::uint8_t>() != 0;
+      std::vector<Message> all(note.count(3 * sizeof(std::uint64_t)));
+      for (Message& message : all)
+        for (std::string* const part : {&message.role, &message.content, &message.more}) *part = note.text();
+      note.expect(given <= all.size() && all.size() >= 2 && note.left() == 0, "a chat's messages");
+      forget();
+      first = given;
+      before_answer = std::move(text);
+      rewrites = rewritten;
+      messages = std::move(all);
+      conversation = restored.first;
+      holds_turns = true;
+    } catch (...) {
+      generator.close(restored.first);
+      throw;
+    }
+  }
+
   const Tokenizer tokenizer;
   const ChatTemplate by;
   ChatOptions options;
@@ -298,6 +342,9 @@ void Chat::restore(std::vector<Message> messages) {
   chat.messages = std::move(messages);
   chat.first = systems;
 }
+
+void Chat::save(const std::filesystem::path& file) { impl_->save(file); }
+void Chat::restore(const std::filesystem::path& file) { impl_->restore(file); }
 
 void Chat::reset() {
   Impl& chat = *impl_;

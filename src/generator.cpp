@@ -13,8 +13,10 @@
 #include <utility>
 
 #include "drafting.hpp"
+#include "files/bytes.hpp"
 #include "pith/error.hpp"
 #include "pith/stop_sequences.hpp"
+#include "prefixes.hpp"
 
 namespace pith {
 
@@ -42,11 +44,19 @@ namespace {
 struct Exchange {
   std::vector<Token> prompt;
   std::vector<Token> tokens = {};  // chosen
+  std::size_t prefix = 0;          // of the prompt: a prompt of its own; 0: none
   std::size_t pinned = 0;          // of the prompt
   Anchors anchors = {};            // of the prompt
   std::optional<float> tau = {};
 
   std::size_t length() const { return prompt.size() + tokens.size(); }
+  Beginning beginning(Logits of_prompt) const {
+    return {.prompt = prompt,
+            .prefix = prefix,
+            .pinned = pinned,
+            .tau = tau,
+            .whole = of_prompt == Logits::all || anchors.end > 0};
+  }
 };
 
 /// Exchanges that follow each other in one sequence, and how far it has come: it can be lost, and be fed again.
@@ -75,6 +85,7 @@ struct Job {
   std::vector<TokenLogprob> top;
   Drafter drafter;
   std::shared_ptr<History> history = {};
+  std::vector<std::size_t> keeps = {};  // lengths of its prompt that are to be kept as the beginnings of others
 
   std::size_t rows_told = 0;  // of the prompt's logits
   std::size_t row = 0;        // of the prompt that the sequence's next logits follow
@@ -86,6 +97,51 @@ struct Job {
   /// After which tokens of its prompt it wants logits.
   Logits of_prompt() const { return tells_prompt() ? Logits::all : own.tokens.empty() ? Logits::last : Logits::none; }
 };
+
+void write(ByteWriter& out, const History& history) {
+  out.count(history.given);
+  out.count(history.next);
+  out.count(history.calls);
+  out.count(history.past.size());
+  for (const Exchange& one : history.past) {
+    out.numbers(one.prompt);
+    out.numbers(one.tokens);
+    out.count(one.prefix);
+    out.count(one.pinned);
+    out.count(one.anchors.end);
+    out.numbers(one.anchors.tokens);
+    out.number(static_cast<std::uint8_t>(one.tau.has_value()));
+    out.number(one.tau.value_or(0));
+  }
+}
+
+/// Throws Error (format).
+History read_history(ByteReader& in, std::size_t context) {
+  const auto size = [&] { return static_cast<std::size_t>(in.number<std::uint64_t>()); };
+  History history;
+  history.given = size();
+  history.next = size();
+  history.calls = size();
+  history.past.resize(in.count(6 * sizeof(std::uint64_t)));
+  for (Exchange& one : history.past) {
+    one.prompt = in.numbers<Token>();
+    one.tokens = in.numbers<Token>();
+    one.prefix = size();
+    one.pinned = size();
+    one.anchors.end = size();
+    one.anchors.tokens = in.numbers<std::size_t>();
+    const bool has_tau = in.number<std::uint8_t>() != 0;
+    const auto tau = in.number<float>();
+    if (has_tau) one.tau = tau;
+    history.length += one.length();
+    const std::size_t n = one.prompt.size();
+    in.expect(n > 0 && one.prefix < n && one.pinned <= n && one.anchors.end <= n, "a request's numbers");
+  }
+  in.expect(history.length <= context && history.given <= history.length && history.next < history.past.size() &&
+                history.calls <= history.past[history.next].tokens.size() + 1,
+            "a conversation of this library's");
+  return history;
+}
 
 using Jobs = std::deque<std::unique_ptr<Job>>;
 
@@ -108,12 +164,14 @@ bool asks_gate(const Config& config, const SessionOptions& options) {
 }  // namespace
 
 struct Generator::Impl {
-  Impl(Model model, std::optional<Tokenizer> some_tokenizer, SessionOptions options, std::size_t most)
+  Impl(Model model, std::optional<Tokenizer> some_tokenizer, const SessionOptions& options, std::size_t most,
+       PrefixOptions own_prefixes)
       : tokenizer(std::move(some_tokenizer)),
         at_once(most),
         ends(end_tokens(model.config(), tokenizer)),
         has_gate(asks_gate(model.config(), options)),
-        session(std::move(model), std::move(options)) {
+        session(std::move(model), options),
+        prefixes(session, options, own_prefixes) {
     if (at_once < 1) fail(ErrorCode::argument, "at_once", "at least 1", std::to_string(at_once));
   }
 
@@ -154,6 +212,9 @@ struct Generator::Impl {
       if (anchor >= request.anchors.end)
         fail(ErrorCode::argument, "anchors", "tokens below " + std::to_string(request.anchors.end),
              std::to_string(anchor));
+    if (request.prefix > prompt.size())
+      fail(ErrorCode::argument, "prefix", "at most the prompt's " + std::to_string(prompt.size()) + " tokens",
+           std::to_string(request.prefix));
     for (const TokenBias& bias : request.sampler.logit_bias) check_ids(std::span(&bias.token, 1), "logit_bias");
     check_ids(request.sampler.banned, "banned");
     check_ids(request.sampler.allowed, "allowed");
@@ -177,7 +238,12 @@ struct Generator::Impl {
       for (const Token token : prompt) stream->push(token);  // the text goes on from there
     }
     const std::size_t top = std::min(request.logprobs.value_or(0), static_cast<std::size_t>(config().vocab_size));
-    Exchange own{.prompt = std::move(prompt), .pinned = request.pinned, .anchors = request.anchors, .tau = request.tau};
+    Exchange own{.prompt = std::move(prompt),
+                 .prefix = request.prefix,
+                 .pinned = request.pinned,
+                 .anchors = request.anchors,
+                 .tau = request.tau};
+    if (own.prefix == own.prompt.size()) own.prefix = 0;
     Drafter drafter(request.draft);
     return std::make_unique<Job>(Job{.request = std::move(request),
                                      .own = std::move(own),
@@ -281,6 +347,7 @@ struct Generator::Impl {
 
   void start() {
     while (!waiting.empty() && active.size() < at_once && (active.empty() || (!crowded && session.waiting() == 0))) {
+      if (is_being_read(*waiting.front())) break;
       active.push_back(std::move(waiting.front()));
       waiting.pop_front();
       Job& job = *active.back();
@@ -288,7 +355,49 @@ struct Generator::Impl {
     }
   }
 
+  // --- What prompts have in common ----------------------------------------------------------------------------------
+
+  /// Of a job whose prompt begins a sequence.
+  std::optional<Beginning> beginning(const Job& job) const {
+    if (!prefixes.on() || !job.history->past.empty() || !job.own.tokens.empty()) return {};
+    return job.own.beginning(job.of_prompt());
+  }
+
+  /// Another job is reading what the prompt begins with, and more of it than is kept: it will be kept.
+  bool is_being_read(const Job& job) {
+    const auto one = beginning(job);
+    if (!one) return false;
+    for (const auto& other : active) {
+      const auto its = beginning(*other);
+      if (!its || !other->sequence()) continue;
+      const std::size_t shared = prefixes.shared(*one, *its);
+      if (shared <= prefixes.kept(*one) || session.length(*other->sequence()) >= shared) continue;
+      if (std::ranges::count(other->keeps, shared) == 0) other->keeps.push_back(shared);
+      return true;
+    }
+    return false;
+  }
+
+  /// Which lengths of its prompt are to be kept: all that others may share of it, and where it parts from what was read
+  /// before.
+  void choose_keeps(Job& job) const {
+    const auto one = beginning(job);
+    if (!one) return;
+    for (const std::size_t length : {prefixes.own(*one), prefixes.common_with_kept(*one)})
+      if (length > prefixes.kept(*one)) job.keeps.push_back(length);
+  }
+
+  void keep_beginnings() {
+    for (const auto& job : active) {
+      if (job->keeps.empty() || !job->sequence()) continue;
+      const auto one = beginning(*job);
+      const std::size_t length = session.length(*job->sequence());
+      if (one && std::erase(job->keeps, length) > 0) prefixes.keep(*one, length, *job->sequence());
+    }
+  }
+
   void begin(Job& job) {
+    choose_keeps(job);
     const std::size_t prompt = job.own.prompt.size();
     job.row = job.tells_prompt() ? 0 : job.own.tokens.empty() ? prompt - 1 : prompt;
     feed(job);
@@ -317,6 +426,7 @@ struct Generator::Impl {
       halfway = false;
       throw;
     }
+    keep_beginnings();
     for (const auto& job : active) job->history->draft.settled = false;
     for (const Output& output : outputs) {
       const auto owner = owner_of(output.sequence);
@@ -354,8 +464,10 @@ struct Generator::Impl {
     crowded = true;
   }
 
-  /// The conversation that has rested longest loses its sequence. False: none has one.
+  /// A beginning that is kept goes, or else the conversation that has rested longest loses its sequence. False: there
+  /// is neither.
   bool release() {
+    if (prefixes.drop()) return true;
     const std::lock_guard lock(mutex);
     History* longest = nullptr;
     for (const auto& [id, history] : conversations)
@@ -446,10 +558,23 @@ struct Generator::Impl {
   }
 
   void feed_prompt(History& history, const Exchange& next, Logits logits) {
-    if (history.sequence)
-      session.prompt(*history.sequence, next.prompt, logits);
-    else
-      history.sequence = session.add(next.prompt, logits);
+    std::span<const Token> rest = next.prompt;
+    if (!history.sequence)
+      if (history.sequence = prefixes.fork(next.beginning(logits)); history.sequence) {
+        const std::size_t read = session.length(*history.sequence);
+        session.prompt(*history.sequence, rest.subspan(read), logits);
+        history.given += next.prompt.size();
+        history.calls = 1;
+        return;
+      }
+    const auto add = [&](std::span<const Token> tokens, Logits wanted) {
+      if (history.sequence)
+        session.prompt(*history.sequence, tokens, wanted);
+      else
+        history.sequence = session.add(tokens, wanted);
+    };
+    if (next.prefix > 0) add(rest.first(next.prefix), logits == Logits::all ? Logits::all : Logits::none);
+    add(rest.subspan(next.prefix), logits);
     if (next.tau) session.set_tau(*history.sequence, *next.tau);
     std::vector<Position> pinned(next.pinned);
     std::iota(pinned.begin(), pinned.end(), static_cast<Position>(history.given));
@@ -562,6 +687,44 @@ struct Generator::Impl {
     history.past.push_back(std::move(job.own));
   }
 
+  // --- Conversations that outlive the process -----------------------------------------------------------------------
+
+  void save(ConversationId id, const std::filesystem::path& file, std::string_view note) {
+    const Turn turn(*this);
+    if (halfway) advance({});
+    std::shared_ptr<History> history;
+    {
+      const std::lock_guard lock(mutex);
+      history = resting(id);
+    }
+    if (!history->sequence)
+      fail(ErrorCode::state, "conversation", "one whose rows are held", "one that has none, or lost them to others");
+    ByteWriter out;
+    write(out, *history);
+    out.text(note);
+    session.save(*history->sequence, file, out.written());
+  }
+
+  std::pair<ConversationId, std::string> restore(const std::filesystem::path& file) {
+    const Turn turn(*this);
+    const Restored restored = session.restore(file);
+    try {
+      ByteReader in(std::as_bytes(std::span(restored.note)), file.string() + ": note");
+      auto history = std::make_shared<History>(read_history(in, session.context()));
+      std::string note = in.text();
+      in.expect(in.left() == 0, "a conversation of this library's");
+      history->sequence = restored.sequence;
+      const std::lock_guard lock(mutex);
+      history->last = RequestId{next_id++};
+      const ConversationId id{next_conversation++};
+      conversations.emplace(id, std::move(history));
+      return {id, std::move(note)};
+    } catch (...) {
+      session.finish(restored.sequence);
+      throw;
+    }
+  }
+
   const std::optional<Tokenizer> tokenizer;
   const std::size_t at_once;
   const std::vector<Token> ends;
@@ -569,6 +732,7 @@ struct Generator::Impl {
 
   // Of the thread whose turn it is. Jobs are in the order of their ids, those that wait behind those that run.
   Session session;
+  Prefixes prefixes;
   Jobs waiting, active;
   bool crowded = false;  // one had to give way: none starts before another has ended
   bool halfway = false;  // the session is in the middle of a pass that was stopped
@@ -588,8 +752,9 @@ struct Generator::Impl {
   CacheStats held = {};
 };
 
-Generator::Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options, std::size_t at_once)
-    : impl_(std::make_unique<Impl>(std::move(model), std::move(tokenizer), std::move(options), at_once)) {}
+Generator::Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options, std::size_t at_once,
+                     PrefixOptions prefixes)
+    : impl_(std::make_unique<Impl>(std::move(model), std::move(tokenizer), options, at_once, prefixes)) {}
 Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
 Generator& Generator::operator=(Generator&&) noexcept = default;
@@ -641,6 +806,16 @@ std::size_t Generator::length(ConversationId conversation) const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->resting(conversation)->length;
 }
+
+void Generator::save(ConversationId conversation, const std::filesystem::path& file, std::string_view note) {
+  impl_->save(conversation, file, note);
+}
+
+std::pair<ConversationId, std::string> Generator::restore(const std::filesystem::path& file) {
+  return impl_->restore(file);
+}
+
+PrefixStats Generator::prefixes() const { return impl_->prefixes.stats(); }
 
 void Generator::cancel(RequestId request) {
   const std::lock_guard lock(impl_->mutex);

@@ -6,8 +6,12 @@
 #include <string>
 #include <utility>
 
+#include "files/mapped_file.hpp"
+#include "files/output_file.hpp"
+#include "fingerprint.hpp"
 #include "pith/error.hpp"
 #include "session/impl.hpp"
+#include "session/saved.hpp"
 
 namespace pith {
 
@@ -28,6 +32,16 @@ Sequence& Session::Impl::at_rest(SequenceId id, const char* what) {
   Sequence& sequence = sequences.find(id);
   sequence.require_rest(what);
   return sequence;
+}
+
+const std::string& Session::Impl::fingerprint() {
+  if (fingerprint_.empty()) fingerprint_ = pith::fingerprint(setup.model);
+  return fingerprint_;
+}
+
+Restored Session::Impl::restore(std::span<const std::byte> saved, const std::string& whose) {
+  SavedSequence made = pith::restore(saved, whose, setup, fingerprint(), sequences);
+  return {sequences.insert(std::move(made.sequence)), std::move(made.note)};
 }
 
 /// Gathering threads costs some tens of microseconds; a small model's token takes less.
@@ -186,22 +200,24 @@ void Session::mark(SequenceId sequence) {
 void Session::rewind(SequenceId sequence, std::size_t length) {
   Sequence& s = impl_->between_steps(sequence, "rewind");
   const auto to = static_cast<Position>(std::min<std::size_t>(length, never));
-  if (!s.mark) fail(ErrorCode::state, "rewind", "a sequence that is marked", "one whose dropped rows are gone");
-  if (to < *s.mark || to > s.length)
+  if (to > s.length || (s.mark && to < *s.mark))
     fail(ErrorCode::argument, "rewind",
-         "a length from the mark's " + std::to_string(*s.mark) + " to " + std::to_string(s.length),
+         "a length " + (s.mark ? "from the mark's " + std::to_string(*s.mark) : std::string("up")) + " to " +
+             std::to_string(s.length),
+         std::to_string(length));
+  // Other policies may have judged by what came since.
+  const Position settled = impl_->setup.takes_back ? s.cache.settled() : s.fed;
+  if (!s.mark && to < settled && to < s.fed)
+    fail(ErrorCode::state, "rewind",
+         "a mark, or a length from " + std::to_string(settled) +
+             " on, as rows of what was before may have been dropped or changed since",
          std::to_string(length));
   for (const auto& [begin, end] : s.prompts)
-    if (begin < to && to < end)
+    if (s.mark && begin < to && to < end)
       fail(ErrorCode::argument, "rewind",
            "a length outside the prompt from " + std::to_string(begin) + " to " + std::to_string(end),
            std::to_string(length));
-  s.cache.rewind(to);
-  s.pending.clear();
-  s.stretches.clear();
-  s.halted = {};
-  while (!s.prompts.empty() && s.prompts.back().begin >= to) s.prompts.pop_back();
-  s.fed = s.length = to;
+  s.go_back(to);
 }
 
 void Session::commit(SequenceId sequence) {
@@ -237,6 +253,24 @@ void Session::finish(SequenceId sequence) {
 
 SequenceId Session::fork(SequenceId sequence) { return impl_->sequences.fork(impl_->committed(sequence, "fork")); }
 
+std::string Session::save(SequenceId sequence) const {
+  return pith::save(impl_->committed(sequence, "save"), impl_->setup, impl_->fingerprint(), {});
+}
+
+void Session::save(SequenceId sequence, const std::filesystem::path& file, std::string_view note) const {
+  const std::string bytes = pith::save(impl_->committed(sequence, "save"), impl_->setup, impl_->fingerprint(), note);
+  OutputFile out(file);
+  out.write(bytes);
+  out.finish();
+}
+
+Restored Session::restore(std::span<const std::byte> saved) { return impl_->restore(saved, "saved sequence"); }
+
+Restored Session::restore(const std::filesystem::path& file) {
+  const auto mapped = MappedFile::open(file);
+  return impl_->restore(mapped->bytes(), file.string());
+}
+
 void Session::set_tau(SequenceId sequence, float tau) {
   Sequence& s = impl_->committed(sequence, "tau");
   require(!std::isnan(tau), ErrorCode::argument, "tau: expected a number, found NaN");
@@ -247,6 +281,7 @@ void Session::set_tau(SequenceId sequence, float tau) {
 void Session::keep(SequenceId sequence, std::span<const Position> positions) {
   Sequence& s = impl_->committed(sequence, "keep");
   check_positions(positions, static_cast<Position>(impl_->setup.context), "keep", "the context");
+  impl_->sequences.require_room_to_change(s);
   std::vector<Position> there, ahead;
   for (const Position position : positions) {
     if (position < s.fed) there.push_back(position);
@@ -262,6 +297,7 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   check_positions(positions, s.length, "forget", "the sequence's length");
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
+  impl_->sequences.require_room_to_change(s);
   s.cache.forget(layer, positions, s.length);
 }
 
@@ -271,9 +307,17 @@ std::size_t Session::length(SequenceId sequence) const {
   return static_cast<std::size_t>(impl_->sequences.find(sequence).length);
 }
 
+std::span<const Token> Session::tokens(SequenceId sequence) const { return impl_->sequences.find(sequence).tokens; }
+
 CacheStats Session::stats() const {
   std::vector<const Sequence*> all;
   for (const auto& [id, sequence] : impl_->sequences.all) all.push_back(&sequence);
+  return impl_->sequences.stats_of(all);
+}
+
+CacheStats Session::stats(std::span<const SequenceId> some) const {
+  std::vector<const Sequence*> all;
+  for (const SequenceId id : some) all.push_back(&impl_->sequences.find(id));
   return impl_->sequences.stats_of(all);
 }
 

@@ -604,7 +604,8 @@ TEST(SessionTest, ForksRememberWhatTheirOriginRemembered) {
     session.step();
     const SequenceId twin = session.fork(origin), other = session.fork(origin);
     EXPECT_EQ(session.drop_at(twin), session.drop_at(origin));
-    EXPECT_EQ(session.stats().bytes_used, 3 * session.stats(origin).bytes_used);
+    EXPECT_EQ(session.stats().bytes_used, session.stats(origin).bytes_used) << "until they part, they share";
+    EXPECT_EQ(session.stats(twin).bytes_shared, session.stats(origin).bytes_used);
     for (std::size_t i = 0; i < script.rest.size(); ++i) {
       if (i == 20) session.finish(origin);
       session.push(twin, script.rest[i]);
@@ -645,14 +646,46 @@ TEST(SessionTest, ForksKeepTheBudget) {
   const Model model = small_model();
   const auto tokens = some_tokens(model, 40);
   const std::size_t bytes = bytes_of(model, tokens, prune::none());
-  Session session(model, {.policy = prune::none(), .threads = 1, .kv_budget = 2 * bytes});
+  Session session(model, {.policy = prune::none(), .threads = 1, .kv_budget = bytes + bytes / 2});
   const SequenceId origin = session.add(tokens);
   session.step();
-  const SequenceId twin = session.fork(origin);
-  EXPECT_EQ(error_of([&] { session.fork(origin); }), ErrorCode::budget);
-  EXPECT_EQ(session.stats().bytes_used, 2 * bytes) << "a fork that fails takes nothing";
+  const SequenceId twin = session.fork(origin), other = session.fork(origin);
+  EXPECT_EQ(session.stats().bytes_used, bytes);
+  session.push(twin, tokens[0]);
+  session.step();
+  EXPECT_EQ(session.stats().bytes_used, bytes + bytes / 2) << "of two pages a lane, one is filled by both";
+  EXPECT_EQ(session.stats(twin).bytes_shared, bytes / 2);
+  session.push(other, tokens[1]);
+  EXPECT_EQ(error_of([&] { session.step(); }), ErrorCode::budget);
+  const Position first[] = {0};
+  EXPECT_EQ(error_of([&] { session.keep(other, first); }), ErrorCode::budget) << "pages would have to be copied";
   session.finish(twin);
-  session.fork(origin);
+  session.step();
+  session.push(origin, tokens[2]);
+  session.step();
+  EXPECT_EQ(session.stats().bytes_used, bytes + bytes / 2);
+}
+
+TEST(SessionTest, ForksShareWhatTheirPolicyDoesNotChange) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 100);
+  for (const PolicyCase& one : policy_cases(model.config())) {
+    SCOPED_TRACE(one.name);
+    Session session(model, {.policy = one.policy, .threads = 1, .chunk = 32});
+    const SequenceId origin = session.add(std::span(tokens).first(90));
+    session.step();
+    const SequenceId twin = session.fork(origin);
+    session.push(twin, tokens[90]);
+    session.step();
+    const std::size_t shared = session.stats(twin).bytes_shared, used = session.stats(twin).bytes_used;
+    EXPECT_EQ(session.stats().bytes_used, used + session.stats(origin).bytes_used - shared);
+    if (!one.policy) {
+      EXPECT_EQ(shared, used * 2 / 3) << "of three pages the last is copied";
+    }
+    session.finish(origin);
+    EXPECT_EQ(session.stats(twin).bytes_shared, 0u);
+    EXPECT_EQ(session.stats().bytes_used, used);
+  }
 }
 
 // --- Callbacks -------------------------------------------------------------------------------------------------------

@@ -41,9 +41,10 @@ struct ChatCommand {
   std::optional<double> kv_budget;  // MiB
 };
 
-std::vector<Message> read_messages(const std::string& path) {
-  const auto json = nlohmann::json::parse(read_file(path), nullptr, false);
-  if (!json.is_array()) fail(ErrorCode::format, path, "a JSON array of messages", "none");
+std::vector<Message> messages_of(const std::string& bytes, const std::string& path) {
+  const auto json = nlohmann::json::parse(bytes, nullptr, false);
+  if (!json.is_array())
+    fail(ErrorCode::format, path, "a JSON array of messages, or a saved conversation", "something else");
   std::vector<Message> messages;
   for (const auto& message : json) {
     const auto text = [&](const char* member) {
@@ -94,7 +95,7 @@ class Conversation {
     options_.variables = command.variables;
     if (command.tokens >= 0) how_.max_tokens = static_cast<std::size_t>(command.tokens);
     chat_.emplace(open());
-    if (!command.load.empty()) chat_->restore(read_messages(command.load));
+    if (!command.load.empty()) go_on_from(command.load);
     if (!command.system.empty()) chat_->set_system(command.system);
     name_ = std::filesystem::path(command.model.path).lexically_normal().string();
   }
@@ -141,7 +142,8 @@ class Conversation {
     static const std::vector<Command> all = {
         {"system", "TEXT", "The system prompt; - removes it, nothing shows it", &Conversation::set_system},
         {"reset", "", "Forget all but the system prompt", &Conversation::reset},
-        {"save", "FILE", "Write the conversation, as JSON that --load and others read", &Conversation::save},
+        {"save", "FILE", "Write the conversation, with all that is held; .json: its messages alone",
+         &Conversation::save},
         {"policy", "SPEC", "What is forgotten; the conversation is read again", &Conversation::set_policy},
         {"tau", "X", "Strength of the learned gate from now on: higher forgets more", &Conversation::set_tau},
         {"stats", "", "What is held, by layer", &Conversation::show_stats},
@@ -154,11 +156,20 @@ class Conversation {
   Chat open() const {
     SessionOptions session = session_options(cache_, model_, tool_);
     session.kv_budget = budget_;
-    session.record_drops = tool_.json;
+    // A file that has no record of drops is of no use to who wants one.
+    session.record_drops = tool_.json || !save_.empty();
     session.on_prefill = [this](const pith::Progress& at) {
       if (at.done < at.total) progress_.show("reading " + std::to_string(at.done) + " of " + std::to_string(at.total));
     };
     return {model_, tokenizer_, std::move(session), template_, options_};
+  }
+
+  void go_on_from(const std::string& path) {
+    const std::string bytes = read_file(path);
+    if (bytes.starts_with("pithsess"))  // as saved sequences do
+      chat_->restore(std::filesystem::path(path));
+    else
+      chat_->restore(messages_of(bytes, path));
   }
 
   void aside(std::string_view text) const {
@@ -319,6 +330,8 @@ class Conversation {
 
   void save(const std::string& path) {
     if (path.empty()) fail(ErrorCode::argument, "/save", "a file", "none");
+    if (std::filesystem::path(path).extension() != ".json" && save_held(path))
+      return aside("Written to " + path + ".\n");
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
     for (const Message& message : chat_->messages())
       json.push_back({{"role", message.role}, {"content", message.content}});
@@ -326,6 +339,17 @@ class Conversation {
     file.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
     file.finish();
     aside("Written to " + path + ".\n");
+  }
+
+  /// False: nothing is held, or what is held is to be read again, so that messages say it all.
+  bool save_held(const std::string& path) {
+    try {
+      chat_->save(path);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::state) throw;
+      return false;
+    }
+    return true;
   }
 
   void set_policy(const std::string& spec) {
@@ -433,7 +457,8 @@ void add_chat(CLI::App& app, Tool& tool) {
       ->allow_extra_args(false)
       ->type_name("TEXT");
   command.reads("--load", options.load, "Go on with a conversation that was saved");
-  command.writes("--save", options.save, "Write the conversation when leaving");
+  command.writes("--save", options.save,
+                 "Write the conversation when leaving, with all that is held of it; FILE.json: its messages alone");
   command
       .number("--kv-budget", options.kv_budget, Range<double>{.least = 0, .above = true},
               "Most MiB of keys and values; where the policy keeps more, the oldest messages are left out [no limit]")

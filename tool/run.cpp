@@ -35,7 +35,8 @@ struct RunOptions {
   std::vector<std::string> stops;
   bool ignore_end = false;
   std::string anchors;  // empty = no demonstrations
-  std::string prefix;   // empty = none
+  std::string load, save;
+  std::string prefix;  // empty = none
   std::optional<float> kvzip;
   bool show = false;
 };
@@ -46,8 +47,10 @@ std::vector<Token> prompt_tokens(const TextOptions& prompt, const std::string& b
   std::string text = prompt.read();
   // The newline with which editors end a file is not part of the prompt.
   if (prompt.file && text.ends_with('\n')) text.pop_back();
+  text = before + text;
+  if (text.empty() && specials == Specials::parse_only) return {};  // it goes on from another, which has begun the text
   // Who writes the prompt writes its template, too.
-  return generator.encode(before + text, specials);
+  return generator.encode(text, specials);
 }
 
 /// What scripts know the reasons by.
@@ -58,10 +61,10 @@ std::string_view stop_name(Finish finish) {
 
 /// One continuation: what was generated, how long it took, and what the cache held of it at the end.
 struct Outcome {
-  std::vector<Token> prompt, tokens;
+  std::vector<Token> past, prompt, tokens;  // loaded, read, chosen
   std::string text;
   Finish finish = Finish::error;
-  std::size_t fed = 0;  // tokens
+  std::size_t fed = 0;  // tokens behind the past
   double prefill_seconds = 0, decode_seconds = 0;
   CacheStats stats;
   DraftCount drafts;
@@ -85,19 +88,25 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   Generator generator(model, tokenizer, std::move(session));
   MarkedText demonstrations;
   if (!options.anchors.empty()) demonstrations = MarkedText::of(read_file(options.anchors), options.anchors);
+  std::optional<ConversationId> conversation;
+  if (!options.load.empty())
+    conversation = generator.restore(options.load).first;
+  else if (!options.save.empty() || options.kvzip)
+    conversation = generator.open();
+  const std::size_t before = conversation ? generator.length(*conversation) : 0;
+  const auto specials_of = [](bool goes_on) { return goes_on ? Specials::parse_only : Specials::as_trained; };
   std::vector<Token> prefix;
-  if (!options.prefix.empty()) prefix = generator.encode(read_file(options.prefix), Specials::as_trained);
+  if (!options.prefix.empty()) prefix = generator.encode(read_file(options.prefix), specials_of(!options.load.empty()));
   std::vector<Token> prompt = prompt_tokens(options.prompt, demonstrations.text,
-                                            prefix.empty() ? Specials::as_trained : Specials::parse_only, generator);
+                                            specials_of(!prefix.empty() || !options.load.empty()), generator);
   Outcome out{.prompt = prefix};
   out.prompt.insert(out.prompt.end(), prompt.begin(), prompt.end());
+  if (out.prompt.empty()) fail(ErrorCode::argument, "--load", "a prompt to go on with (-p, -f)", "none");
   const Interrupt interrupt;
   const auto begin = Clock::now();
   std::optional<Clock::time_point> first;  // when the prompt had been read
   std::exception_ptr error;
-  std::optional<ConversationId> conversation;
   if (options.kvzip) {
-    conversation = generator.open();
     const Generation read =
         generator.generate({.prompt = prefix, .max_tokens = 0, .conversation = conversation}, interrupt.token());
     if (read.finish == Finish::cancelled) return out.finish = read.finish, out;
@@ -121,7 +130,9 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
     out.drafts = piece.drafts;
     error = piece.error;
     if (!piece.sequence) return;
-    out.fed = generator.session().length(*piece.sequence);
+    const auto tokens = generator.session().tokens(*piece.sequence);
+    out.past.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(std::min(before, tokens.size())));
+    out.fed = tokens.size() - out.past.size();
     out.stats = generator.session().stats(*piece.sequence);
     out.drop_at = generator.session().drop_at(*piece.sequence);
   };
@@ -130,6 +141,7 @@ Outcome generate(const RunOptions& options, const SamplerOptions& sampling, cons
   generator.cancel(id);
   generator.run();
   if (error) std::rethrow_exception(error);
+  if (!options.save.empty()) generator.save(*conversation, options.save);
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
   const auto end = Clock::now();
   out.prefill_seconds = seconds(first.value_or(end) - begin);
@@ -156,7 +168,8 @@ std::string memory(const Kept& kept, const CacheStats& stats) {
 }
 
 std::vector<Token> whole(const Outcome& out) {
-  std::vector<Token> tokens = out.prompt;
+  std::vector<Token> tokens = out.past;
+  tokens.insert(tokens.end(), out.prompt.begin(), out.prompt.end());
   tokens.insert(tokens.end(), out.tokens.begin(), out.tokens.end());
   return tokens;
 }
@@ -177,7 +190,8 @@ Exit run(const RunOptions& options, const Tool& tool) {
   if (!tool.json) std::cout << '\n';
   if (options.show) show(tool, tokenizer, whole(out), out.drop_at, memory(kept, out.stats));
   if (tool.json)
-    print({{"prompt_tokens", out.prompt.size()},
+    print({{"loaded_tokens", out.past.size()},
+           {"prompt_tokens", out.prompt.size()},
            {"tokens", out.tokens},
            {"text", out.text},
            {"stop", stop_name(out.finish)},
@@ -215,6 +229,8 @@ void add_run(CLI::App& app, Tool& tool) {
   command.reads(
       "--anchors", options.anchors,
       "Demonstrations to put before the prompt: once read, only what stands between [[ and ]] is kept of them");
+  command.reads("--load", options.load, "Go on behind what was saved: the prompt follows it");
+  command.writes("--save", options.save, "Save what was read and written, with all that is held of it, for --load");
   auto* const prefix = &command.reads("--prefix", options.prefix, "A text to put before the prompt");
   prefix->excludes("--anchors");
   command

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -58,6 +59,14 @@ class PITH_API Chat {
   /// Goes on from these messages. Throws Error (argument) unless they are a system prompt, where there is one, and then
   /// messages of "user" and "assistant" in turn, the assistant's last.
   void restore(std::vector<Message> messages);
+
+  /// The conversation with its rows, as Generator::save has it, and its messages: a chat of the same model, policy and
+  /// formats goes on with it, and nothing is read again. Throws as that, and Error (state) where nothing is held of it:
+  /// nothing was said, or what was said is to be read again.
+  void save(const std::filesystem::path& file);
+
+  /// Goes on with it. Throws as Session::restore, and Error (format) for a file that holds no chat; then nothing changes.
+  void restore(const std::filesystem::path& file);
 
   /// Forgets all messages but the system prompt.
   void reset();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -47,6 +49,28 @@ struct DraftOptions {
   std::size_t layers = 0;  // that guess (Session::draft), of a model trained for it; 0: the text does
 
   static constexpr std::size_t most = 8;
+};
+
+/// What requests' prompts begin with is kept, so that those that begin alike need not read it again; their tokens and
+/// log-probabilities stay what they were, bit for bit. With policies that forget by the tokens so far alone (none, the
+/// gate, streaming, and combinations of these but on_prefill) whole chunks are kept, wherever prompts part; with any
+/// policy what ends with Request::prefix.
+struct PrefixOptions {
+  std::size_t bytes = 0;  // of pages, at most; what was unused for longest goes first. 0: nothing is kept
+};
+
+/// How that went.
+struct PrefixStats {
+  std::uint64_t prompts = 0;        // with which sequences began
+  std::uint64_t hits = 0;           // of these, went on from what was kept
+  std::uint64_t tokens_reused = 0;  // which were not read
+  // Why the others did not:
+  std::uint64_t not_kept = 0;            // nothing that they begin with, of a chunk at least
+  std::uint64_t policy_looks_ahead = 0;  // what it forgets depends on more than the beginning
+  std::uint64_t read_whole = 0;          // logits of the prompt were wanted, or its anchors alone
+  std::uint64_t dropped = 0;             // beginnings, as there was no room
+  std::size_t kept = 0;                  // now,
+  std::size_t bytes = 0;                 // in pages, of which sequences that run may share some
 };
 
 /// Guesses that were fed, and how many of them were right.
@@ -85,6 +109,9 @@ struct Request {
   std::optional<float> tau = {};  // strength of the learned gate, in place of the policy's
   std::size_t pinned = 0;         // so many of the prompt's first tokens stay, whatever the policy does
   Anchors anchors = {};           // of the prompt; what is no anchor leaves, pinned or not
+  /// So many of the prompt's first tokens are a prompt of their own, which other requests begin with, too: policies
+  /// that act at the end of a prompt act at its end, and at the end of the rest. 0, or all of them: one prompt.
+  std::size_t prefix = 0;
   /// The prompt goes on behind the conversation's requests before this one: behind their prompts and what was chosen,
   /// but for a token that ended the text, which is for the next prompt to repeat. None: a sequence of its own.
   std::optional<ConversationId> conversation = {};
@@ -120,16 +147,16 @@ struct Load {
 /// a session would give which were fed the same prompts and choices. A request that ends in an error is no part of it.
 ///
 /// Under a byte budget (SessionOptions::kv_budget) requests wait for room. Where those that run have too little,
-/// conversations that rest lose their sequences, the longest unused first, and are fed again when they go on; then the
-/// latest request gives way: it starts again when others have ended, fed what it had chosen before. One that does not
-/// fit even alone ends in an error (budget).
+/// beginnings that are kept go (PrefixOptions), then conversations that rest lose their sequences, the longest unused
+/// first, and are fed again when they go on; then the latest request gives way: it starts again when others have ended,
+/// fed what it had chosen before. One that does not fit even alone ends in an error (budget).
 class PITH_API Generator {
  public:
   /// `at_once`: how many requests run side by side; the others wait their turn. Without a tokenizer there is no text:
   /// prompts are tokens, pieces have none, and stop texts are refused. Throws Error as Session does, and Error
   /// (argument) for an `at_once` of 0.
   explicit Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options = {},
-                     std::size_t at_once = 16);
+                     std::size_t at_once = 16, PrefixOptions prefixes = {});
   ~Generator();  // requests on their way end without another word
   Generator(Generator&&) noexcept;
   Generator& operator=(Generator&&) noexcept;
@@ -152,6 +179,14 @@ class PITH_API Generator {
 
   /// Tokens that the conversation holds. Throws as close().
   std::size_t length(ConversationId conversation) const;
+
+  /// The conversation, to go on with in another generator: Session::save of its sequence, with what its requests were.
+  /// Throws as close() and Session::save, and Error (state) where it has no sequence: no request of it has ended, or it
+  /// lost it to others under a byte budget. Waits while another thread steps; not from a callback.
+  void save(ConversationId conversation, const std::filesystem::path& file, std::string_view note = {});
+
+  /// One that was saved, and what was noted with it. Throws as Session::restore.
+  std::pair<ConversationId, std::string> restore(const std::filesystem::path& file);
 
   /// The request ends with Finish::cancelled, between two layers of a pass. One that has ended stays as it is.
   void cancel(RequestId request);
@@ -179,6 +214,9 @@ class PITH_API Generator {
 
   /// Tokens that end a text, as the tokenizer's and the model's files say; ascending.
   const std::vector<Token>& ends() const;
+
+  /// For the thread that steps, as session().
+  PrefixStats prefixes() const;
 
   /// For the thread that steps: between steps and in callbacks.
   const Session& session() const;

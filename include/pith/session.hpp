@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -101,7 +103,8 @@ struct Replay {
 
 /// Bytes and rows of a session's cache. A row is one token in one lane (a layer, or a kv-head of a layer).
 struct CacheStats {
-  std::size_t bytes_used = 0;          // pages that hold rows
+  std::size_t bytes_used = 0;          // pages that hold rows; one that is shared counts once
+  std::size_t bytes_shared = 0;        // of one sequence: in pages that others hold, too; of several: that they save so
   std::size_t bytes_reserved = 0;      // pages held from the operating system
   std::size_t bytes_high_water = 0;    // the most bytes_used has been
   std::size_t bytes_dense = 0;         // what bytes_used would be had nothing been dropped
@@ -110,6 +113,12 @@ struct CacheStats {
   std::uint64_t seen_rows = 0;         // appended so far, over layers, lanes and live sequences
   std::uint64_t dropped_rows = 0;      // of these, dropped
   std::string policy;                  // that dropped them: prune::AnyPolicy::describe
+};
+
+/// What a saved sequence is made again.
+struct Restored {
+  SequenceId sequence;
+  std::string note;  // that was saved beside it
 };
 
 /// Not thread-safe: one thread at a time drives a session. Sessions share a model freely. A sequence's logits depend on
@@ -154,9 +163,10 @@ class PITH_API Session {
   void commit(SequenceId sequence);
 
   /// The sequence is what it was when it had `length` tokens: its rows, with all that they carry, are bitwise what they
-  /// were, what is pending is gone, and so are prompts that were begun since. Throws Error (state) where it is not
-  /// marked, as rows may be gone for good; Error (argument) for a length before the mark, beyond what was fed, or
-  /// within a prompt.
+  /// were, what is pending is gone, and so are prompts that were begun since. Without a mark it goes back as far as
+  /// no row has been dropped since, where the policy looks back alone (prune::looks_back_alone; dms judges a token by
+  /// the next) and keeps no columns; else no further than it is. Throws Error (state) where that is not far enough;
+  /// Error (argument) for a length before the mark, beyond what was fed, or, with a mark, within a prompt.
   void rewind(SequenceId sequence, std::size_t length);
 
   /// Early exit (LayerSkip, Elhoushi et al., arXiv 2404.16710): one decoded token goes through the first `layers`
@@ -190,9 +200,25 @@ class PITH_API Session {
   /// Forgets the sequence; its pages go back to the pool.
   void finish(SequenceId sequence);
 
-  /// A new sequence with the same past (and the same pending tokens). Throws Error (budget), and Error (state) in the
-  /// middle of a step that was cancelled.
+  /// A new sequence with the same past (and the same pending tokens). They share pages: one is copied when a sequence
+  /// changes it that others hold, too; where the policy keeps columns, with the sequence's next pass. Throws Error
+  /// (state) in the middle of a step that was cancelled.
   SequenceId fork(SequenceId sequence);
+
+  /// All that fork() would copy, in bytes that another session of the same model, policy and cache formats makes the
+  /// sequence of again, in another process, too: what it is fed then has, bit for bit, the logits and drops that it
+  /// would have had here. `note`: the caller's own text, which is kept beside it. A file is replaced as a whole or
+  /// stays as it was; saved bytes are a text of no meaning to others, and a checksum finds what damaged them, not who
+  /// forged them. Throws Error (state) as fork(), Error (file).
+  std::string save(SequenceId sequence) const;
+  void save(SequenceId sequence, const std::filesystem::path& file, std::string_view note = {}) const;
+
+  /// A new sequence, which was saved. Nothing of the session changes unless all of it is in order. Throws Error: file;
+  /// format, for bytes that are no saved sequence, or cut short, or damaged; model, for another one; unsupported, for
+  /// another policy, cache format or format of gate keys, or a record of drops that is wanted and not there; argument,
+  /// for a sequence longer than the context; budget.
+  Restored restore(std::span<const std::byte> saved);
+  Restored restore(const std::filesystem::path& file);
 
   /// Strength of the learned gate for this sequence from its next token on, in place of the policy's own tau; what is
   /// dropped stays so. Throws Error (argument) for NaN, Error (unsupported) where the policy asks no gate, Error
@@ -220,10 +246,12 @@ class PITH_API Session {
   /// Deviation: heads whose lanes are shared (no policy asked for them apart) leave together, by the best of them.
   void compress(SequenceId sequence, std::span<const Token> tokens, const Replay& how);
 
-  std::size_t context() const;                    // the longest that a sequence may become, in tokens
-  std::size_t length(SequenceId sequence) const;  // tokens fed so far
-  CacheStats stats() const;                       // of the whole session
-  CacheStats stats(SequenceId sequence) const;    // bytes_reserved and bytes_high_water are the session's
+  std::size_t context() const;                               // the longest that a sequence may become, in tokens
+  std::size_t length(SequenceId sequence) const;             // tokens fed so far
+  std::span<const Token> tokens(SequenceId sequence) const;  // those; -1 for an embedding
+  CacheStats stats() const;                                  // of the whole session
+  CacheStats stats(SequenceId sequence) const;               // bytes_reserved and bytes_high_water are the session's
+  CacheStats stats(std::span<const SequenceId> some) const;  // of these together; a page that they share counts once
 
   /// With record_drops: [layer][lane][position] = the first position that did not see it, -1 = not dropped so far.
   std::vector<std::vector<std::vector<std::int32_t>>> drop_at(SequenceId sequence) const;

@@ -4,8 +4,8 @@
     import pith.ray, ray
     books = ray.data.read_text("books/")                       # rows {"text": …}
     scored = books.map_batches(
-        pith.ray.Score, fn_constructor_kwargs={"model": "smollm2.gguf", "policy": "gate"},
-        batch_size=16, concurrency=8, num_cpus=4,              # eight actors of four threads
+        pith.ray.Score, fn_constructor_kwargs={"model": "smollm2.gguf", "policy": "gate"}, batch_size=16,
+        num_cpus=4, compute=ray.data.ActorPoolStrategy(size=8),    # eight actors of four threads
     )
     scored.write_parquet("scored/")
 

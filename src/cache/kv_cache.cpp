@@ -15,11 +15,14 @@ void KvLayer::erase(std::size_t lane, std::size_t row, Position until) const {
       {layer_, number, born, until, ledger_->gate_logit ? from.evidence(ledger_->gate_logit, row) : 0.0f});
   if (Journal* const journal = ledger_->journal(layer_)) journal->erasing(from, row);
   from.erase(row);
+  ledger_->change();
   if (gate_ != nullptr) ledger_->gone[layer_].push_back(born);
 }
 
 Row KvLayer::changing(std::size_t lane, std::size_t row) const {
   Lane& of = lanes_[lanes().number(lane)];
+  of.own(row);
+  ledger_->change();
   if (Journal* const journal = ledger_->journal(layer_)) journal->changing(of, row);
   return of.row(row);
 }
@@ -35,6 +38,7 @@ void KvLayer::sweep(Position next) const {
       if (page < lanes_[l].pages()) lanes_[l].find_earliest_until(page);
     }
   if (gate_ == nullptr || ledger_->gone[layer_].empty()) return;
+  gate_->own();
   const auto row_of = gate_rows();
   const Slot holders = gate_->slot(column::holders);
   for (const Position born : ledger_->gone[layer_])
@@ -95,6 +99,7 @@ KvCache::KvCache(const KvLayouts& layouts, PagePool& pool, std::vector<std::size
 
 void KvCache::append(std::size_t layer, Position born, Position until) {
   const bool kept = std::ranges::binary_search(kept_ahead_, born);
+  ledger_.end = std::max(ledger_.end, born + 1);
   Journal* const journal = ledger_.journal(layer);
   for (Lane& lane : lanes(layer)) {
     lane.append(born, until);
@@ -146,6 +151,13 @@ std::size_t KvCache::bytes() const {
   return sum;
 }
 
+std::size_t KvCache::shared_bytes() const {
+  std::size_t sum = 0;
+  for (const auto* const all : {&lanes_, &gates_})
+    for (const Lane& lane : *all) sum += lane.shared_bytes();
+  return sum;
+}
+
 std::size_t KvCache::state_bytes() const {
   std::size_t sum = 0;
   for (const Lane& lane : lanes_) sum += lane.state_bytes();
@@ -180,7 +192,24 @@ void KvCache::commit() {
     for (Lane& lane : *all) lane.keep_emptied(Lane::Emptied::given);
 }
 
+Position KvCache::settled() const {
+  const bool takes_notes = std::ranges::any_of(
+      lanes_, [](const Lane& lane) { return !lane.layout().shape().evidence.empty() || !lane.states().empty(); });
+  return takes_notes ? ledger_.end : ledger_.settled;
+}
+
+void KvCache::take_back(Position length) {
+  assert(length >= settled());
+  for (auto* const all : {&lanes_, &gates_})
+    for (Lane& lane : *all)
+      while (lane.rows() > 0 && lane.born(lane.rows() - 1) >= length) lane.erase(lane.rows() - 1);
+  ledger_.end = std::min(ledger_.end, length);
+}
+
 void KvCache::begin_step(std::size_t layer, Position position) {
+  // Columns are written to row by row, by many.
+  if (!layouts_->kv.shape().evidence.empty())
+    for (const Lane& lane : lanes(layer)) lane.own();
   if (Journal* const journal = ledger_.journal(layer))
     journal->begin(position, lanes(layer), gates_.empty() ? nullptr : &gates_[place(layer)]);
 }
@@ -191,11 +220,15 @@ void KvCache::rewind(Position length) {
         ledger_.journals[layer].undo(length, lanes(layer), gates_.empty() ? nullptr : &gates_[place(layer)]);
     while (drops-- > 0) ledger_.log.take_back(layer);
   }
+  ledger_.end = std::min(ledger_.end, length);
+  ledger_.settled = std::min(ledger_.settled, length);
 }
 
 void KvCache::pass_over(std::size_t layer, std::span<const Position> positions) {
   if (positions.empty()) return;
   begin_step(layer, positions.front());
+  ledger_.end = std::max(ledger_.end, positions.back() + 1);
+  ledger_.change();
   Journal* const journal = ledger_.journal(layer);
   for (const Position position : positions)
     for (std::size_t lane = 0; lane < per_layer_; ++lane) {
@@ -208,6 +241,8 @@ void KvCache::copy_from(const KvCache& other) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i].copy_from(other.lanes_[i]);
   for (std::size_t i = 0; i < gates_.size(); ++i) gates_[i].copy_from(other.gates_[i]);
   ledger_.log = other.ledger_.log;
+  ledger_.end = other.ledger_.end;
+  ledger_.settled = other.ledger_.settled;
   kept_ahead_ = other.kept_ahead_;
 }
 

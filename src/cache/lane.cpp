@@ -42,12 +42,13 @@ Row Lane::append(Position born, Position until) {
     if (table_.size() == table_.capacity()) table_.reserve(2 * table_.size() + 1);  // before a page could be lost
     table_.push_back({take_page(), never, 0});
   }
-  const std::size_t i = rows_++ % capacity;
   PageEntry& entry = table_.back();
-  layout_->born(entry.memory)[i] = born;
-  layout_->until(entry.memory)[i] = until;
+  entry.own(layout_->bytes());
+  const std::size_t i = rows_++ % capacity;
+  layout_->born(entry.memory())[i] = born;
+  layout_->until(entry.memory())[i] = until;
   entry.earliest_until = std::min(entry.earliest_until, until);
-  for (const Column column : layout_->shape().evidence) layout_->evidence(entry.memory, slot(column))[i] = 0;
+  for (const Column column : layout_->shape().evidence) layout_->evidence(entry.memory(), slot(column))[i] = 0;
   return page(table_.size() - 1).row(i);
 }
 
@@ -55,9 +56,12 @@ void Lane::erase(std::size_t row) {
   assert(row < rows_);
   const std::size_t last = rows_ - 1;
   PageEntry& from = table_[last / capacity];
+  // What may be undone is undone without another page.
+  if (emptied_ == Emptied::held) own(last);
   if (row != last) {
+    own(row);
     PageEntry& to = table_[row / capacity];
-    layout_->copy_row(to.memory, row % capacity, from.memory, last % capacity);
+    layout_->copy_row(to.memory(), row % capacity, from.memory(), last % capacity);
     to.earliest_until = std::min(to.earliest_until, from.earliest_until);
     to.pinned = (from.pinned & bit(last)) != 0 ? to.pinned | bit(row) : to.pinned & ~bit(row);
   }
@@ -65,9 +69,9 @@ void Lane::erase(std::size_t row) {
   --rows_;
   if (rows_ % capacity == 0) {
     if (emptied_ == Emptied::held)
-      held_.push_back(from.memory);
+      held_.push_back(from.memory());
     else
-      pool_->give(from.memory, layout_->bytes());
+      pool_->give(from.memory(), layout_->bytes());
     table_.pop_back();
   }
 }
@@ -80,18 +84,19 @@ void Lane::keep_emptied(Emptied emptied) {
 }
 
 void Lane::save(std::size_t row, std::byte* page, std::size_t i) const {
-  layout_->copy_row(page, i, table_[row / capacity].memory, row % capacity);
+  layout_->copy_row(page, i, table_[row / capacity].memory(), row % capacity);
 }
 
 void Lane::restore(std::size_t row, const std::byte* page, std::size_t i) {
-  layout_->copy_row(table_[row / capacity].memory, row % capacity, page, i);
+  own(row);
+  layout_->copy_row(table_[row / capacity].memory(), row % capacity, page, i);
 }
 
 void Lane::insert(std::size_t row, const std::byte* page, std::size_t i) {
   const std::size_t last = rows_;
   assert(row <= last);
   append(0, never);
-  if (row != last) save(row, table_[last / capacity].memory, last % capacity);
+  if (row != last) save(row, table_[last / capacity].memory(), last % capacity);
   restore(row, page, i);
 }
 
@@ -101,7 +106,7 @@ void Lane::save_columns(std::vector<std::byte>& out) const {
   out.resize(at + table_.size() * page);
   for (const PageEntry& entry : table_) {
     std::memcpy(&out[at], &entry, sizeof entry);
-    std::memcpy(&out[at + sizeof entry], entry.memory, columns);
+    std::memcpy(&out[at + sizeof entry], entry.memory(), columns);
     at += page;
   }
   const auto put = [&](const void* from, std::size_t bytes) {
@@ -124,7 +129,8 @@ const std::byte* Lane::restore_columns(const std::byte* from) {
     std::memcpy(&was, from, sizeof was);
     entry.earliest_until = was.earliest_until;
     entry.pinned = was.pinned;
-    std::memcpy(entry.memory, from + sizeof was, columns);
+    // A page that is shared has not been written to.
+    if (entry.shared_in == nullptr) std::memcpy(entry.memory(), from + sizeof was, columns);
     from += sizeof was + columns;
   }
   const auto take = [&](void* to, std::size_t bytes) {
@@ -142,7 +148,24 @@ const std::byte* Lane::restore_columns(const std::byte* from) {
   return from;
 }
 
+void Lane::own() const {
+  for (const PageEntry& entry : table_) entry.own(layout_->bytes());
+}
+
+std::size_t Lane::shared_bytes() const {
+  std::size_t sum = 0;
+  for (const PageEntry& entry : table_) {
+    if (entry.shared_in == nullptr) continue;
+    if (pool_->is_shared(entry.page))
+      sum += layout_->bytes();
+    else
+      entry.shared_in = nullptr;  // the others have left it
+  }
+  return sum;
+}
+
 void Lane::pin(std::size_t row, Position until) {
+  own(row);
   unpin(row);
   this->row(row).reopen(until);
   table_[row / capacity].pinned |= bit(row);
@@ -152,7 +175,7 @@ void Lane::unpin(std::size_t row) { table_[row / capacity].pinned &= ~bit(row); 
 
 std::vector<float>& Lane::state(std::string_view name) const {
   const auto found = std::ranges::find(states_, name, &State::name);
-  return found != states_.end() ? found->numbers : states_.emplace_back(State{name}).numbers;
+  return found != states_.end() ? found->numbers : states_.emplace_back(State{std::string(name)}).numbers;
 }
 
 std::size_t Lane::state_bytes() const {
@@ -169,7 +192,7 @@ void Lane::find_earliest_until(std::size_t page) const {
 
 void Lane::clear() {
   keep_emptied(Emptied::given);
-  for (const PageEntry& entry : table_) pool_->give(entry.memory, layout_->bytes());
+  for (const PageEntry& entry : table_) pool_->give(entry.page, layout_->bytes());
   table_.clear();
   rows_ = 0;
   states_.clear();
@@ -187,13 +210,14 @@ void Lane::keep_channels(std::vector<std::uint16_t> kept) {
   std::vector<float> numbers(shape.head_dim);
   for (std::size_t p = 0; p < table_.size(); ++p) {
     PageEntry& entry = table_[p];
-    std::memcpy(copy.data(), entry.memory, copy.size());
-    pool_->give(entry.memory, whole.bytes());
+    std::memcpy(copy.data(), entry.page, copy.size());
+    pool_->give(entry.page, whole.bytes());
     const PageEntry from{copy.data(), entry.earliest_until, entry.pinned};
-    entry.memory = pool_->take(layout_->bytes());
+    entry.page = pool_->take(layout_->bytes());
+    entry.shared_in = nullptr;
     const std::size_t rows = page(p).rows();
     const Page source(whole, from, rows);
-    whole.copy_but_keys(*layout_, entry.memory, copy.data());
+    whole.copy_but_keys(*layout_, entry.page, copy.data());
     for (std::size_t i = 0; i < rows; ++i)
       for (std::size_t h = 0; h < shape.heads; ++h) {
         source.row(i).key(h, numbers);
@@ -203,13 +227,14 @@ void Lane::keep_channels(std::vector<std::uint16_t> kept) {
 }
 
 void Lane::copy_from(const Lane& other) {
-  assert(rows_ == 0);
+  assert(rows_ == 0 && pool_ == other.pool_);
   layout_ = other.layout_;
   channels_ = other.channels_;
   table_.reserve(other.table_.capacity());
   for (const PageEntry& entry : other.table_) {
-    table_.push_back({pool_->take(layout_->bytes()), entry.earliest_until, entry.pinned});
-    std::memcpy(table_.back().memory, entry.memory, layout_->bytes());
+    pool_->share(entry.page);
+    entry.shared_in = pool_;
+    table_.push_back(entry);
   }
   rows_ = other.rows_;
   states_ = other.states_;

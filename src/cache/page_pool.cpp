@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <string>
 
@@ -72,6 +73,10 @@ void PagePool::Shelf::grow() {
 
 std::byte* PagePool::take(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  return take_locked(bytes);
+}
+
+std::byte* PagePool::take_locked(std::size_t bytes) {
   if (budget_ > 0 && used_ + bytes > budget_)
     fail(ErrorCode::budget, "key-value cache", "at most " + std::to_string(budget_) + " bytes of pages",
          "a page of " + std::to_string(bytes) + " bytes more than " + std::to_string(used_));
@@ -87,8 +92,36 @@ std::byte* PagePool::take(std::size_t bytes) {
 
 void PagePool::give(std::byte* page, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (leave_to_others(page)) return;
   shelf(bytes).free.push_back(page);
   used_ -= bytes;
+}
+
+bool PagePool::leave_to_others(const std::byte* page) {
+  const auto found = others_.find(page);
+  if (found == others_.end()) return false;
+  if (--found->second == 0) others_.erase(found);
+  return true;
+}
+
+void PagePool::share(std::byte* page) {
+  const std::lock_guard lock(mutex_);
+  ++others_[page];
+}
+
+std::byte* PagePool::own(std::byte* page, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (!others_.contains(page)) return page;
+  std::byte* const copy = take_locked(bytes);
+  // Under the lock: whoever is left alone with the page may write to it as soon as it is known.
+  std::memcpy(copy, page, bytes);
+  leave_to_others(page);
+  return copy;
+}
+
+bool PagePool::is_shared(const std::byte* page) const {
+  const std::lock_guard lock(mutex_);
+  return others_.contains(page);
 }
 
 std::size_t PagePool::available() const {

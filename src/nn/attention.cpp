@@ -23,6 +23,8 @@ constexpr std::size_t max_queries = 64;  // (token, head) pairs worked on togeth
 // The pages of a lone token are shared by a task for so many, counted once for each of its kv-heads. Fixed, so that
 // results do not depend on the threads.
 constexpr std::size_t pages_per_task = 48;
+// Of a lone token that is observed: too little to do in one page.
+constexpr std::size_t lone_pages_per_task = 16;
 
 // From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do), but never
 // where rows are in blocks: those are multiplied in integers.
@@ -169,7 +171,7 @@ struct Attention::Impl {
   Tensor<float> maximum_;   // [token][head] largest score
   Tensor<float> sum_;       // [token][head] sum of e^(score - maximum)
   struct PageTask {
-    std::size_t segment, lane, page, tiles;
+    std::size_t segment, lane, first_page, end_page, tiles;
   };
   std::vector<PageTask> page_tasks_;
   /// What the attention of lone tokens has left, so that it need not be found again: of each page of their lanes, for
@@ -466,15 +468,21 @@ void Attention::Impl::observe(const Pass& pass, View<const float> q, const Threa
         find_even_shares(pass.segments[s],
                          std::span(pass.positions).subspan(pass.segments[s].row, pass.segments[s].count), lanes[l], l);
     }
-    for (std::size_t l = 0; l < lanes.size(); ++l, ++tiles)
-      for (std::size_t p = 0; p < lanes[l].pages(); ++p) page_tasks_.push_back({s, l, p, *tiles});
+    for (std::size_t l = 0; l < lanes.size(); ++l, ++tiles) {
+      const std::size_t pages = lanes[l].pages(), together = *tiles != whole ? lone_pages_per_task : 1;
+      for (std::size_t p = 0; p < pages; p += together)
+        page_tasks_.push_back({s, l, p, std::min(p + together, pages), *tiles});
+    }
   }
   threads.run(page_tasks_.size(), work_, [&](std::size_t i) {
     const PageTask& task = page_tasks_[i];
     const Segment& segment = pass.segments[task.segment];
     const Lane& lane = std::as_const(*segment.cache).lanes(pass.layer)[task.lane];
-    if (task.tiles != whole) return observe_alone(segment, lane, task.lane, task.page, task.tiles);
-    observe_page(segment, std::span(pass.positions).subspan(segment.row, segment.count), lane, task.lane, task.page, q);
+    for (std::size_t p = task.first_page; p < task.end_page; ++p)
+      if (task.tiles != whole)
+        observe_alone(segment, lane, task.lane, p, task.tiles);
+      else
+        observe_page(segment, std::span(pass.positions).subspan(segment.row, segment.count), lane, task.lane, p, q);
   });
 }
 

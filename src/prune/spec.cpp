@@ -168,6 +168,7 @@ struct Named {
   std::string_view paper, what, acts;
   void (*list)(std::vector<OptionText>&) = nullptr;
   std::string_view arguments = {};
+  bool by_prompts = false;  // it acts otherwise within a prompt than behind
 };
 
 template <auto make>
@@ -249,7 +250,7 @@ constexpr Named names[] = {
     method<think>("think", "2407.21018", "keys keep the channels that queries meet most", prompts_end),
     method<simlayerkv>("simlayerkv", "2410.13846", "lazy layers keep sinks and recent tokens", prompts_end),
     {"worth_gate", worth_gate_of, "2601.07891", "what a gate on a token's own state says is worth little", every_token,
-     list_worth_gate, "file=FILE"},
+     list_worth_gate, "file=FILE", true},
     {"duo", duo_of, "2410.10819", "the best kv-heads by a file keep all, the others first and latest tokens",
      every_token, list_all<ProtectOptions, DuoOptions>, "file=FILE"},
     {"protect", protect_of, "2404.15574", "the best kv-heads by a file keep all, the others forget", as_its_policy,
@@ -257,7 +258,7 @@ constexpr Named names[] = {
     {"chain", [](Call& c) { return c.policy(); }, "", "these in turn, each on what those before it left", as_its_policy,
      nullptr, "POLICY,POLICY"},
     {"on_prefill", [](Call& c) { return on_prefill(c.policy()); }, "", "acts on prompts, not in decoding",
-     as_its_policy, nullptr, "POLICY"},
+     as_its_policy, nullptr, "POLICY", true},
     {"per_head", [](Call& c) { return per_head(c.policy()); }, "", "every kv-head forgets for itself", as_its_policy,
      nullptr, "POLICY"},
     {"for_layers", for_layers_of, "", "acts in these layers alone", as_its_policy, nullptr, "layers=0-3,POLICY"},
@@ -305,6 +306,16 @@ AnyPolicy parse_steps(std::span<const std::string_view> steps, float tau) {
   return chain(std::move(all));
 }
 
+bool look_back_alone(std::span<const std::string_view> steps) {
+  return std::ranges::all_of(steps, [](std::string_view step) {
+    const Call call = parse_call(step, 0);
+    const auto* const found = std::ranges::find(names, call.name, &Named::name);
+    if (found == std::end(names) || found->by_prompts) return false;
+    if (found->acts != never_acts && found->acts != every_token && found->acts != as_its_policy) return false;
+    return look_back_alone(call.steps);
+  });
+}
+
 /// Takes out the policy that a combinator applies.
 AnyPolicy Call::policy() {
   if (steps.empty()) fail(ErrorCode::argument, "policy: " + name, "the policy that it applies", "none");
@@ -337,6 +348,15 @@ std::vector<MethodText> catalogue() {
     if (one.list != nullptr) one.list(text.options);
   }
   return all;
+}
+
+bool looks_back_alone(const AnyPolicy& policy) {
+  const std::string spec = policy.describe();
+  try {
+    return look_back_alone(split(spec));
+  } catch (const Error&) {  // a caller's own, which says what it likes
+    return false;
+  }
 }
 
 AnyPolicy parse(std::string_view spec, float tau) { return parse_steps(split(trim(spec)), tau); }

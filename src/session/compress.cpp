@@ -21,6 +21,7 @@ void Session::compress(SequenceId sequence, Position begin, Position end, std::s
     if (pin < begin || pin >= end)
       fail(ErrorCode::argument, "compress", "pins from " + std::to_string(begin) + " to " + std::to_string(end - 1),
            std::to_string(pin));
+  impl_->sequences.require_room_to_change(s);
   Compression one{begin, end, {pins.begin(), pins.end()}};
   std::ranges::sort(one.pins);
   keep(sequence, one.pins);
@@ -49,14 +50,14 @@ class Copy {
 
 /// Feeds the sequence under another policy. Throws Error (argument, budget), SegmentError.
 void read(Sequence& sequence, std::span<const Token> tokens, const prune::AnyPolicy& by, const Setup& setup,
-          const PagePool& pool, const Threads& threads) {
+          const Sequences& sequences, const Threads& threads) {
   sequence.append(setup, tokens, {.kind = Stretch::Kind::prompt, .logits = Logits::none});
   Workspace workspace(setup.config, setup.needs, setup.context);  // the session's may be in the middle of a step
   const auto read_chunk = [&] {
     const std::size_t count = sequence.next_chunk(setup);
-    if (count == 0 || sequence.cache.bytes_for(count) > pool.available())
+    if (count == 0 || sequences.bytes_for(sequence, count) > sequences.pool.available())
       fail(ErrorCode::budget, "key-value cache", "pages to write a context again",
-           std::to_string(pool.available()) + " bytes left");
+           std::to_string(sequences.pool.available()) + " bytes left");
     Pass part;
     part.segments.push_back({.cache = &sequence.cache,
                              .scratch = &sequence.scratch,
@@ -114,13 +115,14 @@ void Session::compress(SequenceId id, std::span<const Token> tokens, const Repla
     Copy copy(s.sequences, sequence);
     (*copy).compressions.clear();
     try {
-      read(*copy, replay, observe, s.setup, s.sequences.pool, s.threads);
+      read(*copy, replay, observe, s.setup, s.sequences, s.threads);
     } catch (const SegmentError& error) {
       throw SequenceError(error.code(), error.what(), id);
     }
   }
   std::vector<bool> judged;
   for (const LayerPlan& plan : s.setup.config.layers) judged.push_back(plan.window == 0);
+  s.sequences.require_room_to_change(sequence);
   worth.evict(sequence.cache, judged, how.share, how.sinks, sequence.length);
 }
 

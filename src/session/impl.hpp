@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,12 @@ struct Session::Impl {
   /// The sequence, all of which has gone through all layers.
   Sequence& at_rest(SequenceId id, const char* what);
 
+  /// What a saved sequence knows the model by.
+  const std::string& fingerprint();
+
+  /// A saved sequence, which is one of the session's then.
+  Restored restore(std::span<const std::byte> saved, const std::string& whose);
+
   /// Passes until one gave logits, or one alone; first of all what a callback that threw has left.
   std::span<const Output> run(const std::stop_token& stop, bool one_pass);
 
@@ -50,6 +57,8 @@ struct Session::Impl {
   bool outputs_given = true;
 
  private:
+  std::string fingerprint_;  // once it was asked for
+
   bool worth_gathering() const;
   void advance(const std::stop_token& stop);
   void complete();

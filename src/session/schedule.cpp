@@ -22,7 +22,7 @@ void Schedule::plan(const Setup& setup, Sequences& sequences) {
       if (sequence.stretches.empty() || (sequence.stretches.front().kind == Stretch::Kind::prompt) != prompts) continue;
       const Stage own = sequence.next_stage(setup);
       if (!setup.whole(own) && (own.begin != stage->begin || own.end != stage->end)) continue;
-      const std::size_t count = sequence.next_chunk(setup), needed = sequence.cache.bytes_for(count);
+      const std::size_t count = sequence.next_chunk(setup), needed = sequences.bytes_for(sequence, count);
       if (count == 0 || needed > bytes) {
         ++waiting;
         continue;

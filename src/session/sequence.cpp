@@ -49,13 +49,13 @@ void check_room(const Sequence& sequence, const Setup& setup, std::size_t tokens
 
 }  // namespace
 
-void Sequence::append(const Setup& setup, std::span<const Token> tokens, Stretch stretch) {
-  check_room(*this, setup, tokens.size());
-  for (const Token token : tokens)
+void Sequence::append(const Setup& setup, std::span<const Token> more, Stretch stretch) {
+  check_room(*this, setup, more.size());
+  for (const Token token : more)
     if (token < 0 || token >= setup.config.vocab_size)
       fail(ErrorCode::argument, "token", "an id from 0 to " + std::to_string(setup.config.vocab_size - 1),
            std::to_string(token));
-  add(tokens, std::move(stretch));
+  add(more, std::move(stretch));
 }
 
 void Sequence::append(const Setup& setup, View<const float> embeddings, Stretch stretch) {
@@ -72,9 +72,9 @@ void Sequence::append(const Setup& setup, View<const float> embeddings, Stretch 
   add(std::vector<Token>(embeddings.rows, no_token), std::move(stretch));
 }
 
-void Sequence::add(std::span<const Token> tokens, Stretch stretch) {
+void Sequence::add(std::span<const Token> more, Stretch stretch) {
   stretch.begin = total();
-  pending.insert(pending.end(), tokens.begin(), tokens.end());
+  pending.insert(pending.end(), more.begin(), more.end());
   stretch.end = total();
   stretches.push_back(std::move(stretch));
 }
@@ -125,7 +125,9 @@ std::size_t Sequence::advance(const Setup& setup, const Pass& pass, const Segmen
   const bool staged = segment.row >= pass.stage.row, goes_on = segment.stream.rows > 0;
   const bool last = !staged || pass.stage.end == setup.config.layers.size();
   if (!goes_on) {
-    pending.erase(pending.begin(), pending.begin() + static_cast<std::ptrdiff_t>(segment.count));
+    const auto end = pending.begin() + static_cast<std::ptrdiff_t>(segment.count);
+    tokens.insert(tokens.end(), pending.begin(), end);
+    pending.erase(pending.begin(), end);
     fed = segment.next();
   }
   if (!last)
@@ -160,8 +162,20 @@ void Sequence::compress(const Compression& one) {
   for (std::size_t layer = 0; layer < cache.layers(); ++layer) cache.forget(layer, others, length);
 }
 
+void Sequence::go_back(Position to) {
+  mark ? cache.rewind(to) : cache.take_back(to);
+  tokens.resize(static_cast<std::size_t>(to));
+  pending.clear();
+  stretches.clear();
+  halted = {};
+  while (!prompts.empty() && prompts.back().begin >= to) prompts.pop_back();
+  if (!prompts.empty()) prompts.back().end = std::min(prompts.back().end, to);
+  fed = length = to;
+}
+
 void Sequence::copy_from(const Sequence& other) {
   cache.copy_from(other.cache);
+  tokens = other.tokens;
   pending = other.pending;
   stretches = other.stretches;
   fed = other.fed;

@@ -65,6 +65,7 @@ struct Sequence {
 
   KvCache cache;
   prune::Scratch scratch = {};
+  std::vector<Token> tokens = {};       // [fed]
   std::vector<Token> pending = {};      // not yet in the first layer
   std::vector<Stretch> stretches = {};  // that are not done, in order
   Position fed = 0;                     // tokens that have gone through the first layer,
@@ -81,7 +82,7 @@ struct Sequence {
 
   /// To be fed behind all that there is. Throw Error (argument): nothing, more than the context holds, a token out of
   /// range, an embedding of another length or of numbers that are not finite.
-  void append(const Setup& setup, std::span<const Token> tokens, Stretch stretch);
+  void append(const Setup& setup, std::span<const Token> more, Stretch stretch);
   void append(const Setup& setup, View<const float> embeddings, Stretch stretch);
 
   /// Throws Error (state) unless all of it has gone through all layers. `what`: the call.
@@ -104,11 +105,15 @@ struct Sequence {
   /// Of the tokens between, the pins alone stay.
   void compress(const Compression& one);
 
+  /// It is what it was when it had `to` tokens, and nothing is pending: through its mark, or where nothing has
+  /// changed since.
+  void go_back(Position to);
+
   /// With all that it has come to, as another's past.
   void copy_from(const Sequence& other);
 
  private:
-  void add(std::span<const Token> tokens, Stretch stretch);
+  void add(std::span<const Token> more, Stretch stretch);
   void narrow(const Setup& setup, const Stage& stage);
 };
 

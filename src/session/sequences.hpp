@@ -18,7 +18,7 @@ class Sequences {
  public:
   explicit Sequences(const Setup& setup) : pool(setup.options.kv_budget), setup_(setup) {}
 
-  Sequence make() { return {setup_.make_cache(pool)}; }
+  Sequence make();
   SequenceId insert(Sequence&& sequence);
   void erase(SequenceId id) { all.erase(id); }
 
@@ -26,8 +26,15 @@ class Sequences {
   const Sequence& find(SequenceId id) const;
   Sequence& find(SequenceId id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
 
-  /// Another with the same past. Throws Error (budget).
+  /// Another with the same past: they share its pages until they change them.
   SequenceId fork(const Sequence& from);
+
+  /// What the pool must be able to give for a pass to take so many tokens of a sequence: pages that it shares are
+  /// copied where the policy changes them, and where rows are added to them.
+  std::size_t bytes_for(const Sequence& sequence, std::size_t tokens) const;
+
+  /// Throws Error (budget) where there is no room to copy what it shares.
+  void require_room_to_change(const Sequence& sequence) const;
 
   bool busy() const;  // some have tokens to be fed
 

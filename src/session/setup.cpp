@@ -8,6 +8,7 @@
 
 #include "pith/error.hpp"
 #include "pith/prune/methods.hpp"
+#include "pith/prune/spec.hpp"
 
 namespace pith {
 
@@ -141,13 +142,18 @@ Setup::Setup(Model some_model, SessionOptions some_options)
       needs(needs_of(config, policy, options)),
       stages(stages_of(config, policy, needs)),
       context(context_of(config, options)),
-      layouts(layouts_of(config, options, needs)) {}
+      layouts(layouts_of(config, options, needs)),
+      takes_back(prune::looks_back_alone(policy) && !needs.decisions) {}
 
 bool Setup::shares_lanes() const { return any_shares(config); }
 
+std::size_t Setup::expected_tokens() const {
+  constexpr std::size_t most = 8192;
+  return std::min(context, most);
+}
+
 KvCache Setup::make_cache(PagePool& pool) const {
-  constexpr std::size_t most_expected_rows = 8192;
-  return KvCache(layouts, pool, kv_owners(config), lanes_per_layer(), std::min(context, most_expected_rows),
+  return KvCache(layouts, pool, kv_owners(config), lanes_per_layer(), expected_tokens(),
                  keeps_history() ? DropLog::Keep::history : DropLog::Keep::counts);
 }
 

@@ -20,6 +20,7 @@ struct Setup {
   std::size_t lanes_per_layer() const { return needs.lane_per_head ? static_cast<std::size_t>(config.n_kv_heads) : 1; }
   bool shares_lanes() const;  // some layers read those of others
   bool keeps_history() const { return options.record_drops || options.on_drop; }
+  std::size_t expected_tokens() const;  // of a sequence: what there is room for at once
   Stage all_layers() const { return {.begin = 0, .end = config.layers.size()}; }
   bool whole(const Stage& stage) const { return stage.begin == 0 && stage.end == config.layers.size(); }
 
@@ -34,6 +35,7 @@ struct Setup {
   const std::vector<Stage> stages;  // of a prompt: layers that it goes through together, before others
   const std::size_t context;
   const KvLayouts layouts;
+  const bool takes_back;  // tokens, without a mark, where none of what was before them has been dropped since
 };
 
 }  // namespace pith

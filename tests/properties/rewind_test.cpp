@@ -169,7 +169,7 @@ TEST(RewindTest, RefusesByName) {
   const SequenceId sequence = session.add(std::span(tokens).first(20));
   EXPECT_EQ(error_of([&] { session.mark(sequence); }), ErrorCode::state);  // it is pending
   session.step();
-  EXPECT_EQ(error_of([&] { session.rewind(sequence, 20); }), ErrorCode::state);  // there is no mark
+  EXPECT_EQ(error_of([&] { session.rewind(sequence, 21); }), ErrorCode::argument);
   session.mark(sequence);
   session.prompt(sequence, std::span(tokens).first(10));
   session.step();
@@ -182,9 +182,69 @@ TEST(RewindTest, RefusesByName) {
   EXPECT_EQ(error_of([&] { session.fork(sequence); }), ErrorCode::state);
   session.rewind(sequence, 20);
   session.commit(sequence);
-  EXPECT_EQ(error_of([&] { session.rewind(sequence, 20); }), ErrorCode::state);
   session.keep(sequence, first);
   push(session, sequence, tokens[0]);
+}
+
+// --- Without a mark --------------------------------------------------------------------------------------------------
+
+TEST(RewindTest, WithoutAMarkGoesBackAsFarAsNothingWasDropped) {
+  const Model model = random_model({.seed = 37, .n_layers = 2});
+  const auto tokens = random_tokens(5, model.config(), 60);
+  const auto others = random_tokens(6, model.config(), 20);
+  for (const PolicyCase& one : policy_cases(model.config())) {
+    SCOPED_TRACE(one.name);
+    Session a(model, recorded(one.policy)), b(model, recorded(one.policy));
+    const SequenceId in_a = a.add(std::span(tokens).first(prompt)), in_b = b.add(std::span(tokens).first(prompt));
+    a.step();
+    b.step();
+    std::size_t went_back = 0;
+    for (std::size_t i = prompt; i < tokens.size(); ++i) {
+      for (std::size_t k = 0; k < 4; ++k) {
+        const std::uint64_t dropped = b.stats(in_b).dropped_rows;
+        push(b, in_b, others[k]);
+        const bool changes = b.stats(in_b).dropped_rows > dropped || one.policy.needs().evidence.size() > 0;
+        const auto error = error_of([&] { b.rewind(in_b, i); });
+        if (!changes && error && !one.changes_values) {
+          // A state of the lanes, or what closes rows ahead of time: the policy says no more than that it may not.
+          EXPECT_EQ(error, ErrorCode::state);
+        } else if (changes) {
+          EXPECT_EQ(error, ErrorCode::state);
+        }
+        if (error) break;
+        ++went_back;
+        EXPECT_EQ(b.length(in_b), i);
+      }
+      if (b.length(in_b) > i) break;  // it could not: it is another sequence now
+      EXPECT_TRUE(same_bits({push(b, in_b, tokens[i])}, {push(a, in_a, tokens[i])}));
+      EXPECT_EQ(b.drop_at(in_b), a.drop_at(in_a));
+      EXPECT_EQ(b.stats(in_b).live_rows, a.stats(in_a).live_rows);
+    }
+    if (!one.policy) {
+      EXPECT_EQ(went_back, 4 * (tokens.size() - prompt));
+      b.rewind(in_b, 7);  // within the prompt
+      const std::vector<Token> rest(tokens.begin() + 7, tokens.begin() + 12);
+      b.push(in_b, rest);
+      b.step();
+      EXPECT_EQ(b.length(in_b), 12u);
+      EXPECT_TRUE(std::ranges::equal(b.tokens(in_b), std::span(tokens).first(12)));
+    }
+  }
+}
+
+TEST(RewindTest, ToTheLengthTakesBackWhatIsPending) {
+  const Model model = random_model({.seed = 38, .n_layers = 2});
+  const auto tokens = random_tokens(5, model.config(), 60);
+  for (const PolicyCase& one : policy_cases(model.config())) {
+    SCOPED_TRACE(one.name);
+    Session session(model, recorded(one.policy));
+    const SequenceId sequence = session.add(std::span(tokens).first(prompt)), twin = session.fork(sequence);
+    while (session.length(sequence) < prompt) session.step();
+    session.prompt(sequence, std::span(tokens).subspan(20));
+    session.rewind(sequence, prompt);
+    while (session.length(twin) < prompt) session.step();
+    EXPECT_TRUE(same_bits({push(session, sequence, tokens[0])}, {push(session, twin, tokens[0])}));
+  }
 }
 
 // --- Early exit ------------------------------------------------------------------------------------------------------

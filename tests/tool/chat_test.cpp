@@ -135,6 +135,28 @@ TEST_F(ChatCommandTest, GoesOnWithWhatWasSaved) {
                  chat({"--load", file("bad.json", R"([{"role": "assistant", "content": ""}])")}));
 }
 
+TEST_F(ChatCommandTest, GoesOnWithTheRowsThatWereSaved) {
+  const std::string saved = scratch("rows").string(), messages = scratch("messages.json").string();
+  const std::vector<Json> all = answers("One.\nTwo.\nThree.\nFour.\n", {"--temp", "0"});
+  answers("One.\nTwo.\n", {"--temp", "0", "--save", saved});
+  const std::vector<Json> gone_on =
+      answers("Three.\n/save " + messages + "\nFour.\n", {"--temp", "0", "--load", saved});
+  ASSERT_EQ(gone_on.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(gone_on[i].at("readings"), 0) << "nothing was read again";
+    EXPECT_EQ(gone_on[i].at("prompt_tokens"), all[2 + i].at("prompt_tokens"));
+    EXPECT_EQ(gone_on[i].at("tokens"), all[2 + i].at("tokens"));
+    EXPECT_EQ(gone_on[i].at("kept"), all[2 + i].at("kept"));
+  }
+  EXPECT_EQ(Json::parse(content(messages)).size(), 6u);
+  // What is to be read again is saved as messages.
+  const std::string reset = scratch("reset").string();
+  answers("One.\n/policy none\n", {"--save", reset});
+  EXPECT_EQ(answers("Two.\n", {"--load", reset})[0].at("readings"), 1);
+  expect_failure(4, {"policy", "none", "gate"}, chat({"--load", saved, "--policy", "none"}));
+  expect_failure(3, {"half"}, chat({"--load", file("half", content(saved).substr(0, 1000))}));
+}
+
 TEST_F(ChatCommandTest, NamesWhatIsWrong) {
   expect_failure(3, {"bookworm-1m", "a chat template (or --template FILE, --template chatml)", "none"},
                  {"chat", "-m", bookworm()}, "Hello\n");

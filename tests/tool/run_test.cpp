@@ -58,6 +58,32 @@ TEST_F(RunTest, KeepsTheAnchorsOfDemonstrations) {
   refused("[[a", {"demos.txt", "the end"});
 }
 
+TEST_F(RunTest, GoesOnBehindWhatWasSaved) {
+  const std::string saved = scratch("saved").string(), again = scratch("again").string();
+  const auto run = [&](const std::string& prompt, Arguments more) {
+    Arguments arguments = {"run", "-m", model(gated), "-p", prompt, "-n", "10", "--temp", "0", "--ignore-eos"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const Json first = json_of(run("Once upon a time", {"--save", saved}));
+  EXPECT_EQ(first.at("loaded_tokens"), 0);
+  EXPECT_EQ(first.at("tokens"), json_of(run("Once upon a time", {})).at("tokens")) << "saving changes nothing";
+  const Json second = json_of(run("there", {"--load", saved, "--save", again}));
+  EXPECT_EQ(second.at("loaded_tokens"), 26);
+  EXPECT_EQ(second.at("prompt_tokens"), 5);
+  EXPECT_EQ(second.at("tokens"), json_of(run("there", {"--load", saved})).at("tokens")) << "it can be loaded again";
+  EXPECT_EQ(json_of(run("x", {"--load", again})).at("loaded_tokens"), 41);
+
+  expect_failure(2, {"--load", "a prompt"}, run("", {"--load", saved}));
+  expect_failure(4, {"policy", "h2o", "gate"}, run("x", {"--load", saved, "--policy", "h2o"}));
+  expect_failure(4, {"cache format", "f16", "f32"}, run("x", {"--load", saved, "--kv", "f16"}));
+  std::string bytes = content(saved);
+  bytes[bytes.size() / 2] ^= 1;
+  expect_failure(3, {"damaged", "checksum"}, run("x", {"--load", file("damaged", bytes)}));
+  expect_failure(3, {"short", "bytes"}, run("x", {"--load", file("short", bytes.substr(0, bytes.size() / 2))}));
+  expect_failure(3, {"text", "a saved sequence"}, run("x", {"--load", file("text", "Once upon a time, there was")}));
+}
+
 TEST_F(RunTest, KeepsOfAPrefixWhatIsLookedAtAsItIsWrittenAgain) {
   const std::string prefix = file("prefix.txt", "The cat sat on the mat, and the dog on the cat. ");
   const auto run = [&](const Arguments& more) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "pith/cache/page_layout.hpp"
@@ -21,18 +22,23 @@ struct Drop {
 class DropLog {
  public:
   enum class Keep { counts, history };
+  /// What was dropped, but for what nobody has taken yet.
+  struct Record {
+    std::vector<std::uint64_t> dropped;        // rows, per layer
+    std::vector<std::vector<Position>> until;  // [layer * lanes_per_layer + lane][position]; none without history
+  };
   DropLog(Keep keep, std::size_t layers, std::size_t lanes_per_layer)
       : keep_(keep),
         lanes_(lanes_per_layer),
-        until_(keep == Keep::history ? layers * lanes_per_layer : 0),
-        fresh_(keep == Keep::history ? layers : 0),
-        dropped_(layers) {}
+        record_{std::vector<std::uint64_t>(layers),
+                std::vector<std::vector<Position>>(keep == Keep::history ? layers * lanes_per_layer : 0)},
+        fresh_(keep == Keep::history ? layers : 0) {}
 
   /// Different layers may be recorded side by side.
   void record(const Drop& drop) {
-    ++dropped_[drop.layer];
+    ++record_.dropped[drop.layer];
     if (keep_ == Keep::counts) return;
-    auto& row = until_[drop.layer * lanes_ + drop.lane];
+    auto& row = record_.until[drop.layer * lanes_ + drop.lane];
     const auto j = static_cast<std::size_t>(drop.position);
     if (row.size() <= j) row.resize(j + 1, never);
     row[j] = drop.until;
@@ -41,16 +47,16 @@ class DropLog {
 
   /// Forgets the layer's latest record, which nobody has taken yet.
   void take_back(std::size_t layer) {
-    --dropped_[layer];
+    --record_.dropped[layer];
     if (keep_ == Keep::counts) return;
     const Drop& drop = fresh_[layer].back();
-    until_[drop.layer * lanes_ + drop.lane][static_cast<std::size_t>(drop.position)] = never;
+    record_.until[drop.layer * lanes_ + drop.lane][static_cast<std::size_t>(drop.position)] = never;
     fresh_[layer].pop_back();
   }
 
   /// The first position that does not see token `born`; never = it is still there.
   Position until(std::size_t layer, std::size_t lane, Position born) const {
-    const auto& row = until_[layer * lanes_ + lane];
+    const auto& row = record_.until[layer * lanes_ + lane];
     const auto j = static_cast<std::size_t>(born);
     return j < row.size() ? row[j] : never;
   }
@@ -65,18 +71,19 @@ class DropLog {
   }
 
   bool has_history() const { return keep_ == Keep::history; }
+  const Record& record() const { return record_; }
+  void restore(Record record) { record_ = std::move(record); }
   std::uint64_t dropped() const {
     std::uint64_t sum = 0;
-    for (const std::uint64_t n : dropped_) sum += n;
+    for (const std::uint64_t n : record_.dropped) sum += n;
     return sum;
   }
 
  private:
   Keep keep_;
   std::size_t lanes_;
-  std::vector<std::vector<Position>> until_;  // [layer * lanes_ + lane][position]
-  std::vector<std::vector<Drop>> fresh_;      // [layer]
-  std::vector<std::uint64_t> dropped_;        // rows, per layer
+  Record record_;
+  std::vector<std::vector<Drop>> fresh_;  // [layer]
 };
 
 }  // namespace pith::inline cache

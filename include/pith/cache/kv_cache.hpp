@@ -2,6 +2,7 @@
 // The lanes of one sequence, by layer.
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -37,6 +38,10 @@ struct KvLedger {
   std::vector<std::uint32_t> gate_rows = {};  // [position] row of the present layer's gate lane
   std::vector<Journal> journals = {};         // [layer] of what can be undone,
   bool marked = false;                        // if anything can
+  Position end = 0;                           // one past the latest token that some layer holds,
+  Position settled = 0;                       // and as it was when rows were last changed or gone
+
+  void change() { settled = std::max(settled, end); }
 
   Journal* journal(std::size_t layer) { return marked ? &journals[layer] : nullptr; }
 };
@@ -114,6 +119,7 @@ class PITH_API KvLayer {
   /// Lane::keep_channels of lanes()[lane]. False: the sequence may go back, and all stays as it is.
   bool keep_channels(std::size_t lane, std::vector<std::uint16_t> kept) const {
     if (ledger_->journal(layer_) != nullptr) return false;
+    ledger_->change();
     lanes_[lanes().number(lane)].keep_channels(std::move(kept));
     return true;
   }
@@ -152,6 +158,12 @@ class PITH_API KvCache {
   }
   std::size_t layers() const { return owners_.size(); }
   std::size_t owner(std::size_t layer) const { return owners_[layer]; }  // whose lanes it reads
+  /// Of all layers, shared ones once: their lanes, one layer after the other, and their gate lanes, where there are
+  /// some.
+  std::span<Lane> every_lane() { return lanes_; }
+  std::span<const Lane> every_lane() const { return lanes_; }
+  std::span<Lane> gate_lanes() { return gates_; }
+  std::span<const Lane> gate_lanes() const { return gates_; }
   std::size_t lanes_per_layer() const { return per_layer_; }
   std::size_t all_lanes() const { return lanes_.size(); }  // of all layers, shared ones once
   DropLog& log() { return ledger_.log; }
@@ -170,12 +182,14 @@ class PITH_API KvCache {
 
   /// The same for tokens that are to come, in every layer.
   void keep_ahead(std::span<const Position> positions);
+  std::span<const Position> kept_ahead() const { return kept_ahead_; }
 
   /// These tokens leave the layer, kept or not: the query at `next` is the first not to see them.
   void forget(std::size_t layer, std::span<const Position> positions, Position next);
 
   std::size_t rows(std::size_t layer) const;               // live, over the layer's lanes
-  std::size_t bytes() const;                               // of pages in use
+  std::size_t bytes() const;                               // of pages in use,
+  std::size_t shared_bytes() const;                        // and of those that others hold, too
   std::size_t state_bytes() const;                         // of what policies remember beside rows
   std::size_t bytes_for(std::size_t rows_per_lane) const;  // that as many more rows in every lane would take
   std::size_t bytes_of(std::size_t rows_per_lane) const;   // that as many rows in every lane take
@@ -183,6 +197,22 @@ class PITH_API KvCache {
   /// From now on what happens to rows can be undone: from mark() to commit(), emptied pages stay with the cache.
   void mark();
   void commit();
+
+  /// The length from which on tokens can be taken back without a mark, and rows are then bitwise, and in the order,
+  /// what they were: none has been dropped since, or changed. What columns and states say of tokens cannot be taken
+  /// back.
+  Position settled() const;
+
+  /// What settled() is of, to be saved, and as it was saved.
+  Position end() const { return ledger_.end; }
+  Position last_change() const { return ledger_.settled; }
+  void resume(Position end, Position last_change) {
+    ledger_.end = end;
+    ledger_.settled = last_change;
+  }
+
+  /// The tokens from `length` on, which is settled(), are gone.
+  void take_back(Position length);
 
   /// A step of a layer begins, which feeds it tokens from `position` on.
   void begin_step(std::size_t layer, Position position);
@@ -194,7 +224,7 @@ class PITH_API KvCache {
   /// These tokens, ascending, never come to the layer: on record as dropped before any saw them.
   void pass_over(std::size_t layer, std::span<const Position> positions);
 
-  /// Makes this (empty) cache a copy of `other`, without its mark.
+  /// Makes this (empty) cache a copy of `other`, without its mark: they share pages.
   void copy_from(const KvCache& other);
 
  private:

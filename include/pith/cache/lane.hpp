@@ -3,11 +3,13 @@
 // each carries its position, and erasing moves the last row into the hole.
 #pragma once
 
+#include <atomic>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -30,11 +32,23 @@ struct KeyChannels {
   }
 };
 
-/// A lane's note of one of its pages.
+/// A lane's note of one of its pages. Lanes of forked sequences share pages, of which each is copied for the one that
+/// writes to it first.
 struct PageEntry {
-  std::byte* memory;
-  mutable Position earliest_until;  // before which none of its rows closes
-  std::uint32_t pinned;             // row i: bit i
+  mutable std::byte* page;
+  mutable Position earliest_until;        // before which none of its rows closes
+  std::uint32_t pinned;                   // row i: bit i
+  mutable PagePool* shared_in = nullptr;  // where other lanes may hold the page, too
+
+  /// Threads that work on pages side by side look ahead at each other's.
+  std::byte* memory() const { return std::atomic_ref(page).load(std::memory_order_relaxed); }
+
+  /// The page can be written to. Throws as PagePool::take, unless it could be before.
+  void own(std::size_t bytes) const {
+    if (shared_in == nullptr) return;
+    std::atomic_ref(page).store(shared_in->own(page, bytes), std::memory_order_relaxed);
+    shared_in = nullptr;
+  }
 };
 static_assert(PageLayout::capacity == 32, "a bit for each row");
 
@@ -49,18 +63,19 @@ class Page {
   const KeyChannels* channels() const { return channels_; }
   std::size_t rows() const { return rows_; }
   Row row(std::size_t i) const;
-  std::byte* k(std::size_t head) const { return layout_->k(entry_->memory, head); }  // a tile
-  std::byte* v(std::size_t head) const { return layout_->v(entry_->memory, head); }  // a tile
-  std::byte* gate() const { return layout_->gate(entry_->memory); }                  // a tile
-  std::span<const Position> born() const { return {layout_->born(entry_->memory), rows_}; }
-  std::span<const Position> until() const { return {layout_->until(entry_->memory), rows_}; }
+  std::byte* k(std::size_t head) const { return layout_->k(entry_->memory(), head); }  // a tile
+  std::byte* v(std::size_t head) const { return layout_->v(entry_->memory(), head); }  // a tile
+  std::byte* gate() const { return layout_->gate(entry_->memory()); }                  // a tile
+  std::span<const Position> born() const { return {layout_->born(entry_->memory()), rows_}; }
+  std::span<const Position> until() const { return {layout_->until(entry_->memory()), rows_}; }
   bool pinned(std::size_t row) const { return (entry_->pinned >> row & 1u) != 0; }
-  std::span<float> evidence(Slot slot) const { return {layout_->evidence(entry_->memory, slot), rows_}; }
+  std::span<float> evidence(Slot slot) const { return {layout_->evidence(entry_->memory(), slot), rows_}; }
 
   /// The row is seen up to `until`, unless it is pinned: then nothing changes.
   void set_until(std::size_t row, Position until) const {
     if (pinned(row)) return;
-    layout_->until(entry_->memory)[row] = until;
+    entry_->own(layout_->bytes());
+    layout_->until(entry_->memory())[row] = until;
     if (until < entry_->earliest_until) entry_->earliest_until = until;
   }
 
@@ -172,11 +187,17 @@ class PITH_API Lane {
   float& evidence(Slot slot, std::size_t i) const { return row(i).evidence(slot); }
   void close(std::size_t i, Position until) const { row(i).close(until); }
 
-  /// What a policy remembers of the lane itself, beside its rows, under a name of its own (a literal): no numbers at
-  /// first, then as many as the policy makes of them. It is copied and freed with the lane. The reference is good until
-  /// another name is first asked for.
+  /// What a policy remembers of the lane itself, beside its rows, under a name of its own: no numbers at first, then as
+  /// many as the policy makes of them. It is copied, saved and freed with the lane. The reference is good until another
+  /// name is first asked for.
   std::vector<float>& state(std::string_view name) const;
   std::size_t state_bytes() const;
+
+  struct State {
+    std::string name;
+    std::vector<float> numbers = {};
+  };
+  std::span<const State> states() const { return states_; }
 
   /// A position before which no row of the page closes: known without a look at the page.
   Position earliest_until(std::size_t page) const { return table_[page].earliest_until; }
@@ -195,6 +216,13 @@ class PITH_API Lane {
 
   /// Moves the last row, with all that belongs to it, into the place of `row`. An emptied page returns to the pool.
   void erase(std::size_t row);
+
+  /// All pages can be written to; or the one of a row. Throws as PagePool::take.
+  void own() const;
+  void own(std::size_t row) const { table_[row / PageLayout::capacity].own(layout_->bytes()); }
+
+  /// Bytes of pages that other lanes hold, too.
+  std::size_t shared_bytes() const;
 
   /// The row stays, seen up to `until`, whatever is closed or evicted from now on.
   void pin(std::size_t row, Position until);
@@ -224,15 +252,11 @@ class PITH_API Lane {
   void save_columns(std::vector<std::byte>& out) const;
   const std::byte* restore_columns(const std::byte* from);
 
-  /// Makes this (empty) lane a copy of `other`, rows in the same order.
+  /// Makes this (empty) lane a copy of `other`, of the same pool, rows in the same order: they share its pages.
   void copy_from(const Lane& other);
 
  private:
   std::byte* take_page();
-  struct State {
-    std::string_view name;
-    std::vector<float> numbers = {};
-  };
 
   const PageLayout* layout_;
   std::shared_ptr<const KeyChannels> channels_ = {};  // whose layout is then the lane's; copies share them

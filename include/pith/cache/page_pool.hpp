@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "pith/api.hpp"
@@ -21,8 +22,16 @@ class PITH_API PagePool {
 
   /// `bytes`: a multiple of 64. Throws Error (budget), std::bad_alloc.
   std::byte* take(std::size_t bytes);
-  /// `bytes`: as it was taken.
+  /// `bytes`: as it was taken. A page that others hold, too, stays theirs.
   void give(std::byte* page, std::size_t bytes);
+
+  /// One more holds the page from now on.
+  void share(std::byte* page);
+
+  /// The page, where nobody else holds it, or in exchange for it a copy. Throws as take().
+  std::byte* own(std::byte* page, std::size_t bytes);
+
+  bool is_shared(const std::byte* page) const;
 
   /// How many more bytes of pages the budget allows.
   std::size_t available() const;
@@ -49,11 +58,16 @@ class PITH_API PagePool {
     std::size_t trim();
   };
   Shelf& shelf(std::size_t page_bytes);
+  std::byte* take_locked(std::size_t bytes);
+
+  /// Whether others hold the page, of whom there is one less then.
+  bool leave_to_others(const std::byte* page);
 
   const std::size_t budget_;
   mutable std::mutex mutex_;
   std::vector<Shelf> shelves_;
-  std::size_t used_ = 0, high_water_ = 0;  // bytes
+  std::unordered_map<const std::byte*, std::size_t> others_;  // [page] how many hold it beside the first
+  std::size_t used_ = 0, high_water_ = 0;                     // bytes; a shared page counts once
 };
 
 }  // namespace pith::inline cache

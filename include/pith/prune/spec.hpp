@@ -39,6 +39,10 @@ struct MethodText {
   std::vector<OptionText> options = {};
 };
 
+/// Whether what the policy has dropped at any time depends on the tokens so far alone: not on those that follow, not on
+/// where prompts and passes end. False, too, for one that parse does not know.
+PITH_API bool looks_back_alone(const AnyPolicy& policy);
+
 /// All that parse knows.
 PITH_API std::vector<MethodText> catalogue();
 
