@@ -136,7 +136,7 @@ std::map<std::string, std::vector<std::string>> read_index(const fs::path& path)
   return out;
 }
 
-void read_shards(const fs::path& directory, StoredTensors& tensors) {
+void read_shards(const fs::path& directory, Access access, StoredTensors& tensors) {
   const auto index = directory / index_name;
   const auto shards = read_index(index);
 
@@ -147,7 +147,7 @@ void read_shards(const fs::path& directory, StoredTensors& tensors) {
     fail(ErrorCode::file, index.string(), "all of its files in the directory", "missing: " + missing);
 
   for (const auto& [shard, names] : shards) {
-    const auto file = safetensors::open(directory / shard);
+    const auto file = safetensors::open(directory / shard, access);
     for (const auto& name : names) {
       const auto found = file.tensors.find(name);
       if (found == file.tensors.end())
@@ -158,13 +158,13 @@ void read_shards(const fs::path& directory, StoredTensors& tensors) {
   }
 }
 
-void read_hugging_face(const fs::path& directory, StoredTensors& tensors) {
+void read_hugging_face(const fs::path& directory, Access access, StoredTensors& tensors) {
   if (present(directory / single_name)) {
-    const auto file = safetensors::open(directory / single_name);
+    const auto file = safetensors::open(directory / single_name, access);
     for (const auto& [name, tensor] : file.tensors) add(tensors, name, stored(file, tensor));
     return;
   }
-  if (present(directory / index_name)) return read_shards(directory, tensors);
+  if (present(directory / index_name)) return read_shards(directory, access, tensors);
   const bool pickled = present(directory / "pytorch_model.bin") || present(directory / "pytorch_model.bin.index.json");
   fail(ErrorCode::file, directory.string(), std::string(single_name) + " or " + std::string(index_name),
        pickled ? "only pytorch_model.bin; save the model as safetensors" : "neither");
@@ -266,8 +266,8 @@ GateText read_configs(const fs::path& directory, Config& config, Reads& reads) {
 
 /// Puts a sidecar's gates in place of all that the model has, whatever else the sidecar holds. What it says of them in
 /// its metadata goes before what the model says.
-void lay_over(const fs::path& path, const Family& family, StoredTensors& tensors, GateText& gate) {
-  const auto file = safetensors::open(path);
+void lay_over(const fs::path& path, Access access, const Family& family, StoredTensors& tensors, GateText& gate) {
+  const auto file = safetensors::open(path, access);
   std::erase_if(tensors, [&](const auto& entry) { return is_gate(family, entry.first); });
   bool any = false;
   for (const auto& [name, tensor] : file.tensors) {
@@ -327,7 +327,7 @@ void read_rope_tensors(const Checkpoint& checkpoint, Config& config) {
 
 }  // namespace
 
-Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>& gates) {
+Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>& gates, Access access) {
   std::error_code error;
   const auto status = fs::status(path, error);
   if (!fs::exists(status))
@@ -344,13 +344,13 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
     Reads reads{};
     gate = read_configs(path, out.config_, reads);
     StoredTensors named;
-    read_hugging_face(path, named);
+    read_hugging_face(path, access, named);
     if (reads == Reads::more) named = of_text(std::move(named));
     for (auto& [name, tensor] : named)
       add(out.tensors_, full_name(family_of(out.config_.architecture), name), std::move(tensor));
     if (!sidecar && present(path / gates_name)) sidecar = path / gates_name;
   } else {
-    const auto file = gguf::open(path);
+    const auto file = gguf::open(path, access);
     out.container_ = Container::gguf;
     if (file.find("drop_gate") != nullptr)
       gate = {file.get<std::string>("drop_gate"), path.string() + ": key \"drop_gate\""};
@@ -359,8 +359,14 @@ Checkpoint Checkpoint::open(const fs::path& path, const std::optional<fs::path>&
     read_rope_tensors(out, out.config_);
   }
   const Family& family = family_of(out.config_.architecture);
-  if (sidecar) lay_over(*sidecar, family, out.tensors_, gate);
+  if (sidecar) lay_over(*sidecar, access, family, out.tensors_, gate);
   out.config_.gate = resolve_gate(gate, out.config_, family, out.tensors_);
+  return out;
+}
+
+std::set<std::shared_ptr<const InputFile>> Checkpoint::files() const {
+  std::set<std::shared_ptr<const InputFile>> out;
+  for (const auto& [name, tensor] : tensors_) out.insert(tensor.file);
   return out;
 }
 
@@ -371,7 +377,7 @@ Contents Contents::of(const fs::path& path) {
     const auto config = read_json(path / "config.json");
     if (const auto type = config.find("model_type"); type != config.end() && type->is_string())
       out.architecture = type->get<std::string>();
-    read_hugging_face(path, out.tensors);
+    read_hugging_face(path, Access::mapped, out.tensors);
   } else {
     const auto file = gguf::open(path);
     out.architecture = file.get_or<std::string>("general.architecture", "");

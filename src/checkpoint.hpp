@@ -7,12 +7,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "nn/arch/names.hpp"
 #include "pith/nn/config.hpp"
 #include "pith/tensor/matrix.hpp"
@@ -24,7 +25,7 @@ struct StoredTensor {
   Format format = Format::f32;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const InputFile> file;
   std::string dtype;      // as the file spells it: "BF16", "Q4_K"
   bool supported = true;  // false: dtype is none of Format, format means nothing, and no weight can be made of it
 };
@@ -37,12 +38,15 @@ class Checkpoint {
 
   /// A Hugging Face directory or a .gguf file; `gates`: a sidecar safetensors laid over it (default: gates.safetensors
   /// in the directory, if there). Throws Error (file, format, model, unsupported).
-  static Checkpoint open(const std::filesystem::path& path, const std::optional<std::filesystem::path>& gates = {});
+  static Checkpoint open(const std::filesystem::path& path, const std::optional<std::filesystem::path>& gates = {},
+                         Access access = Access::mapped);
 
   const Config& config() const { return config_; }
   Container container() const { return container_; }
   const std::filesystem::path& path() const { return path_; }
   const StoredTensors& tensors() const { return tensors_; }
+
+  std::set<std::shared_ptr<const InputFile>> files() const;  // that tensors lie in
 
   bool has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
 

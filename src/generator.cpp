@@ -422,8 +422,9 @@ struct Generator::Impl {
       halfway = false;
       if (error.code() != ErrorCode::budget) throw;
       return give_way(std::current_exception());
-    } catch (...) {  // of the session's callbacks, after a pass
+    } catch (...) {  // of the session's callbacks, after a pass; or memory ran out halfway
       halfway = false;
+      begin_broken_again();
       throw;
     }
     keep_beginnings();
@@ -462,6 +463,21 @@ struct Generator::Impl {
     waiting.push_front(std::move(active.back()));
     active.pop_back();
     crowded = true;
+  }
+
+  /// Those whose sequences a failed step has broken start again, fed what they had chosen before.
+  void begin_broken_again() {
+    const auto is_broken = [&](const auto& history) { return history->sequence && session.broken(*history->sequence); };
+    for (auto job = active.end(); job != active.begin();) {
+      --job;
+      if (!is_broken((*job)->history)) continue;
+      lose(*(*job)->history);
+      waiting.push_front(std::move(*job));
+      job = active.erase(job);
+    }
+    const std::lock_guard lock(mutex);
+    for (const auto& [id, history] : conversations)
+      if (is_broken(history)) lose(*history);
   }
 
   /// A beginning that is kept goes, or else the conversation that has rested longest loses its sequence. False: there

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checkpoint.hpp"
+#include "files/input_file.hpp"
 #include "loader.hpp"
 #include "nn/arch/family.hpp"
 #include "pith/error.hpp"
@@ -18,6 +19,7 @@ struct Model::Impl {
   Config config;
   Weights weights;
   std::vector<TensorInfo> tensors;
+  std::vector<std::shared_ptr<const InputFile>> files;
 };
 
 namespace {
@@ -135,13 +137,17 @@ std::vector<TensorInfo> infos(const StoredTensors& tensors) {
 }  // namespace
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
-  const Checkpoint checkpoint = Checkpoint::open(path, options.gates);
+  const Checkpoint checkpoint = Checkpoint::open(path, options.gates, options.map ? Access::mapped : Access::copied);
   check_config(checkpoint.config());
   auto impl = std::make_shared<Impl>();
   impl->config = checkpoint.config();
   impl->weights = Loader(checkpoint).load();
   impl->tensors = infos(checkpoint.tensors());
-  return Model(std::move(impl));
+  const auto files = checkpoint.files();
+  impl->files.assign(files.begin(), files.end());
+  Model model(std::move(impl));
+  model.check_files();
+  return model;
 }
 
 Model Model::create(Config config, Weights weights) {
@@ -173,6 +179,12 @@ std::uint64_t Model::bytes() const {
   for_each_parameter(config(), weights(), [&](const Parameter&, const auto& kept) { sum += bytes_of(kept); });
   return sum;
 }
+
+void Model::check_files() const {
+  for (const auto& file : impl_->files) file->check();
+}
+
+void guard_mappings() { InputFile::guard(); }
 
 ModelFiles ModelFiles::read(const std::filesystem::path& path) {
   Contents contents = Contents::of(path);

@@ -39,6 +39,7 @@ struct Source {
   Weights all_but_layers;
   std::function<LayerWeights(std::size_t)> layer;
   std::vector<RopeTensor> rope_tensors;
+  std::function<void()> check;  // throws where the files it comes from were cut meanwhile
 };
 
 /// Which row of a parameter comes at each place, for the pairs of a head's rows that GGUF expects.
@@ -325,6 +326,7 @@ Quantized write(const Source& source, const QuantizeOptions& options, gguf::Writ
   declaration.add_notes();
   Conversion conversion(options, choice, writer, result);
   walk(source, conversion);
+  source.check();
   writer.finish();
   result.bytes = writer.bytes();
   return result;
@@ -345,7 +347,13 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
   const Config& config = checkpoint.config();
   refuse_same_file(in, out);
   Loader loader(checkpoint);
-  Source source{config, loader.all_but_layers(), [&](std::size_t i) { return loader.layer(i); }, {}};
+  Source source{config,
+                loader.all_but_layers(),
+                [&](std::size_t i) { return loader.layer(i); },
+                {},
+                [&] {
+                  for (const auto& file : checkpoint.files()) file->check();
+                }};
   std::vector<std::string> notes;
   gguf::Writer writer(out);
   if (checkpoint.container() == Checkpoint::Container::gguf) {
@@ -368,7 +376,7 @@ Quantized quantize(const fs::path& in, const fs::path& out, const QuantizeOption
 Quantized quantize(const Model& model, const fs::path& out, const QuantizeOptions& options) {
   const Config& config = model.config();
   Source source{config, model.weights(), [&](std::size_t i) { return model.weights().layers[i]; },
-                gguf_rope_tensors(config)};
+                gguf_rope_tensors(config), [&] { model.check_files(); }};
   std::vector<std::string> notes;
   gguf::Writer writer(out);
   write_config(config, writer, "model");

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "files/output_file.hpp"
 #include "fingerprint.hpp"
 #include "pith/error.hpp"
@@ -15,8 +15,14 @@
 
 namespace pith {
 
-Sequence& Session::Impl::between_steps(SequenceId id, const char* what) {
+Sequence& Session::Impl::whole(SequenceId id, const char* what) {
   Sequence& sequence = sequences.find(id);
+  if (sequence.broken) fail(ErrorCode::state, what, "a sequence that is whole", "one whose step failed halfway");
+  return sequence;
+}
+
+Sequence& Session::Impl::between_steps(SequenceId id, const char* what) {
+  Sequence& sequence = whole(id, what);
   if (schedule.has(sequence))
     fail(ErrorCode::state, what, "a sequence between two steps", "one whose step was cancelled halfway");
   return sequence;
@@ -29,7 +35,7 @@ Sequence& Session::Impl::committed(SequenceId id, const char* what) {
 }
 
 Sequence& Session::Impl::at_rest(SequenceId id, const char* what) {
-  Sequence& sequence = sequences.find(id);
+  Sequence& sequence = whole(id, what);
   sequence.require_rest(what);
   return sequence;
 }
@@ -74,10 +80,26 @@ void Session::Impl::advance(const std::stop_token& stop) {
   try {
     if (!forward(setup.config, setup.model.weights(), setup.policy, pass, workspace, threads, stop))
       fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
+    setup.model.check_files();
+    complete();
   } catch (const SegmentError& error) {
+    setup.model.check_files();
     throw SequenceError(error.code(), error.what(), schedule.owners[error.segment()]);
+  } catch (const Error&) {
+    throw;  // before anything was changed, between two layers, or for good
+  } catch (...) {
+    abandon_pass();
+    throw;
   }
-  complete();
+  reports.tell();
+}
+
+/// What a pass that failed halfway has left of its sequences is of no use; the others never knew.
+void Session::Impl::abandon_pass() noexcept {
+  for (std::size_t s = 0; s < schedule.pass.segments.size(); ++s)
+    if (schedule.pass.segments[s].cache != nullptr) sequences.find(schedule.owners[s]).break_off();
+  schedule.clear();
+  outputs.clear();
 }
 
 /// Takes what the finished pass fed off the pending tokens, and computes the logits that are asked for.
@@ -98,9 +120,7 @@ void Session::Impl::complete() {
     if (!sequences.find(id).mark) reports.add_drops(id);
   });
   reports.add_pass(schedule);
-  pass.clear();
-  schedule.owners.clear();
-  reports.tell();
+  schedule.clear();
 }
 
 void Session::Impl::compute_logits() {
@@ -110,6 +130,7 @@ void Session::Impl::compute_logits() {
   for (std::size_t i = 0; i < output_rows.size(); ++i)
     std::ranges::copy(workspace.x[output_rows[i].second], final.values()[i].begin());
   unembed(setup.config, setup.model.weights(), final, logits.view(), threads);
+  setup.model.check_files();
   for (std::size_t i = 0; i < output_rows.size(); ++i) outputs.push_back({output_rows[i].first, logits[i]});
 }
 
@@ -143,13 +164,13 @@ SequenceId Session::add(View<const float> embeddings, Logits logits) {
 }
 
 void Session::prompt(SequenceId sequence, std::span<const Token> tokens, Logits logits) {
-  Sequence& s = impl_->sequences.find(sequence);
+  Sequence& s = impl_->whole(sequence, "prompt");
   s.require_no_drafts("prompt");
   s.append(impl_->setup, tokens, {.kind = Stretch::Kind::prompt, .logits = logits});
 }
 
 void Session::prompt(SequenceId sequence, View<const float> embeddings, Logits logits) {
-  Sequence& s = impl_->sequences.find(sequence);
+  Sequence& s = impl_->whole(sequence, "prompt");
   s.require_no_drafts("prompt");
   s.append(impl_->setup, embeddings, {.kind = Stretch::Kind::prompt, .logits = logits});
 }
@@ -193,7 +214,7 @@ void Session::mark(SequenceId sequence) {
   require(s.compressions.empty(), ErrorCode::state,
           "mark: expected a sequence that is not to be compressed, found one that is");
   commit(sequence);
-  s.cache.mark();
+  Impl::change(s, [&] { s.cache.mark(); });
   s.mark = s.length;
 }
 
@@ -217,15 +238,17 @@ void Session::rewind(SequenceId sequence, std::size_t length) {
       fail(ErrorCode::argument, "rewind",
            "a length outside the prompt from " + std::to_string(begin) + " to " + std::to_string(end),
            std::to_string(length));
-  s.go_back(to);
+  Impl::change(s, [&] { s.go_back(to); });
 }
 
 void Session::commit(SequenceId sequence) {
   Sequence& s = impl_->between_steps(sequence, "commit");
   if (!s.mark) return;
-  s.mark.reset();
-  s.cache.commit();
-  impl_->reports.add_drops(sequence);
+  Impl::change(s, [&] {
+    s.cache.commit();
+    s.mark.reset();
+    impl_->reports.add_drops(sequence);
+  });
   impl_->reports.tell();
 }
 
@@ -267,7 +290,7 @@ void Session::save(SequenceId sequence, const std::filesystem::path& file, std::
 Restored Session::restore(std::span<const std::byte> saved) { return impl_->restore(saved, "saved sequence"); }
 
 Restored Session::restore(const std::filesystem::path& file) {
-  const auto mapped = MappedFile::open(file);
+  const auto mapped = InputFile::open(file);
   return impl_->restore(mapped->bytes(), file.string());
 }
 
@@ -287,9 +310,11 @@ void Session::keep(SequenceId sequence, std::span<const Position> positions) {
     if (position < s.fed) there.push_back(position);
     if (position >= s.length) ahead.push_back(position);  // of some layers, or of all
   }
-  for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
-    s.cache.keep(layer, there, impl_->setup.config.layers[layer].window);
-  s.cache.keep_ahead(ahead);
+  Impl::change(s, [&] {
+    for (std::size_t layer = 0; layer < s.cache.layers(); ++layer)
+      s.cache.keep(layer, there, impl_->setup.config.layers[layer].window);
+    s.cache.keep_ahead(ahead);
+  });
 }
 
 void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Position> positions) {
@@ -298,8 +323,10 @@ void Session::forget(SequenceId sequence, std::size_t layer, std::span<const Pos
   if (layer >= s.cache.layers())
     fail(ErrorCode::argument, "forget", "a layer below " + std::to_string(s.cache.layers()), std::to_string(layer));
   impl_->sequences.require_room_to_change(s);
-  s.cache.forget(layer, positions, s.length);
+  Impl::change(s, [&] { s.cache.forget(layer, positions, s.length); });
 }
+
+bool Session::broken(SequenceId sequence) const { return impl_->sequences.find(sequence).broken; }
 
 std::size_t Session::context() const { return impl_->setup.context; }
 

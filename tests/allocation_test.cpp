@@ -3,60 +3,18 @@
 // program counts what goes through operator new.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "pith/session.hpp"
+#include "support/allocations.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
-
-namespace {
-
-std::atomic<std::size_t> allocations = 0;
-
-void* counted(std::size_t bytes, std::size_t alignment) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  // aligned_alloc wants whole multiples of the alignment.
-  void* const memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-// g++, where it inlines some of these and not others, takes them for a mismatch.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
-#endif
-
-void* operator new(std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
-void* operator new[](std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  return counted(bytes, static_cast<std::size_t>(alignment));
-}
-void* operator new[](std::size_t bytes, std::align_val_t alignment) {
-  return counted(bytes, static_cast<std::size_t>(alignment));
-}
-void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
-  return counted(bytes, alignof(std::max_align_t));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace pith::testing {
 namespace {
 
 TEST(AllocationTest, IsCounted) {
-  const std::size_t before = allocations;
+  const std::size_t before = allocations.made;
   ::operator delete(::operator new(1));  // called by name, so that no compiler may leave it out
-  EXPECT_EQ(allocations, before + 1);
+  EXPECT_EQ(allocations.made, before + 1);
 }
 
 constexpr std::size_t warm_up = 40, counted_steps = 120;  // some of them take new pages
@@ -75,9 +33,9 @@ std::size_t allocations_of_decoding(const Model& model, const SessionOptions& op
     }
   };
   decode(prompt, prompt + warm_up);
-  const std::size_t before = allocations;
+  const std::size_t before = allocations.made;
   decode(prompt + warm_up, tokens.size());
-  return allocations - before;
+  return allocations.made - before;
 }
 
 TEST(AllocationTest, OfSteadyDecodingIsNone) {

@@ -40,7 +40,7 @@ void check(const BenchOptions& options) {
 }
 
 Model model_of(const BenchOptions& options) {
-  if (!options.model.empty()) return load({options.model, options.gates, ""});
+  if (!options.model.empty()) return load({.path = options.model, .gates = options.gates});
   SyntheticOptions synthetic{
       .format = *format_named(options.format),
       .gate_dim = options.prunes() || options.policy.find("gate") != std::string::npos ? options.gate_dim : 0};

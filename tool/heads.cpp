@@ -207,6 +207,7 @@ Exit heads(const HeadsOptions& options, const Tool& tool) {
 void add_heads(CLI::App& app, Tool& tool) {
   auto [command, options] = add_command<HeadsOptions>(app, tool, "heads", "Which heads look things up", heads);
   add_model_path(command, options.model);
+  add_no_mmap(command, options.model);
   add_tokenizer(command, options.model);
   add_options(command, options.text, "The text in which needles are hidden [one that comes with pith]");
   command.numbers("--lengths", options.lengths, {1, 1 << 24}, "Tokens of the text, one or more numbers [1024]");

@@ -9,6 +9,7 @@
 
 #include "command.hpp"
 #include "flags.hpp"
+#include "pith/model.hpp"
 #include "pith/tensor/ops.hpp"
 #include "pith/version.hpp"
 
@@ -37,6 +38,7 @@ Exit usage_error(const std::string& message, const CLI::App& app) {
 }
 
 Exit run(CLI::App& app, Tool& tool) {
+  guard_mappings();
   if (!tool.isa.empty()) use_isa(tool.isa);
   const Exit exit = tool.command ? tool.command() : usage_error("expected a subcommand, found none", app);
   std::cout.flush();

@@ -23,6 +23,11 @@ void add_model_path(CommandLine& line, ModelOptions& options) {
 
 void add_gates(CommandLine& line, ModelOptions& options) {
   line.reads("--gates", options.gates, "Sidecar safetensors with gates, laid over the model");
+  add_no_mmap(line, options);
+}
+
+void add_no_mmap(CommandLine& line, ModelOptions& options) {
+  line.add_flag("--no-mmap", options.no_mmap, "Read the weights into memory at once, in place of mapping their files");
 }
 
 void add_tokenizer(CommandLine& line, ModelOptions& options) {
@@ -35,6 +40,7 @@ void add_tokenizer(CommandLine& line, ModelOptions& options) {
 Model load(const ModelOptions& options) {
   LoadOptions load;
   if (!options.gates.empty()) load.gates = options.gates;
+  load.map = !options.no_mmap;
   return Model::load(options.path, load);
 }
 

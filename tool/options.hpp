@@ -21,9 +21,11 @@ struct ModelOptions {
   std::string path;
   std::string gates;  // empty = the model's own
   std::string pre;    // empty = what the tokenizer's file says
+  bool no_mmap = false;
 };
 void add_model_path(CommandLine& line, ModelOptions& options);
-void add_gates(CommandLine& line, ModelOptions& options);
+void add_gates(CommandLine& line, ModelOptions& options);  // and --no-mmap
+void add_no_mmap(CommandLine& line, ModelOptions& options);
 void add_tokenizer(CommandLine& line, ModelOptions& options);
 Model load(const ModelOptions& options);
 /// Warns of what is doubtful about it.

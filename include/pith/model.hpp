@@ -35,12 +35,18 @@ struct PITH_API ModelFiles {
 
 struct LoadOptions {
   std::optional<std::filesystem::path> gates;  // a sidecar safetensors with gates, laid over the model's own
+  bool map = true;  // weights are mapped; false: they are read into memory, and the files are done with
 };
+
+/// From here on, in the whole process, bytes of mapped weights that are gone as somebody cut their file end a pass with
+/// an Error (file) and not with a signal: SIGBUS is handled. A fault elsewhere finds the handler that was there before.
+/// For hosts that map what others write. Throws Error (state) where the signal cannot be had.
+PITH_API void guard_mappings();
 
 /// Copies share the parameters; any number of sessions, in any threads, may use one model.
 class PITH_API Model {
  public:
-  /// From a Hugging Face directory or a .gguf file. Weights are mapped, not read: pages come in as they are used.
+  /// From a Hugging Face directory or a .gguf file. Mapped weights are not read: pages come in as they are used.
   /// Throws Error (file, format, model, unsupported).
   static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
 
@@ -52,6 +58,9 @@ class PITH_API Model {
   const std::vector<TensorInfo>& tensors() const;  // as stored; empty for a created model
   std::uint64_t parameters() const;
   std::uint64_t bytes() const;  // of all weights as they are used
+
+  /// Throws Error (file) where a mapped file was cut since (guard_mappings); what was computed since is of no use.
+  void check_files() const;
 
  private:
   struct PITH_LOCAL Impl;

@@ -124,6 +124,8 @@ struct Restored {
 /// Not thread-safe: one thread at a time drives a session. Sessions share a model freely. A sequence's logits depend on
 /// its own tokens and the options alone, bit for bit, whatever else is in the session.
 /// Any call throws Error (argument) for a sequence that never was, Error (state) for one that is finished.
+/// std::bad_alloc comes out of any call: add, prompt, push and fork have then done nothing; of those that change what a
+/// sequence holds, and of steps, see broken().
 class PITH_API Session {
  public:
   /// Throws Error (argument, unsupported), e.g. for a gate policy on a model without gates, or one of layers or heads
@@ -182,7 +184,9 @@ class PITH_API Session {
   /// when there are none to come.
   /// Throws Error (budget) before anything is changed when no sequence has room for its next chunk: finish one and call
   /// again; SequenceError (unsupported) when a key or value is too large for the cache's format, naming the layer;
-  /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there.
+  /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there. What else
+  /// comes out of a pass (std::bad_alloc, what a policy of the host's throws) leaves its sequences halfway: broken() says
+  /// so, they can only be finished, and the others go on.
   std::span<const Output> step(std::stop_token stop = {});
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
@@ -245,6 +249,9 @@ class PITH_API Session {
   /// asks for it has no room in the context; Error (budget); Error (state) where tokens are pending, and as fork().
   /// Deviation: heads whose lanes are shared (no policy asked for them apart) leave together, by the best of them.
   void compress(SequenceId sequence, std::span<const Token> tokens, const Replay& how);
+
+  /// A step failed halfway, with something else than an Error: the sequence can only be finished.
+  bool broken(SequenceId sequence) const;
 
   std::size_t context() const;                               // the longest that a sequence may become, in tokens
   std::size_t length(SequenceId sequence) const;             // tokens fed so far

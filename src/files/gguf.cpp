@@ -72,7 +72,7 @@ static_assert([]<class... B>(TypeList<B...>) { return (is_in_table<B> && ...); }
 /// Walks the file from its start; every step is checked.
 class Reader {
  public:
-  explicit Reader(const MappedFile& file)
+  explicit Reader(const InputFile& file)
       : where_(file.path().string()), bytes_(file.bytes().first(std::min(file.bytes().size(), most_metadata_bytes))) {}
 
   const std::string& where() const { return where_; }
@@ -390,9 +390,9 @@ template std::vector<std::string> File::array(std::string_view) const;
 
 namespace {
 
-File open_part(const std::filesystem::path& path) {
+File open_part(const std::filesystem::path& path, Access access) {
   File out;
-  out.file = MappedFile::open(path);
+  out.file = InputFile::open(path, access);
   out.where = path.string();
   Reader reader(*out.file);
 
@@ -417,14 +417,15 @@ File open_part(const std::filesystem::path& path) {
   }
   place(reader, out.file->bytes().size(), alignment, out.tensors);
   for (Tensor& tensor : out.tensors) tensor.file = out.file;
+  out.file->check();
   return out;
 }
 
 std::int64_t parts_of(const File& file) { return file.get_or<std::int64_t>("split.count", 1); }
 
 /// The part that `path` says it is, of as many as it says: both are said by the metadata, too.
-File open_part(const SplitName& name, int part, std::int64_t parts) {
-  File out = open_part(name.part(part));
+File open_part(const SplitName& name, int part, std::int64_t parts, Access access) {
+  File out = open_part(name.part(part), access);
   const auto number = out.get_or<std::int64_t>("split.no", 0) + 1;
   if (number != part || parts_of(out) != parts)
     fail(ErrorCode::model, out.where, "part " + std::to_string(part) + " of " + std::to_string(parts),
@@ -442,8 +443,8 @@ void add_tensors(File& whole, File&& part, std::set<std::string, std::less<>>& n
 
 }  // namespace
 
-File open(const std::filesystem::path& path) {
-  File file = open_part(path);
+File open(const std::filesystem::path& path, Access access) {
+  File file = open_part(path, access);
   const std::int64_t parts = parts_of(file);
   if (parts == 1) return file;
   const auto name = SplitName::of(path);
@@ -459,10 +460,10 @@ File open(const std::filesystem::path& path) {
     fail(ErrorCode::file, file.where, "all " + std::to_string(parts) + " parts of the model beside it",
          "missing: " + missing);
 
-  File whole = open_part(*name, 1, parts);
+  File whole = open_part(*name, 1, parts, access);
   std::set<std::string, std::less<>> names;
   for (const Tensor& tensor : whole.tensors) names.insert(tensor.name);
-  for (int part = 2; part <= name->parts; ++part) add_tensors(whole, open_part(*name, part, parts), names);
+  for (int part = 2; part <= name->parts; ++part) add_tensors(whole, open_part(*name, part, parts, access), names);
   const auto tensors = static_cast<std::int64_t>(whole.tensors.size());
   if (const auto said = whole.get_or<std::int64_t>("split.tensors.count", tensors); said != tensors)
     fail(ErrorCode::model, whole.where, std::to_string(said) + " tensors in all parts", std::to_string(tensors));

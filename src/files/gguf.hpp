@@ -13,7 +13,7 @@
 #include <variant>
 #include <vector>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "pith/tensor/format.hpp"
 
 namespace pith::inline files::gguf {
@@ -32,11 +32,11 @@ struct Tensor {
   std::vector<std::int64_t> shape;         // row-major, outermost first: GGUF's dimensions reversed
   std::uint64_t offset = 0;                // from the start of the file
   std::uint64_t bytes = 0;                 // from there, all within the file; 0 = the size of such a type is not known
-  std::shared_ptr<const MappedFile> file;  // that it lies in: a part of a model in several
+  std::shared_ptr<const InputFile> file;  // that it lies in: a part of a model in several
 };
 
 struct File {
-  std::shared_ptr<const MappedFile> file;  // of several, the one with the metadata
+  std::shared_ptr<const InputFile> file;  // of several, the one with the metadata
   std::string where;                       // names it in errors
   std::uint32_t version = 0;
   std::map<std::string, Value, std::less<>> metadata;
@@ -65,6 +65,6 @@ std::optional<Format> format_of(std::uint32_t type);
 
 /// Of a model in several files, NAME-00001-of-00003.gguf and so on, any one: the metadata of the first, the tensors of
 /// all. Throws Error (file, format, model, unsupported).
-File open(const std::filesystem::path& path);
+File open(const std::filesystem::path& path, Access access = Access::mapped);
 
 }  // namespace pith::inline files::gguf

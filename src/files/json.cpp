@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 
@@ -101,7 +101,7 @@ nlohmann::json parse_json(std::string_view text, std::string_view where) {
 }
 
 nlohmann::json read_json(const std::filesystem::path& path) {
-  const auto file = MappedFile::open(path);
+  const auto file = InputFile::open(path);
   const auto bytes = file->bytes();
   return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
 }

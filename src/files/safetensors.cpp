@@ -146,9 +146,9 @@ class Header {
 
 }  // namespace
 
-File open(const std::filesystem::path& path) {
+File open(const std::filesystem::path& path, Access access) {
   File out;
-  out.file = MappedFile::open(path);
+  out.file = InputFile::open(path, access);
   const auto where = path.string();
   const auto bytes = out.file->bytes();
 
@@ -168,6 +168,7 @@ File open(const std::filesystem::path& path) {
   const Json header = parse_json(text, header_where);
 
   Header(where, rest.subspan(text.size())).read(header, out);
+  out.file->check();
   return out;
 }
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 
 namespace pith::inline files::safetensors {
 
@@ -22,13 +22,13 @@ struct Tensor {
 };
 
 struct File {
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const InputFile> file;
   std::map<std::string, std::string, std::less<>> metadata;  // the header's __metadata__
   std::map<std::string, Tensor, std::less<>> tensors;
 };
 
 /// The tensors cover the bytes behind the header without overlap or hole, and each has as many as its shape and dtype
 /// say (a dtype that is not known by name is taken at its word). Throws Error (file, format).
-File open(const std::filesystem::path& path);
+File open(const std::filesystem::path& path, Access access = Access::mapped);
 
 }  // namespace pith::inline files::safetensors

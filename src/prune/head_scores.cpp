@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "files/json.hpp"
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "numbers.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
@@ -94,7 +94,7 @@ HeadScores from_lines(std::string_view text, const std::string& where) {
 }  // namespace
 
 HeadScores HeadScores::read(const std::filesystem::path& file) {
-  const auto mapped = MappedFile::open(file);
+  const auto mapped = InputFile::open(file);
   const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
   const auto first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string_view::npos && text[first] == '{';

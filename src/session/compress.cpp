@@ -25,10 +25,7 @@ void Session::compress(SequenceId sequence, Position begin, Position end, std::s
   Compression one{begin, end, {pins.begin(), pins.end()}};
   std::ranges::sort(one.pins);
   keep(sequence, one.pins);
-  if (end <= s.length)
-    s.compress(one);
-  else
-    s.compressions.push_back(std::move(one));
+  Impl::change(s, [&] { end <= s.length ? s.compress(one) : s.compressions.push_back(std::move(one)); });
 }
 
 namespace {
@@ -70,6 +67,7 @@ void read(Sequence& sequence, std::span<const Token> tokens, const prune::AnyPol
       part.positions.push_back(sequence.length + static_cast<Position>(i));
     }
     forward(setup.config, setup.model.weights(), by, part, workspace, threads, {});
+    setup.model.check_files();
     sequence.pending.erase(sequence.pending.begin(), sequence.pending.begin() + static_cast<std::ptrdiff_t>(count));
     sequence.fed = sequence.length += static_cast<Position>(count);
   };

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "pith/error.hpp"
 #include "pith/nn/decoder.hpp"
 #include "session/reports.hpp"
 #include "session/schedule.hpp"
@@ -24,7 +25,10 @@ struct Session::Impl {
         threads(setup.options.threads.value_or(Threads(0))),
         workspace(setup.config, setup.needs, setup.context) {}
 
-  /// The sequence, which no cancelled step has left halfway. `what`: the call.
+  /// The sequence, no step of which has failed halfway. `what`: the call.
+  Sequence& whole(SequenceId id, const char* what);
+
+  /// The sequence, which no cancelled step has left halfway.
   Sequence& between_steps(SequenceId id, const char* what);
 
   /// The sequence between two steps, which cannot go back.
@@ -32,6 +36,19 @@ struct Session::Impl {
 
   /// The sequence, all of which has gone through all layers.
   Sequence& at_rest(SequenceId id, const char* what);
+
+  /// Does what may fail halfway, as memory runs out; then the sequence is broken.
+  template <class F>
+  static void change(Sequence& sequence, F&& f) {
+    try {
+      f();
+    } catch (const Error&) {
+      throw;
+    } catch (...) {
+      sequence.break_off();
+      throw;
+    }
+  }
 
   /// What a saved sequence knows the model by.
   const std::string& fingerprint();
@@ -62,6 +79,7 @@ struct Session::Impl {
   bool worth_gathering() const;
   void advance(const std::stop_token& stop);
   void complete();
+  void abandon_pass() noexcept;
   void compute_logits();
 };
 

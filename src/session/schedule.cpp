@@ -12,6 +12,16 @@
 namespace pith {
 
 void Schedule::plan(const Setup& setup, Sequences& sequences) {
+  try {
+    fill(setup, sequences);
+    if (setup.options.record_focus) seek_focus(setup);
+  } catch (...) {
+    clear();
+    throw;
+  }
+}
+
+void Schedule::fill(const Setup& setup, Sequences& sequences) {
   std::size_t bytes = sequences.pool.available();
   std::size_t room = static_cast<std::size_t>(setup.options.chunk);
   const std::optional<Stage> stage = stage_in_turn(setup, sequences);
@@ -44,7 +54,6 @@ void Schedule::plan(const Setup& setup, Sequences& sequences) {
     fail(ErrorCode::budget, "key-value cache",
          "pages for one more token within " + std::to_string(setup.options.kv_budget) + " bytes",
          std::to_string(sequences.pool.bytes_used()) + " bytes in use");
-  if (setup.options.record_focus) seek_focus(setup);
 }
 
 /// The stage of its own that the next pass has room for: those who want one take turns.
@@ -110,6 +119,11 @@ void Schedule::seek_focus(const Setup& setup) {
 void Schedule::leave_out(const Sequence& sequence) {
   for (Segment& segment : pass.segments)
     if (segment.cache == &sequence.cache) segment.cache = nullptr;
+}
+
+void Schedule::clear() noexcept {
+  pass.clear();
+  owners.clear();
 }
 
 bool Schedule::has(const Sequence& sequence) const {

@@ -21,6 +21,8 @@ struct Schedule {
   /// The pass, which is suspended, goes on without the sequence.
   void leave_out(const Sequence& sequence);
 
+  void clear() noexcept;  // the pass is done with
+
   bool has(const Sequence& sequence) const;
 
   Pass pass = {};
@@ -29,6 +31,7 @@ struct Schedule {
   std::size_t waiting = 0;              // sequences that the pass has no pages for
 
  private:
+  void fill(const Setup& setup, Sequences& sequences);
   std::optional<Stage> stage_in_turn(const Setup& setup, const Sequences& sequences);
   void add(const Setup& setup, SequenceId id, Sequence& sequence, std::size_t count);
   void seek_focus(const Setup& setup);

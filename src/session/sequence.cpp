@@ -74,8 +74,9 @@ void Sequence::append(const Setup& setup, View<const float> embeddings, Stretch 
 
 void Sequence::add(std::span<const Token> more, Stretch stretch) {
   stretch.begin = total();
+  stretch.end = stretch.begin + static_cast<Position>(more.size());
+  stretches.reserve(stretches.size() + 1);
   pending.insert(pending.end(), more.begin(), more.end());
-  stretch.end = total();
   stretches.push_back(std::move(stretch));
 }
 
@@ -160,6 +161,13 @@ void Sequence::compress(const Compression& one) {
   for (Position position = one.begin; position < one.end; ++position)
     if (!std::ranges::binary_search(one.pins, position)) others.push_back(position);
   for (std::size_t layer = 0; layer < cache.layers(); ++layer) cache.forget(layer, others, length);
+}
+
+void Sequence::break_off() noexcept {
+  pending.clear();
+  stretches.clear();
+  halted = {};
+  broken = true;
 }
 
 void Sequence::go_back(Position to) {

@@ -76,6 +76,7 @@ struct Sequence {
   std::optional<float> tau = {};
   std::vector<Compression> compressions = {};  // to come
   std::optional<Position> mark = {};           // the length to which it can go back
+  bool broken = false;                         // a step failed halfway; it can only be finished
 
   Position total() const { return fed + static_cast<Position>(pending.size()); }
   Prompt prompt() const { return prompts.empty() ? Prompt{} : prompts.back(); }
@@ -104,6 +105,9 @@ struct Sequence {
 
   /// Of the tokens between, the pins alone stay.
   void compress(const Compression& one);
+
+  /// A step failed halfway.
+  void break_off() noexcept;
 
   /// It is what it was when it had `to` tokens, and nothing is pending: through its mark, or where nothing has
   /// changed since.

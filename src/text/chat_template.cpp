@@ -11,7 +11,7 @@
 
 #include "files/gguf.hpp"
 #include "files/json.hpp"
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 #include "text/jinja/data.hpp"
@@ -92,7 +92,7 @@ bool is_there(const fs::path& path) {
 }
 
 std::string read_text(const fs::path& path) {
-  const auto file = MappedFile::open(path);
+  const auto file = InputFile::open(path);
   const auto bytes = file->bytes();
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }

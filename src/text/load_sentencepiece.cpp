@@ -2,7 +2,7 @@
 // SentencePiece's own tokenizer.model: a ModelProto of its sentencepiece_model.proto, whose field numbers these are.
 #include <set>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 #include "text/load.hpp"
@@ -96,7 +96,7 @@ void check_supported(const Model& model, const std::string& where) {
 
 Definition load_sentencepiece(const std::filesystem::path& path) {
   const std::string where = path.string();
-  const auto file = MappedFile::open(path);
+  const auto file = InputFile::open(path);
   const auto bytes = file->bytes();
   const Model model = read_model({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
   check_supported(model, where);

@@ -5,7 +5,7 @@
 #include <array>
 #include <set>
 
-#include "files/mapped_file.hpp"
+#include "files/input_file.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 #include "text/load.hpp"
@@ -18,7 +18,7 @@ namespace {
 constexpr std::string_view gpt2_end = "<|endoftext|>";
 
 std::vector<Bpe::Pair> read_merges(const std::filesystem::path& path) {
-  const auto file = MappedFile::open(path);
+  const auto file = InputFile::open(path);
   const auto bytes = file->bytes();
   std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 

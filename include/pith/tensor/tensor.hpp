@@ -26,6 +26,7 @@ class Tensor {
 
   void resize(std::size_t rows, std::size_t cols) {
     if (rows * cols > capacity_) {
+      capacity_ = rows_ = cols_ = 0;  // where there is no memory for more
       data_.reset();
       data_.reset(static_cast<T*>(::operator new(rows* cols * sizeof(T), alignment)));
       capacity_ = rows * cols;
