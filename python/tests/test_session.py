@@ -155,7 +155,7 @@ def test_refuses(model, ids):
 def test_other_threads_run_meanwhile_and_may_not_come_between(model, ids):
     """The interpreter's lock is released in a pass; a second thread in the same session is refused."""
     session = model.session(chunk=1)
-    session.add(ids[:60], "none")
+    sequence = session.add(ids[:60], "none")
     ticks, refused = [], []
     done = threading.Event()
 
@@ -170,9 +170,12 @@ def test_other_threads_run_meanwhile_and_may_not_come_between(model, ids):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    for _ in range(2):
+    for _ in range(1000):  # as often as it takes the other thread to come by
         session.step()
-        session.add(ids[:60], "none")
+        session.finish(sequence)
+        sequence = session.add(ids[:60], "none")
+        if len(ticks) > 10 and refused:
+            break
     done.set()
     thread.join()
     assert len(ticks) > 10
