@@ -179,8 +179,8 @@ void SlidingWindow::before_attention(const KvLayer& layer, const Moment& moment)
 }
 
 void TaughtDecisions::before_attention(const KvLayer& layer, const Moment& moment) const {
-  const auto& [logits, taught] = moment.decisions;
-  const int behind = window > 0 ? window : taught;
+  const auto& logits = moment.decisions.logits;
+  const int behind = window > 0 ? window : moment.decisions.window;
   const auto lanes = layer.lanes();
   for (std::size_t l = 0; l < lanes.size(); ++l) {
     const Lane& lane = lanes[l];
