@@ -41,11 +41,11 @@ def test_many_generations_stop(model):
 
 def test_a_step_stops_and_the_next_goes_on(model, ids):
     session = model.session(chunk=1, context=10**6)
-    sequence = session.add(ids * 30)
+    sequence = session.add(ids * 2000)  # many seconds of work
     with pytest.raises(KeyboardInterrupt), Later(0.3):
         session.step()
     done = session.length(sequence)
-    assert 0 < done < len(ids) * 200
+    assert 0 < done < len(ids) * 2000
     assert not session.idle
     session.finish(sequence)
     assert session.idle
