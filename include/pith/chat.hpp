@@ -65,7 +65,8 @@ class PITH_API Chat {
   /// nothing was said, or what was said is to be read again.
   void save(const std::filesystem::path& file);
 
-  /// Goes on with it. Throws as Session::restore, and Error (format) for a file that holds no chat; then nothing changes.
+  /// Goes on with it. Throws as Session::restore, and Error (format) for a file that holds no chat; then nothing
+  /// changes.
   void restore(const std::filesystem::path& file);
 
   /// Forgets all messages but the system prompt.

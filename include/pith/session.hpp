@@ -185,8 +185,8 @@ class PITH_API Session {
   /// Throws Error (budget) before anything is changed when no sequence has room for its next chunk: finish one and call
   /// again; SequenceError (unsupported) when a key or value is too large for the cache's format, naming the layer;
   /// Error (cancelled) when `stop` is asked to: between two layers, and the next call goes on from there. What else
-  /// comes out of a pass (std::bad_alloc, what a policy of the host's throws) leaves its sequences halfway: broken() says
-  /// so, they can only be finished, and the others go on.
+  /// comes out of a pass (std::bad_alloc, what a policy of the host's throws) leaves its sequences halfway: broken()
+  /// says so, they can only be finished, and the others go on.
   std::span<const Output> step(std::stop_token stop = {});
 
   /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.

@@ -28,16 +28,16 @@ struct Value : std::variant<std::int64_t, std::uint64_t, double, bool, std::stri
 
 struct Tensor {
   std::string name;
-  std::uint32_t type = 0;                  // ggml_type
-  std::vector<std::int64_t> shape;         // row-major, outermost first: GGUF's dimensions reversed
-  std::uint64_t offset = 0;                // from the start of the file
-  std::uint64_t bytes = 0;                 // from there, all within the file; 0 = the size of such a type is not known
+  std::uint32_t type = 0;                 // ggml_type
+  std::vector<std::int64_t> shape;        // row-major, outermost first: GGUF's dimensions reversed
+  std::uint64_t offset = 0;               // from the start of the file
+  std::uint64_t bytes = 0;                // from there, all within the file; 0 = the size of such a type is not known
   std::shared_ptr<const InputFile> file;  // that it lies in: a part of a model in several
 };
 
 struct File {
   std::shared_ptr<const InputFile> file;  // of several, the one with the metadata
-  std::string where;                       // names it in errors
+  std::string where;                      // names it in errors
   std::uint32_t version = 0;
   std::map<std::string, Value, std::less<>> metadata;
   std::map<std::string, std::span<const std::byte>, std::less<>> encoded;  // its values as they lie in the file

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <utility>
 
-#include "files/json.hpp"
 #include "files/input_file.hpp"
+#include "files/json.hpp"
 #include "numbers.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"

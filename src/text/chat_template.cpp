@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "files/gguf.hpp"
-#include "files/json.hpp"
 #include "files/input_file.hpp"
+#include "files/json.hpp"
 #include "pith/error.hpp"
 #include "printable.hpp"
 #include "text/jinja/data.hpp"
