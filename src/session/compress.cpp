@@ -121,7 +121,7 @@ void Session::compress(SequenceId id, std::span<const Token> tokens, const Repla
   std::vector<bool> judged;
   for (const LayerPlan& plan : s.setup.config.layers) judged.push_back(plan.window == 0);
   s.sequences.require_room_to_change(sequence);
-  worth.evict(sequence.cache, judged, how.share, how.sinks, sequence.length);
+  Impl::change(sequence, [&] { worth.evict(sequence.cache, judged, how.share, how.sinks, sequence.length); });
 }
 
 }  // namespace pith
