@@ -459,21 +459,24 @@ struct Generator::Impl {
     if (release()) return;
     Job& latest = *active.back();
     if (active.size() == 1) return end(latest, {.finish = Finish::error, .error = budget});
-    lose(*latest.history);
-    waiting.push_front(std::move(active.back()));
-    active.pop_back();
+    begin_again(std::prev(active.end()));
     crowded = true;
   }
 
-  /// Those whose sequences a failed step has broken start again, fed what they had chosen before.
+  /// An active job waits to start again, fed what it had chosen before. Returns the one behind it.
+  Jobs::iterator begin_again(Jobs::iterator job) {
+    lose(*(*job)->history);
+    waiting.push_front(std::move(*job));
+    return active.erase(job);
+  }
+
+  /// Those whose sequences a failed step has broken begin again.
   void begin_broken_again() {
     const auto is_broken = [&](const auto& history) { return history->sequence && session.broken(*history->sequence); };
     for (auto job = active.end(); job != active.begin();) {
       --job;
       if (!is_broken((*job)->history)) continue;
-      lose(*(*job)->history);
-      waiting.push_front(std::move(*job));
-      job = active.erase(job);
+      job = begin_again(job);
     }
     const std::lock_guard lock(mutex);
     for (const auto& [id, history] : conversations)
