@@ -290,8 +290,7 @@ void Session::save(SequenceId sequence, const std::filesystem::path& file, std::
 Restored Session::restore(std::span<const std::byte> saved) { return impl_->restore(saved, "saved sequence"); }
 
 Restored Session::restore(const std::filesystem::path& file) {
-  const auto mapped = InputFile::open(file);
-  return impl_->restore(mapped->bytes(), file.string());
+  return impl_->restore(InputFile::open(file)->bytes(), file.string());
 }
 
 void Session::set_tau(SequenceId sequence, float tau) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace pith::inline files {
 
@@ -25,6 +26,7 @@ class InputFile {
   InputFile& operator=(const InputFile&) = delete;
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
   const std::filesystem::path& path() const { return path_; }
 
   /// From here on, in the whole process, bytes of mapped files that are gone are zeros to who reads them, and no signal

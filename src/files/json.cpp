@@ -101,9 +101,7 @@ nlohmann::json parse_json(std::string_view text, std::string_view where) {
 }
 
 nlohmann::json read_json(const std::filesystem::path& path) {
-  const auto file = InputFile::open(path);
-  const auto bytes = file->bytes();
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_json(InputFile::open(path)->text(), path.string());
 }
 
 }  // namespace pith::inline files

@@ -94,8 +94,8 @@ HeadScores from_lines(std::string_view text, const std::string& where) {
 }  // namespace
 
 HeadScores HeadScores::read(const std::filesystem::path& file) {
-  const auto mapped = InputFile::open(file);
-  const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
+  const auto opened = InputFile::open(file);
+  const std::string_view text = opened->text();
   const auto first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string_view::npos && text[first] == '{';
   return json ? from_json(text, file.string()) : from_lines(text, file.string());

@@ -91,11 +91,7 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-std::string read_text(const fs::path& path) {
-  const auto file = InputFile::open(path);
-  const auto bytes = file->bytes();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string read_text(const fs::path& path) { return std::string(InputFile::open(path)->text()); }
 
 /// Adds those members "..._token" whose values are texts, or objects with one as "content". A null says that there is
 /// none, whatever another file says; it is kept as an empty optional.

@@ -97,8 +97,7 @@ void check_supported(const Model& model, const std::string& where) {
 Definition load_sentencepiece(const std::filesystem::path& path) {
   const std::string where = path.string();
   const auto file = InputFile::open(path);
-  const auto bytes = file->bytes();
-  const Model model = read_model({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
+  const Model model = read_model(file->text(), where);
   check_supported(model, where);
 
   Definition out;

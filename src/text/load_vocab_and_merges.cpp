@@ -19,8 +19,7 @@ constexpr std::string_view gpt2_end = "<|endoftext|>";
 
 std::vector<Bpe::Pair> read_merges(const std::filesystem::path& path) {
   const auto file = InputFile::open(path);
-  const auto bytes = file->bytes();
-  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::string_view text = file->text();
 
   std::vector<Bpe::Pair> out;
   for (std::size_t number = 1; !text.empty(); ++number) {

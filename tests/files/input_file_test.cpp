@@ -28,15 +28,11 @@ using test::TempFolder;
 constexpr std::size_t page = 4096;
 const std::string text(10 * page + 100, 'x');
 
-std::string_view characters(const InputFile& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
-
 TEST(InputFile, IsTheSameCopiedAndMapped) {
   const TempFolder folder;
   const auto path = folder.write("file", text), empty = folder.write("empty", "");
   for (const Access access : {Access::copied, Access::mapped}) {
-    EXPECT_EQ(characters(*InputFile::open(path, access)), text);
+    EXPECT_EQ(InputFile::open(path, access)->text(), text);
     EXPECT_EQ(InputFile::open(empty, access)->bytes().size(), 0u);
     expect_error(ErrorCode::file, {"nowhere"}, [&] { InputFile::open(folder.path() / "nowhere", access); });
   }
@@ -46,7 +42,7 @@ TEST(InputFile, KeepsItsBytesWhereTheyWereCopied) {
   const TempFolder folder;
   const auto file = InputFile::open(folder.write("file", text));
   fs::resize_file(file->path(), 10);
-  EXPECT_EQ(characters(*file), text);
+  EXPECT_EQ(file->text(), text);
   file->check();
 }
 
@@ -58,9 +54,9 @@ TEST(InputFile, SaysThatItWasCutWhileItWasMapped) {
   const auto whole = InputFile::open(folder.write("whole", text), Access::mapped);
   fs::resize_file(cut->path(), 2 * page + 10);
   const std::string expected = std::string(2 * page + 10, 'x') + std::string(text.size() - 2 * page - 10, '\0');
-  EXPECT_EQ(characters(*cut), expected);
+  EXPECT_EQ(cut->text(), expected);
   expect_error(ErrorCode::file, {cut->path().string(), std::to_string(text.size()), "cut"}, [&] { cut->check(); });
-  EXPECT_EQ(characters(*whole), text);
+  EXPECT_EQ(whole->text(), text);
   whole->check();
 }
 
@@ -71,7 +67,7 @@ TEST(InputFile, ForgetsTheRangesOfFilesThatAreClosed) {
     const auto file = InputFile::open(folder.write("file", text), Access::mapped);
     file->check();
     fs::resize_file(file->path(), 0);
-    EXPECT_EQ(characters(*file), std::string(text.size(), '\0'));
+    EXPECT_EQ(file->text(), std::string(text.size(), '\0'));
     expect_error(ErrorCode::file, {"cut"}, [&] { file->check(); });
   }
 }
