@@ -14,6 +14,7 @@
 
 #include "drafting.hpp"
 #include "files/bytes.hpp"
+#include "history.hpp"
 #include "pith/error.hpp"
 #include "pith/stop_sequences.hpp"
 #include "prefixes.hpp"
@@ -40,39 +41,6 @@ std::string_view name(Finish finish) {
 
 namespace {
 
-/// What one request gives to a sequence.
-struct Exchange {
-  std::vector<Token> prompt;
-  std::vector<Token> tokens = {};  // chosen
-  std::size_t prefix = 0;          // of the prompt: a prompt of its own; 0: none
-  std::size_t pinned = 0;          // of the prompt
-  Anchors anchors = {};            // of the prompt
-  std::optional<float> tau = {};
-
-  std::size_t length() const { return prompt.size() + tokens.size(); }
-  Beginning beginning(Logits of_prompt) const {
-    return {.prompt = prompt,
-            .prefix = prefix,
-            .pinned = pinned,
-            .tau = tau,
-            .whole = of_prompt == Logits::all || anchors.end > 0};
-  }
-};
-
-/// Exchanges that follow each other in one sequence, and how far it has come: it can be lost, and be fed again.
-struct History {
-  std::vector<Exchange> past = {};  // of requests that have ended
-  std::size_t length = 0;           // of these, in tokens
-
-  std::optional<SequenceId> sequence = {};
-  std::size_t given = 0;  // tokens that the sequence was given,
-  std::size_t next = 0;   // the exchange that comes next,
-  std::size_t calls = 0;  // and what was given of it: its prompt, then token by token
-  Draft draft = {};       // behind its latest token
-
-  std::optional<RequestId> last = {};  // a conversation's latest request
-};
-
 /// A request on its way.
 struct Job {
   RequestId id{};
@@ -97,51 +65,6 @@ struct Job {
   /// After which tokens of its prompt it wants logits.
   Logits of_prompt() const { return tells_prompt() ? Logits::all : own.tokens.empty() ? Logits::last : Logits::none; }
 };
-
-void write(ByteWriter& out, const History& history) {
-  out.count(history.given);
-  out.count(history.next);
-  out.count(history.calls);
-  out.count(history.past.size());
-  for (const Exchange& one : history.past) {
-    out.numbers(one.prompt);
-    out.numbers(one.tokens);
-    out.count(one.prefix);
-    out.count(one.pinned);
-    out.count(one.anchors.end);
-    out.numbers(one.anchors.tokens);
-    out.number(static_cast<std::uint8_t>(one.tau.has_value()));
-    out.number(one.tau.value_or(0));
-  }
-}
-
-/// Throws Error (format).
-History read_history(ByteReader& in, std::size_t context) {
-  const auto size = [&] { return static_cast<std::size_t>(in.number<std::uint64_t>()); };
-  History history;
-  history.given = size();
-  history.next = size();
-  history.calls = size();
-  history.past.resize(in.count(6 * sizeof(std::uint64_t)));
-  for (Exchange& one : history.past) {
-    one.prompt = in.numbers<Token>();
-    one.tokens = in.numbers<Token>();
-    one.prefix = size();
-    one.pinned = size();
-    one.anchors.end = size();
-    one.anchors.tokens = in.numbers<std::size_t>();
-    const bool has_tau = in.number<std::uint8_t>() != 0;
-    const auto tau = in.number<float>();
-    if (has_tau) one.tau = tau;
-    history.length += one.length();
-    const std::size_t n = one.prompt.size();
-    in.expect(n > 0 && one.prefix < n && one.pinned <= n && one.anchors.end <= n, "a request's numbers");
-  }
-  in.expect(history.length <= context && history.given <= history.length && history.next < history.past.size() &&
-                history.calls <= history.past[history.next].tokens.size() + 1,
-            "a conversation of this library's");
-  return history;
-}
 
 using Jobs = std::deque<std::unique_ptr<Job>>;
 
@@ -719,7 +642,7 @@ struct Generator::Impl {
     if (!history->sequence)
       fail(ErrorCode::state, "conversation", "one whose rows are held", "one that has none, or lost them to others");
     ByteWriter out;
-    write(out, *history);
+    history->write(out);
     out.text(note);
     session.save(*history->sequence, file, out.written());
   }
@@ -729,7 +652,7 @@ struct Generator::Impl {
     const Restored restored = session.restore(file);
     try {
       ByteReader in(std::as_bytes(std::span(restored.note)), file.string() + ": note");
-      auto history = std::make_shared<History>(read_history(in, session.context()));
+      auto history = std::make_shared<History>(History::read(in, session.context()));
       std::string note = in.text();
       in.expect(in.left() == 0, "a conversation of this library's");
       history->sequence = restored.sequence;

@@ -45,7 +45,7 @@ const std::vector<Floor> house = {
      {"model", "text"}},
     {"generator",
      {"pith/generator.hpp", "pith/chat.hpp", "generator.cpp", "chat.cpp", "drafting.hpp", "drafting.cpp", "ngrams.hpp",
-      "ngrams.cpp", "prefixes.hpp", "prefixes.cpp"},
+      "ngrams.cpp", "prefixes.hpp", "prefixes.cpp", "history.hpp", "history.cpp"},
      {"session", "sampler"}},
     {"trace", {"pith/trace.hpp", "pith/drawing.hpp", "trace/"}, {"session"}},
     {"door", {"pith/pith.hpp"}, {"generator", "quantize"}},
