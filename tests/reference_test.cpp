@@ -11,6 +11,7 @@
 #include "pith/prune/methods.hpp"
 #include "pith/tensor/ops.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/feed.hpp"
 #include "support/golden.hpp"
 #include "support/random_model.hpp"
@@ -54,28 +55,24 @@ void expect_drops(const reference::Result& expected, const Fed& fed) {
 /// Runs `cases` random models made by `spec`, skipping those whose gate is undecided somewhere.
 void check_random(int cases, std::uint64_t first_seed, ModelSpec spec, double tolerance, SessionOptions options = {},
                   std::size_t length = 100) {
-  int done = 0;
-  for (std::uint64_t seed = first_seed; done < cases; ++seed) {
-    ASSERT_LT(seed, first_seed + 10 * static_cast<std::uint64_t>(cases)) << "most random gates are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
-    // Which experts are chosen is decided for every token and layer: where much is rounded, few are enough.
-    const bool routed = std::ranges::any_of(
-        model.config().layers, [](const LayerPlan& plan) { return plan.experts.chosen < plan.experts.count; });
-    const auto tokens = random_tokens(seed, model.config(), routed && tolerance > 1e-3 ? 10 : length);
-    const auto expected = reference::forward(model.config(), model.weights(), tokens, {.kv = options.kv});
-    // What rounds more is nearer to a different judgement, too.
-    if (!is_decided(expected, std::max(decided, 2 * tolerance))) continue;
-    ++done;
-    for (const Feeding feeding : {Feeding{256}, Feeding{13}, Feeding{Feeding::decode}}) {
-      SCOPED_TRACE(feeding.name());
-      const Fed fed = feed(model, tokens, feeding, options);
-      EXPECT_LT(relative_error(fed.logits, expected.logits), tolerance);
-      expect_drops(expected, fed);
-    }
-    if (::testing::Test::HasFailure()) return;
-  }
+  for_decided_models(
+      spec, {.first = first_seed, .end = first_seed + 10 * static_cast<std::uint64_t>(cases), .cases = cases},
+      [&](const Model& model, std::uint64_t seed) {
+        // Which experts are chosen is decided for every token and layer: where much is rounded, few are enough.
+        const bool routed = std::ranges::any_of(
+            model.config().layers, [](const LayerPlan& plan) { return plan.experts.chosen < plan.experts.count; });
+        const auto tokens = random_tokens(seed, model.config(), routed && tolerance > 1e-3 ? 10 : length);
+        const auto expected = reference::forward(model.config(), model.weights(), tokens, {.kv = options.kv});
+        // What rounds more is nearer to a different judgement, too.
+        if (!is_decided(expected, std::max(decided, 2 * tolerance))) return false;
+        for (const Feeding feeding : {Feeding{256}, Feeding{13}, Feeding{Feeding::decode}}) {
+          SCOPED_TRACE(feeding.name());
+          const Fed fed = feed(model, tokens, feeding, options);
+          EXPECT_LT(relative_error(fed.logits, expected.logits), tolerance);
+          expect_drops(expected, fed);
+        }
+        return true;
+      });
 }
 
 class ArchitectureTest : public ::testing::TestWithParam<Architecture> {};

@@ -13,6 +13,7 @@
 
 #include "pith/prune/methods.hpp"
 #include "reference/decoder.hpp"
+#include "support/decided_models.hpp"
 #include "support/files.hpp"
 #include "support/random_model.hpp"
 
@@ -39,41 +40,38 @@ class Looks : public reference::Visibility {
 
 TEST(FocusTest, IsTheRowThatAHeadAttendsToMost) {
   for (const int window : {0, 12}) {
-    int done = 0;
-    for (std::uint64_t seed = 1; done < 6; ++seed) {
-      ASSERT_LT(seed, 60u) << "most random models are undecided";
-      const Model model =
-          random_model({.seed = seed, .window = 0, .gate = ModelSpec::Gate::no, .plans = ModelSpec::Plans::any});
-      SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
-      const auto tokens = random_tokens(seed, model.config(), 70);
-      Looks looks;
-      looks.window = window;
-      reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &looks});
-      if (looks.margin < 1e-5) continue;
-      ++done;
-      for (const bool per_head : {false, true}) {
-        std::size_t passes = 0;
-        prune::AnyPolicy policy = window > 0 ? prune::streaming({.sinks = 0, .recent = window}) : prune::none();
-        SessionOptions options{
-            .policy = per_head ? prune::per_head(policy) : policy, .threads = 1, .chunk = 16, .record_focus = true};
-        options.on_pass = [&](const PassInfo& pass) {
-          ++passes;
-          const int n = pass.first + static_cast<int>(pass.tokens.size()) - 1;
-          std::vector<Position> expected;
-          for (int layer = 0; layer < model.config().n_layers(); ++layer)
-            std::ranges::copy(looks.at[{layer, n}], std::back_inserter(expected));
-          EXPECT_EQ(std::vector<Position>(pass.focus.begin(), pass.focus.end()), expected) << "after token " << n;
-        };
-        Session session(model, std::move(options));
-        const SequenceId sequence = session.add(std::span(tokens).first(50));
-        session.step();
-        for (const Token token : std::span(tokens).subspan(50)) {
-          session.push(sequence, token);
-          session.step();
-        }
-        EXPECT_EQ(passes, 4u + 20u);
-      }
-    }
+    for_decided_models(
+        {.window = 0, .gate = ModelSpec::Gate::no, .plans = ModelSpec::Plans::any}, {.cases = 6},
+        [&](const Model& model, std::uint64_t seed) {
+          const auto tokens = random_tokens(seed, model.config(), 70);
+          Looks looks;
+          looks.window = window;
+          reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &looks});
+          if (looks.margin < 1e-5) return false;
+          for (const bool per_head : {false, true}) {
+            std::size_t passes = 0;
+            prune::AnyPolicy policy = window > 0 ? prune::streaming({.sinks = 0, .recent = window}) : prune::none();
+            SessionOptions options{
+                .policy = per_head ? prune::per_head(policy) : policy, .threads = 1, .chunk = 16, .record_focus = true};
+            options.on_pass = [&](const PassInfo& pass) {
+              ++passes;
+              const int n = pass.first + static_cast<int>(pass.tokens.size()) - 1;
+              std::vector<Position> expected;
+              for (int layer = 0; layer < model.config().n_layers(); ++layer)
+                std::ranges::copy(looks.at[{layer, n}], std::back_inserter(expected));
+              EXPECT_EQ(std::vector<Position>(pass.focus.begin(), pass.focus.end()), expected) << "after token " << n;
+            };
+            Session session(model, std::move(options));
+            const SequenceId sequence = session.add(std::span(tokens).first(50));
+            session.step();
+            for (const Token token : std::span(tokens).subspan(50)) {
+              session.push(sequence, token);
+              session.step();
+            }
+            EXPECT_EQ(passes, 4u + 20u);
+          }
+          return true;
+        });
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "reference/decoder.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/feed.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
@@ -44,21 +45,15 @@ void check(const Model& model, std::span<const Token> tokens, const PolicyCase& 
 
 void check_random(int cases, ModelSpec spec, const Rounding& rounding) {
   spec.format = rounding.weights;
-  int done = 0;
-  for (std::uint64_t seed = 40; done < cases; ++seed) {
-    ASSERT_LT(seed, 140u) << "most random gates are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+  for_decided_models(spec, {.first = 40, .end = 140, .cases = cases}, [&](const Model& model, std::uint64_t seed) {
     const auto tokens = random_tokens(seed, model.config(), 100);
-    if (!is_decided(model, tokens, rounding.margin)) continue;
-    ++done;
+    if (!is_decided(model, tokens, rounding.margin)) return false;
     // Gates on a token's state are decided where nothing is rounded but sums.
     const bool exact = rounding.weights == Format::f32 && rounding.kv == KvFormat::f32;
     for (const PolicyCase& one : exact ? policy_cases(model.config()) : policy_cases())
       if (one.pace != Pace::every_pass && runs_on(one, model.config())) check(model, tokens, one, rounding);
-    if (::testing::Test::HasFailure()) return;
-  }
+    return true;
+  });
 }
 
 TEST(ChunksTest, ChangeNothing) { check_random(8, {}, {}); }

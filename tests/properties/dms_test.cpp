@@ -12,6 +12,7 @@
 #include "pith/prune/spec.hpp"
 #include "reference/eviction.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/feed.hpp"
 #include "support/files.hpp"
 #include "support/random_model.hpp"
@@ -119,18 +120,12 @@ void check(ModelSpec spec, int cases, const Rounding& rounding = {}) {
   const std::vector<reference::Prompt> prompts = {{0, 40}, {52, 75}};
   spec.gate = ModelSpec::Gate::no;
   spec.dms = ModelSpec::Dms::yes;
-  int done = 0;
-  for (std::uint64_t seed = 1; done < cases; ++seed) {
-    ASSERT_LT(seed, 60u) << "most random models are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+  for_decided_models(spec, {.cases = cases}, [&](const Model& model, std::uint64_t seed) {
     const auto tokens = random_tokens(seed, model.config(), 90);
     Decided decided(model.config().dms->window);
     const auto expected =
         reference::forward(model.config(), model.weights(), tokens, {.visibility = &decided, .kv = rounding.kv});
-    if (decided.margin < rounding.margin || std::ranges::min(expected.min_margin) < 2e-5) continue;
-    ++done;
+    if (decided.margin < rounding.margin || std::ranges::min(expected.min_margin) < 2e-5) return false;
     EXPECT_LT(expected.mean_kept, 0.9);
     for (const int chunk : {256, 17, 1}) {
       SCOPED_TRACE("chunks of " + std::to_string(chunk));
@@ -139,8 +134,8 @@ void check(ModelSpec spec, int cases, const Rounding& rounding = {}) {
       EXPECT_LT(relative_error(fed.logits, expected.logits), rounding.tolerance);
       EXPECT_EQ(fed.drop_at, expected.drop_at);
     }
-    if (::testing::Test::HasFailure()) return;
-  }
+    return true;
+  });
 }
 
 TEST(DmsTest, EvictingEqualsMasking) {

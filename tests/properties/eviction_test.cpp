@@ -13,6 +13,7 @@
 
 #include "pith/prune/methods.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/feed.hpp"
 #include "support/policies.hpp"
 #include "support/random_model.hpp"
@@ -78,18 +79,12 @@ void expect_same(const reference::Result& expected, const Fed& fed) {
 void check(const Pair& pair, ModelSpec spec = {}) {
   SCOPED_TRACE(pair.name);
   spec.window = 0;
-  int done = 0;
-  for (std::uint64_t seed = 1; done < 5; ++seed) {
-    ASSERT_LT(seed, 60u) << "most random models are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+  for_decided_models(spec, {.cases = 5}, [&](const Model& model, std::uint64_t seed) {
     const auto tokens = random_tokens(seed, model.config(), length);
     const auto simulation = pair.simulate(model.config());
     const auto expected = reference::forward(model.config(), model.weights(), tokens,
                                              {.tau = pair.tau, .visibility = simulation.back().get()});
-    if (margin(simulation) < 1e-4 || std::ranges::min(expected.min_margin) < 2e-5) continue;
-    ++done;
+    if (margin(simulation) < 1e-4 || std::ranges::min(expected.min_margin) < 2e-5) return false;
     for (const int chunk : pair.chunks) {
       SCOPED_TRACE("chunks of " + std::to_string(chunk));
       expect_same(expected, feed_turns(model, tokens, pair.prompts, {.policy = pair.policy, .chunk = chunk}));
@@ -97,8 +92,8 @@ void check(const Pair& pair, ModelSpec spec = {}) {
       expect_same(expected, feed_turns(model, tokens, pair.prompts,
                                        {.policy = prune::chain(pair.policy, Shuffle{seed}), .chunk = chunk}));
     }
-    if (::testing::Test::HasFailure()) return;
-  }
+    return true;
+  });
 }
 
 TEST(EvictionTest, Streaming) {

@@ -11,6 +11,7 @@
 #include "pith/prune/methods.hpp"
 #include "reference/decoder.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/errors.hpp"
 #include "support/feed.hpp"
 #include "support/files.hpp"
@@ -104,22 +105,16 @@ class Without : public reference::Visibility {
 
 void check(ModelSpec spec, int cases, float share, bool per_head) {
   spec.gate = ModelSpec::Gate::no;
-  int done = 0;
-  for (std::uint64_t seed = 1; done < cases; ++seed) {
-    ASSERT_LT(seed, 60u) << "most random models are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+  for_decided_models(spec, {.cases = cases}, [&](const Model& model, std::uint64_t seed) {
     const auto tokens = random_tokens(seed, model.config(), length + 20);
     const std::vector<Token> context(tokens.begin(), tokens.begin() + length);
     double margin = 0;
     const Places gone = expected_victims(model, context, share, per_head, margin);
-    if (margin < 1e-4) continue;
+    if (margin < 1e-4) return false;
     Without without(gone, per_head);
     const auto expected =
         reference::forward(model.config(), model.weights(), tokens, {.tau = std::nullopt, .visibility = &without});
-    if (std::ranges::min(expected.min_margin) < 2e-5) continue;
-    ++done;
+    if (std::ranges::min(expected.min_margin) < 2e-5) return false;
     for (const int pass : {256, 7}) {
       SCOPED_TRACE("passes of " + std::to_string(pass));
       const prune::AnyPolicy policy = per_head ? prune::per_head(prune::none()) : prune::none();
@@ -144,8 +139,8 @@ void check(ModelSpec spec, int cases, float share, bool per_head) {
       session.finish(sequence);
       EXPECT_EQ(session.stats().bytes_used, 0u);
     }
-    if (::testing::Test::HasFailure()) return;
-  }
+    return true;
+  });
 }
 
 TEST(ReplayTest, KeepsWhatEqualsTheMaskedForward) {

@@ -13,6 +13,7 @@
 #include "reference/worth.hpp"
 #include "support/batch.hpp"
 #include "support/compare.hpp"
+#include "support/decided_models.hpp"
 #include "support/feed.hpp"
 #include "support/files.hpp"
 #include "support/random_model.hpp"
@@ -93,19 +94,13 @@ void check(WorthKind kind, Prefill prefill, ModelSpec spec, int cases, const Rou
   const std::vector<reference::Prompt> prompts = {{0, 40}, {52, 75}};
   const WorthGateOptions options{.threshold = middle(kind), .window = 5, .sinks = 2};
   spec.gate = ModelSpec::Gate::no;
-  int done = 0;
-  for (std::uint64_t seed = 1; done < cases; ++seed) {
-    ASSERT_LT(seed, 60u) << "most random models are undecided";
-    spec.seed = seed;
-    const Model model = random_model(spec);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + describe(model));
+  for_decided_models(spec, {.cases = cases}, [&](const Model& model, std::uint64_t seed) {
     const auto tokens = random_tokens(seed, model.config(), length);
     const WorthGates gates = random_worth(seed, model.config(), kind);
     reference::WorthSight sight(gates, options, prefill == Prefill::dense ? prompts : std::vector<reference::Prompt>());
     const auto expected = reference::forward(model.config(), model.weights(), tokens,
                                              {.tau = std::nullopt, .visibility = &sight, .kv = rounding.kv});
-    if (sight.min_margin() < rounding.margin || std::ranges::min(expected.min_margin) < 2e-5) continue;
-    ++done;
+    if (sight.min_margin() < rounding.margin || std::ranges::min(expected.min_margin) < 2e-5) return false;
     EXPECT_LT(expected.mean_kept, 0.9);
     EXPECT_GT(expected.mean_kept, 0.1);
     for (const int chunk : {256, 17, 1}) {
@@ -114,8 +109,8 @@ void check(WorthKind kind, Prefill prefill, ModelSpec spec, int cases, const Rou
       expect_same(expected, feed_turns(model, tokens, prompts, {.policy = policy, .kv = rounding.kv, .chunk = chunk}),
                   rounding.tolerance);
     }
-    if (::testing::Test::HasFailure()) return;
-  }
+    return true;
+  });
 }
 
 TEST(WorthTest, EvictingEqualsMasking) {
