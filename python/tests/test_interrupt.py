@@ -11,6 +11,14 @@ import pytest
 import pith
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Python hears SIGINT, also where what started it (a shell's job in the background) had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Later:
     """Sends this process SIGINT after a while."""
 
