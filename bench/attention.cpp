@@ -141,7 +141,7 @@ void gate(benchmark::State& state, KvFormat keys, std::size_t rows, int count) {
                              .next = segment.next(),
                              .prompt_end = segment.prompt_end,
                              .gate = context.gate_queries(),
-                             .threads = &threads,
+                             .threads = threads,
                              .scratch = &scratch};
   for (auto _ : state)
     threads.gather([&] {

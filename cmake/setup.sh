@@ -33,7 +33,7 @@ if [[ $1 == ci ]]; then
   need_command qemu-aarch64-static qemu-user-static
   need_command node nodejs
   need_command chromium chromium
-  need_package libomp-dev python3-numpy python3-torch python3-venv
+  need_package libclang-rt-dev libomp-dev python3-numpy python3-torch python3-venv
   python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
   python3 -c 'import jsonschema' 2>/dev/null || missing+=(python3-jsonschema)
 fi

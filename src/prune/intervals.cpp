@@ -112,7 +112,7 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
   auto& logits = moment.scratch->values;  // [row of keys]
   until.resize(keys.pages() * capacity);
   if (wanted) logits.resize(keys.pages() * capacity);
-  moment.threads->run(keys.pages(), work, [&](std::size_t p) {
+  moment.threads.run(keys.pages(), work, [&](std::size_t p) {
     const Page page = keys.page(p);
     std::ranges::copy(page.until(), &until[p * capacity]);
     judge(page, &until[p * capacity], wanted ? &logits[p * capacity] : nullptr,
@@ -127,7 +127,7 @@ void judge_apart(const KvLayer& layer, const Judge& judge, const Moment& moment,
   const auto last_judge = [&](Position end, Position drop) {
     return drop < end ? drop : std::min(end, judge.next) - 1;
   };
-  moment.threads->run(lanes.size(), lanes.size() * keys.rows(), [&](std::size_t l) {
+  moment.threads.run(lanes.size(), lanes.size() * keys.rows(), [&](std::size_t l) {
     const Lane& lane = lanes[l];
     const Slot slot = lane.slot(column::gate_logit);
     for (std::size_t p = 0; p < lane.pages(); ++p) {
@@ -165,7 +165,7 @@ void LearnedGate::before_attention(const KvLayer& layer, const Moment& moment) c
   const auto lanes = layer.lanes();
   for (std::size_t l = 0; l < lanes.size(); ++l) {
     const Judge judge(moment, tau, lanes.number(l));
-    judge_lane(lanes[l], judge, *moment.threads, work(lanes[l], judge));
+    judge_lane(lanes[l], judge, moment.threads, work(lanes[l], judge));
   }
 }
 

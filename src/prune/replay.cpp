@@ -60,7 +60,7 @@ void ReplayWorth::evict(KvCache& cache, const std::vector<bool>& judged, float s
 void ObserveReplay::after_attention(const KvLayer& layer, const Moment& moment) const {
   const auto lanes = layer.lanes();
   const std::size_t group = moment.group;
-  moment.threads->run(lanes.size(), lanes.size() * lanes[0].rows() * moment.q.rows * moment.q.cols, [&](std::size_t l) {
+  moment.threads.run(lanes.size(), lanes.size() * lanes[0].rows() * moment.q.rows * moment.q.cols, [&](std::size_t l) {
     const Lane& lane = lanes[l];
     const auto& shape = lane.layout().shape();
     const std::size_t dim = shape.head_dim, length = lane.pages() * capacity;

@@ -41,7 +41,7 @@ float square(std::span<const float> x) { return ops::dot(x.data(), x.data(), x.s
 /// f(page, first row, end) for the pages of a lane, on the moment's threads; `work`: multiply-adds for a row.
 template <class F>
 void for_each_page(const Lane& lane, const Moment& moment, std::size_t work, F&& f) {
-  moment.threads->run(lane.pages(), lane.rows() * work, [&](std::size_t p) {
+  moment.threads.run(lane.pages(), lane.rows() * work, [&](std::size_t p) {
     const std::size_t first = p * PageLayout::capacity;
     f(p, first, std::min(lane.rows(), first + PageLayout::capacity));
   });
@@ -178,7 +178,7 @@ void weigh_by_output(const KvLayer& layer, std::size_t lane, const Moment& momen
           for (std::size_t c = 0; c < dim; ++c) block[c * together + j] = weights[head * dim + c];
         }
         std::ranges::fill(outputs, 0.0f);
-        moment.threads->run((n + rows_of_task - 1) / rows_of_task, n * dim * count, [&](std::size_t task) {
+        moment.threads.run((n + rows_of_task - 1) / rows_of_task, n * dim * count, [&](std::size_t task) {
           const std::size_t begin = task * rows_of_task, end = std::min(n, begin + rows_of_task);
           ops::add_product(&values[begin * dim], dim, 1, block.data(), together, end - begin, dim, count,
                            &outputs[begin * together], together);

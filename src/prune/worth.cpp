@@ -27,7 +27,7 @@ struct Weigh {
   View<const float> operator()(const MlpWorth& gate) const {
     scratch.hidden.resize(tokens, gate.hidden.weight.rows());
     const View<float> hidden = scratch.hidden.values();
-    matmul(gate.hidden.weight, scratch.input, hidden, *moment.threads, gate.hidden.bias);
+    matmul(gate.hidden.weight, scratch.input, hidden, moment.threads, gate.hidden.bias);
     for (std::size_t t = 0; t < tokens; ++t) ops::gelu(hidden[t].data(), hidden.cols);
     scratch.hidden.changed();
     return through(gate.out, scratch.hidden, 0);
@@ -39,7 +39,7 @@ struct Weigh {
     const View<float> q = through(gate.queries, scratch.input, 0);
     scratch.products[1].resize(tokens, gate.keys.rows());
     const View<float> k = scratch.products[1].view();
-    matmul(gate.keys, scratch.input, k, *moment.threads);
+    matmul(gate.keys, scratch.input, k, moment.threads);
     const float scale = 1 / std::sqrt(static_cast<float>(dim));
     scratch.block.resize(heads);
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -69,7 +69,7 @@ struct Weigh {
   View<float> through(const LinearWorth& gate, Activations& x, std::size_t which) const {
     scratch.products[which].resize(tokens, gate.weight.rows());
     const View<float> out = scratch.products[which].view();
-    matmul(gate.weight, x, out, *moment.threads, gate.bias);
+    matmul(gate.weight, x, out, moment.threads, gate.bias);
     return out;
   }
 };

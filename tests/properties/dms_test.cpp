@@ -48,7 +48,6 @@ std::vector<std::vector<Position>> closed(const std::vector<std::size_t>& passes
   PagePool pool(0);
   KvCache cache(layouts, pool, 1, 2, 0, DropLog::Keep::counts);
   Scratch scratch;
-  const Threads one(1);
   Position first = 0;
   for (const std::size_t count : passes) {
     Tensor<float> pass(count, 2);
@@ -62,7 +61,6 @@ std::vector<std::vector<Position>> closed(const std::vector<std::size_t>& passes
                         .next = next,
                         .prompt_end = next,
                         .decisions = {pass.view(), 3},
-                        .threads = &one,
                         .scratch = &scratch};
     dms({.window = window}).before_attention(cache.layer(0), moment);
     first = next;

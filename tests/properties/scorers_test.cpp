@@ -121,7 +121,7 @@ TEST(ScorersTest, WhatValuesComeToIsFoundAlikeByAnyNumberOfThreads) {
     const Threads threads(count);
     Moment moment = l.moment();
     moment.wo = &matrix;
-    moment.threads = &threads;
+    moment.threads = threads;
     found.emplace_back(tokens, 1.0f);
     threads.gather([&] { weigh_by_output(l.layer(), 0, moment, found.back()); });
   }

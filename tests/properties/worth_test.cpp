@@ -39,14 +39,8 @@ std::vector<float> written(const Worth& gate, const std::vector<float>& x, std::
   KvCache cache(layouts, pool, 1, heads, 0, DropLog::Keep::counts);
   cache.append(0, 0, never);
   Scratch scratch;
-  const Threads one(1);
-  const Moment moment{.n_layers = 1,
-                      .first = 0,
-                      .next = 1,
-                      .prompt_end = 1,
-                      .input = {x.data(), 1, x.size()},
-                      .threads = &one,
-                      .scratch = &scratch};
+  const Moment moment{
+      .n_layers = 1, .first = 0, .next = 1, .prompt_end = 1, .input = {x.data(), 1, x.size()}, .scratch = &scratch};
   worth_gate({{}, {gate}}).before_attention(cache.layer(0), moment);
   std::vector<float> out;
   for (const Lane& lane : cache.lanes(0)) out.push_back(lane.evidence(lane.slot(worth_column), 0));

@@ -41,8 +41,7 @@ class Layer {
   }
 
   prune::Moment moment(std::size_t n_layers = 1) {
-    return {
-        .n_layers = n_layers, .first = 0, .next = next_, .prompt_end = next_, .threads = &one_, .scratch = &scratch_};
+    return {.n_layers = n_layers, .first = 0, .next = next_, .prompt_end = next_, .scratch = &scratch_};
   }
 
   /// As if the latest tokens were a pass of their own: q [tokens][query heads * head_dim].
@@ -74,7 +73,6 @@ class Layer {
   PagePool pool_;
   KvCache cache_;
   prune::Scratch scratch_;
-  Threads one_{1};
   Position next_ = 0;
 };
 

@@ -129,7 +129,7 @@ inline prune::Moment moment(const Config& config, const LayerPlan& plan, const L
                   .query_scale = config.query_scale_of(plan),
                   .score_cap = plan.score_cap,
                   .wo = &w.wo.weight,
-                  .threads = &threads,
+                  .threads = threads,
                   .scratch = segment.scratch};
   if (plan.rope >= 0) {
     const auto rope = static_cast<std::size_t>(plan.rope);

@@ -115,7 +115,7 @@ struct Moment {
   Rotation rotation = {};        // what has turned queries and keys
   const Matrix* wo = nullptr;    // [d_model, query heads * head_dim] what turns attended values into the layer's output
   View<const float> input = {};  // [next - first, d_model] what q, k and v are made of; empty after the pass
-  const Threads* threads = nullptr;
+  Threads threads = {};          // this one alone
   Scratch* scratch = nullptr;
 
   bool reads_prompt() const { return first < prompt_end; }
