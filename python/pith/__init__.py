@@ -10,8 +10,14 @@
 from . import policies
 from ._pith import Answer, ChatTemplate, Policy, Rows
 from ._pith import version as __version__
+from .chat import Chat
 from .errors import ArgumentError, Error
-from .model import Chat, Generation, Generator, Likelihood, Model, Restored, Session, Stream, Tokenizer, Trace
+from .generation import Generation, Generator, Stream
+from .model import Model
+from .scoring import Likelihood
+from .session import Restored, Session
+from .tokenizer import Tokenizer
+from .trace import Trace
 
 __all__ = [
     "Answer",

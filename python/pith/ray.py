@@ -26,7 +26,8 @@ import numpy as np
 import ray
 
 from .errors import ArgumentError
-from .model import Model, Session
+from .model import Model
+from .session import Session
 
 if TYPE_CHECKING:
     import numpy.typing as npt

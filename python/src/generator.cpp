@@ -23,6 +23,7 @@ struct PyPiece {
   std::optional<CacheStats> stats;
   std::vector<std::vector<std::vector<std::int32_t>>> drop_at;
   DraftCount drafts;
+  std::size_t reused = 0;
   std::exception_ptr error;
 };
 
@@ -33,6 +34,7 @@ PyPiece piece_of(const Piece& piece) {
                .logprob = piece.logprob,
                .top = {piece.top.begin(), piece.top.end()},
                .drafts = piece.drafts,
+               .reused = piece.reused,
                .error = piece.error};
   if (piece.finish) mine.finish = name(*piece.finish);
   return mine;
@@ -242,6 +244,7 @@ void bind_generator(nb::module_& module) {
       .def_ro("logprob", &PyPiece::logprob)
       .def_prop_ro("top", [](const PyPiece& self) { return pairs_of(self.top); })
       .def_ro("finish", &PyPiece::finish)
+      .def_ro("reused", &PyPiece::reused)
       .def_prop_ro("drafts", [](const PyPiece& self) { return std::pair(self.drafts.drafted, self.drafts.accepted); })
       .def_prop_ro("stats",
                    [](const PyPiece& self) { return self.stats ? std::optional(stats_of(*self.stats)) : std::nullopt; })

@@ -57,6 +57,7 @@ def test_what_prompts_begin_with_is_read_once(model, ids):
     assert texts == [model.generate(one, **options).text() for one in prompts]
     stats = generator.prefixes
     assert stats["prompts"] == 3 and stats["hits"] == 2 and stats["tokens_reused"] == 2 * 96
+    assert [stream.result.reused for stream in streams] == [0, 96, 96]
     assert stats["kept"] > 0 and 0 < stats["bytes"] <= 1 << 20
 
     # A policy that looks at a prompt's end shares what is a prompt of its own.
