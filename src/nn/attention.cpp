@@ -627,15 +627,22 @@ void Attention::Impl::observe_alone(const Segment& segment, const Lane& lane, st
   const float* const weights = lone_.weights[tiles + p * heads].data();
   const bool in_window = n >= window_of(segment) && n < segment.prompt_end;
   float given[capacity] = {};  // over the heads of the lane
-  for (std::size_t head = 0; head < heads; ++head) {
-    const float factor =
-        std::exp(lone_.maximum.data()[tiles + p * heads + head] - maximum_[segment.row][first_head + head]) /
-        sum_[segment.row][first_head + head];
-    const float* const row = weights + head * capacity;
-    for (std::size_t i = 0; i < capacity; ++i) given[i] += factor * row[i];
-    if (!peak || !in_window) continue;
-    const auto most = page.evidence(peak);
-    for (std::size_t i = 0; i < rows; ++i) most[i] = std::max(most[i], factor * row[i]);
+  float factors[max_queries];  // what turns a page's weights into shares of all that a head gives
+  for (std::size_t begin = 0; begin < heads; begin += max_queries) {
+    const std::size_t count = std::min(max_queries, heads - begin);
+    const std::span largest = maximum_[segment.row].subspan(first_head + begin, count);
+    const std::span sums = sum_[segment.row].subspan(first_head + begin, count);
+    for (std::size_t h = 0; h < count; ++h)
+      factors[h] = lone_.maximum.data()[tiles + p * heads + begin + h] - largest[h];
+    ops::exp_shifted(factors, 0, count);
+    for (std::size_t h = 0; h < count; ++h) {
+      const float factor = factors[h] / sums[h];
+      const float* const row = weights + (begin + h) * capacity;
+      for (std::size_t i = 0; i < capacity; ++i) given[i] += factor * row[i];
+      if (!peak || !in_window) continue;
+      const auto most = page.evidence(peak);
+      for (std::size_t i = 0; i < rows; ++i) most[i] = std::max(most[i], factor * row[i]);
+    }
   }
   const auto add_to = [&](Slot column) {
     const auto numbers = page.evidence(column);

@@ -105,29 +105,35 @@ void KeyDifference::score(const KvLayer& layer, std::size_t l, const Moment& mom
   const auto& shape = lane.layout().shape();
   const std::size_t dim = shape.head_dim;
   Scratch& scratch = *moment.scratch;
-  auto &keys = scratch.keys, &norms = scratch.weights, &anchor = scratch.mean;
-  auto& sums = scratch.folded;  // [page][dim] of the rows' directions
+  auto &keys = scratch.keys, &inverse = scratch.weights, &anchor = scratch.mean;  // inverse: of lengths; 0 of none
+  auto& sums = scratch.folded;                                                    // [page][dim] of rows' directions
+  auto& products = scratch.squares;                                               // [row] with the anchor
   keys.resize(out.size() * dim);
-  norms.resize(out.size());
+  inverse.resize(out.size());
+  products.resize(out.size());
+  const auto tile = [&](std::size_t first) {
+    return static_cast<const std::byte*>(static_cast<void*>(&keys[first * dim]));
+  };
   std::ranges::fill(out, 0.0f);
   for (std::size_t h = 0; h < shape.heads; ++h) {
     sums.assign(lane.pages() * dim, 0.0f);
     for_each_page(lane, moment, 4 * dim, [&](std::size_t p, std::size_t first, std::size_t end) {
-      float* const sum = &sums[p * dim];
+      const Page page = lane.page(p);
       for (std::size_t row = first; row < end; ++row) {
         const std::span<float> key(&keys[row * dim], dim);
-        lane.row(row).key(h, key);
-        norms[row] = std::sqrt(square(key));
-        for (std::size_t c = 0; norms[row] > 0 && c < dim; ++c) sum[c] += key[c] / norms[row];
+        page.row(row - first).key(h, key);
+        const float length = std::sqrt(square(key));
+        inverse[row] = length > 0 ? 1 / length : 0;
       }
+      ops::accumulate(KvFormat::f32, &inverse[first], 1, 0, tile(first), end - first, dim, &sums[p * dim], 0);
     });
     anchor.assign(dim, 0.0f);
     for (std::size_t p = 0; p < lane.pages(); ++p) ops::add(anchor.data(), &sums[p * dim], dim);
     const float length = std::sqrt(square(anchor));
+    if (length == 0) continue;
     for_each_page(lane, moment, dim, [&](std::size_t, std::size_t first, std::size_t end) {
-      for (std::size_t row = first; row < end; ++row)
-        if (const float norm = norms[row] * length; norm > 0)
-          out[row] -= ops::dot(&keys[row * dim], anchor.data(), dim) / norm;
+      ops::dots(KvFormat::f32, anchor.data(), 1, 0, tile(first), end - first, dim, &products[first], 0);
+      for (std::size_t row = first; row < end; ++row) out[row] -= products[row] * (inverse[row] / length);
     });
   }
 }

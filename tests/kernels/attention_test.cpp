@@ -88,7 +88,7 @@ TEST_P(AttentionKernels, AbsorbRowsIsThatWithScoresSideBySide) {
       weight[q] = std::fabs(weight[q]) + 1;
       if (q % 3 == 0) maximum[q] = -infinity, weight[q] = 0;  // nothing seen yet
     }
-    std::vector<float> shrink(queries + 1, -7), across(queries * rows);
+    std::vector<float> shrink(queries + 1, -7), across(queries * rows + 1);
     for (std::size_t q = 0; q < queries; ++q)
       for (std::size_t j = 0; j < rows; ++j) across[j * queries + q] = scores[q * tile_rows + j];
     auto maximum_across = maximum, weight_across = weight, shrink_across = shrink;

@@ -124,21 +124,15 @@ class Service::Run {
       if (now >= until_)
         throw Refusal(503, "the request took more than " + std::to_string(service_.limits_.time.count()) + " s", "",
                       "timeout");
-      if (service_.cancelling_) throw Refusal(503, "the server is shutting down", "", "shutting_down");
-      switch (mailbox_->wait(socket_, std::min(until_, now + often))) {
-        case Mailbox::Woken::gone:
-          throw Gone{};
-        case Mailbox::Woken::late:
-          continue;
-        case Mailbox::Woken::mail:
-          break;
-      }
       std::vector<Part> parts = mailbox_->take();
       for (const Part& part : parts) {
         if (part.error) std::rethrow_exception(part.error);
         if (part.finish == Finish::cancelled) throw Refusal(503, "the request was cancelled");
       }
       if (!parts.empty()) return parts;
+      // Only now: what was ready in time is told.
+      if (service_.cancelling_) throw Refusal(503, "the server is shutting down", "", "shutting_down");
+      if (mailbox_->wait(socket_, std::min(until_, now + often)) == Mailbox::Woken::gone) throw Gone{};
     }
   }
 
