@@ -18,6 +18,7 @@
 #include "pith/error.hpp"
 #include "pith/stop_sequences.hpp"
 #include "prefixes.hpp"
+#include "session/setup.hpp"
 
 namespace pith {
 
@@ -148,8 +149,7 @@ struct Generator::Impl {
     }
 
     check(request.draft, config());
-    require(request.draft.layers == 0 || !session.policy().needs().after_pass, ErrorCode::unsupported,
-            "draft: layers: expected a policy that judges layer by layer, found one that judges them together");
+    if (request.draft.layers > 0) require_early_exit(config(), session.policy().needs());
 
     std::vector<Token> job_ends = request.ends.value_or(ends);
     std::ranges::sort(job_ends);

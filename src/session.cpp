@@ -190,11 +190,7 @@ void Session::draft(SequenceId sequence, Token token, std::size_t layers) {
   if (!s.stretches.empty()) s.require_rest("draft");
   if (const std::size_t n = impl_->setup.config.layers.size(); layers < 1 || layers >= n)
     fail(ErrorCode::argument, "draft: layers", "from 1 to " + std::to_string(n - 1), std::to_string(layers));
-  require(!impl_->setup.needs.after_pass, ErrorCode::unsupported,
-          "draft: expected a policy that judges layer by layer, found one that judges them together");
-  require(
-      !impl_->setup.shares_lanes(), ErrorCode::unsupported,
-      "draft: expected a model whose layers all have keys and values of their own, found one where some share them");
+  require_early_exit(impl_->setup.config, impl_->setup.needs);
   if (s.halted.layer > 0 && s.halted.layer != layers)
     fail(ErrorCode::argument, "draft: layers", "the " + std::to_string(s.halted.layer) + " of the tokens before",
          std::to_string(layers));

@@ -311,6 +311,9 @@ TEST(DraftingTest, IsRefusedByName) {
   EXPECT_EQ(error_of([&] { generator.submit(request(model, {.tokens = 1, .layers = 3})); }), ErrorCode::argument);
   Generator together(model, std::nullopt, {.policy = prune::layer_defensivekv(), .threads = 1});
   EXPECT_EQ(error_of([&] { together.submit(request(model, {.tokens = 1, .layers = 1})); }), ErrorCode::unsupported);
+  const Model shared = random_model({.seed = 3, .n_layers = 2, .lanes = ModelSpec::Lanes::shared});
+  Generator sharing(shared, std::nullopt, {.threads = 1});
+  EXPECT_EQ(error_of([&] { sharing.submit(request(shared, {.tokens = 1, .layers = 1})); }), ErrorCode::unsupported);
 }
 
 }  // namespace

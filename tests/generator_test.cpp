@@ -997,6 +997,55 @@ TEST(GeneratorTest, OneThreadServesManyThatComeAndGo) {
   }
 }
 
+// What any thread may do, done by eight, while a ninth steps; one conversation of each is what it is alone.
+TEST(GeneratorTest, EightThreadsDoAllThatAnyThreadMay) {
+  const Model model = small_model();
+  constexpr std::size_t hosts = 8, turns = 3;
+  const SessionOptions options{.policy = prune::none(), .threads = 1, .chunk = 16};
+  const auto turn = [&](std::size_t host, std::size_t i) {
+    return Request{.prompt = some_tokens(model, 6 + host, 10 * host + i),
+                   .max_tokens = 5,
+                   .ends = std::vector<Token>{},
+                   .sampler = {.seed = host + i}};
+  };
+  const test::TempFolder folder;
+  std::vector<std::vector<Token>> said(hosts);
+  {
+    Generator generator(model, std::nullopt, options, 5, {.bytes = bytes_of(model, 200)});
+    std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
+    std::vector<std::jthread> threads;
+    for (std::size_t host = 0; host < hosts; ++host)
+      threads.emplace_back([&, host] {
+        ConversationId talk = generator.open();
+        for (std::size_t i = 0; i < turns; ++i) {
+          generator.cancel(generator.submit({.prompt = some_tokens(model, 20, host), .max_tokens = 50}));
+          Request request = turn(host, i);
+          request.conversation = talk;
+          const Generation g = generator.generate(std::move(request));
+          said[host].insert(said[host].end(), g.tokens.begin(), g.tokens.end());
+          EXPECT_GE(generator.length(talk), 5 * (i + 1) - 1);
+          EXPECT_LE(generator.load().running, 5u);
+          const auto file = folder.path() / std::to_string(host);
+          generator.save(talk, file);
+          generator.close(std::exchange(talk, generator.restore(file).first));
+        }
+        generator.close(talk);
+      });
+  }
+  for (std::size_t host = 0; host < hosts; ++host) {
+    Generator generator(model, std::nullopt, options);
+    const ConversationId talk = generator.open();
+    std::vector<Token> expected;
+    for (std::size_t i = 0; i < turns; ++i) {
+      Request request = turn(host, i);
+      request.conversation = talk;
+      const Generation g = generator.generate(std::move(request));
+      expected.insert(expected.end(), g.tokens.begin(), g.tokens.end());
+    }
+    EXPECT_EQ(said[host], expected) << host;
+  }
+}
+
 TEST(GeneratorTest, ServesNobodyWithoutHaste) {
   Generator generator(small_model(), std::nullopt, {.threads = 1});
   std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });

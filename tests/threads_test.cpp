@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: MIT
-// One model, many sessions, each in a thread of its own: nothing is shared that anybody writes.
+// One model, many sessions, each in a thread of its own: nothing is shared that anybody writes. A child of the process
+// goes on with what its parent had.
 #include <gtest/gtest.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "support/batch.hpp"
@@ -100,6 +108,81 @@ TEST(ThreadsTest, TheLastSessionMayOutliveEveryHandleOfItsModel) {
       EXPECT_EQ(session.step().size(), 1u);
     });
   }
+}
+
+// --- Processes and signals -------------------------------------------------------------------------------------------
+
+Script long_script(const Model& model) {
+  return {random_tokens(1, model.config(), 200), random_tokens(2, model.config(), 6)};
+}
+
+/// Of a session with these threads: a long prompt, and some tokens.
+Played play_with(const Model& model, const Threads& threads) {
+  Session session(model, {.policy = prune::h2o({.rows = 64, .recent = 9}), .threads = threads, .chunk = 64});
+  return play(session, {long_script(model)}, DropLog::Keep::counts)[0];
+}
+
+/// What `f` says in a child of this process, which has half a minute.
+template <class F>
+bool in_a_child(F&& f) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(30);
+    _exit(f() ? 0 : 1);
+  }
+  int status = -1;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST(ThreadsTest, AChildGoesOnWithWhatItsParentHad) {
+  const Model model = random_model({.seed = 6, .head_dim = 64, .n_layers = 2, .context = 512});
+  const Threads shared(2);
+  Session session(model, {.threads = shared, .chunk = 64, .record_drops = true});
+  const Script script = long_script(model);
+  const SequenceId id = session.add(script.prompt);
+  session.step();  // the parent's threads are there now
+  const Logits2d expected = play_with(model, 1).logits;
+  const auto go_on = [&] {
+    Logits2d logits;
+    session.push(id, script.rest, Logits::all);
+    step_into(session, id, logits);
+    return logits;
+  };
+  const SequenceId twin = session.fork(id);
+  Logits2d own;
+  session.push(twin, script.rest, Logits::all);
+  step_into(session, twin, own);
+  EXPECT_TRUE(in_a_child([&] { return same_bits(go_on(), own); })) << "its parent's session";
+  EXPECT_TRUE(in_a_child([&] { return same_bits(play_with(model, shared).logits, expected); }))
+      << "its parent's threads";
+  EXPECT_TRUE(in_a_child([&] { return same_bits(play_with(model, 2).logits, expected); })) << "threads of its own";
+  EXPECT_TRUE(same_bits(go_on(), own)) << "the parent";
+}
+
+TEST(ThreadsTest, SignalsThatTheHostHandlesChangeNothing) {
+  const Model model = random_model({.seed = 7, .n_layers = 2, .context = 512});
+  const Played calm = play_with(model, 1);
+  static volatile std::sig_atomic_t heard = 0;
+  struct sigaction handles = {}, before = {};
+  handles.sa_handler = [](int) { heard = heard + 1; };  // without SA_RESTART
+  ASSERT_EQ(sigaction(SIGALRM, &handles, &before), 0);
+  const itimerval often = {{0, 200}, {0, 200}}, never_again = {};
+  ASSERT_EQ(setitimer(ITIMER_REAL, &often, nullptr), 0);
+  for (int i = 0; i < 50 && heard < 5; ++i) {
+    EXPECT_TRUE(same_bits(play_with(model, 2).logits, calm.logits));
+    Session session(model, {.policy = prune::none(), .threads = 1});
+    const SequenceId id = session.add(random_tokens(3, model.config(), 50));
+    session.step();
+    const auto file = std::filesystem::path(::testing::TempDir()) / ("pith-signals-" + std::to_string(getpid()));
+    session.save(id, file);
+    EXPECT_EQ(session.length(session.restore(file).sequence), 50u);
+    std::filesystem::remove(file);
+  }
+  setitimer(ITIMER_REAL, &never_again, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+  EXPECT_GE(heard, 5);
 }
 
 }  // namespace

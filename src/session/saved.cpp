@@ -285,6 +285,7 @@ void read(ByteReader& in, const std::vector<std::string>& columns, Lane& lane, s
     for (std::size_t i = 0; i < n; ++i) {
       const auto at = static_cast<std::size_t>(born[i]);
       in.expect(born[i] >= 0 && at < count.size() && !seen[at], "a row for each of some tokens");
+      in.expect(until[i] > born[i], "rows that their own tokens see");
       seen[at] = true;
       ++count[at];
       const std::size_t row = lane.rows();
@@ -353,6 +354,9 @@ void read_rows(ByteReader& in, Sequence& s, const Setup& setup) {
                                                  std::vector<std::uint32_t>(s.tokens.size()));
   for (std::size_t i = 0; i < cache.every_lane().size(); ++i)
     read(in, columns, cache.every_lane()[i], counts[i / per_layer]);
+  std::vector<int> windows;  // of layers that fill lanes
+  for (std::size_t layer = 0; layer < cache.layers(); ++layer)
+    if (cache.owner(layer) == layer) windows.push_back(setup.config.layers[layer].window);
   for (std::size_t place = 0; place < cache.gate_lanes().size(); ++place) {
     Lane& gate = cache.gate_lanes()[place];
     std::vector<std::uint32_t> there(s.tokens.size());
@@ -361,6 +365,10 @@ void read_rows(ByteReader& in, Sequence& s, const Setup& setup) {
       in.expect(gate.evidence(gate.slot(column::holders), row) ==
                     static_cast<float>(counts[place][static_cast<std::size_t>(gate.born(row))]),
                 "as many holders of a gate's key as there are");
+    // A policy closes what holds it, never the key.
+    for (std::size_t row = 0; row < gate.rows(); ++row)
+      in.expect(gate.until(row) == (windows[place] > 0 ? gate.born(row) + windows[place] : never),
+                "gate's keys that only a sliding window ends");
     for (std::size_t p = 0; p < there.size(); ++p)
       in.expect((there[p] > 0) == (counts[place][p] > 0), "a gate's key for each token that is held");
   }

@@ -149,6 +149,14 @@ Setup::Setup(Model some_model, SessionOptions some_options)
 
 bool Setup::shares_lanes() const { return any_shares(config); }
 
+void require_early_exit(const Config& config, const prune::Needs& needs) {
+  require(!needs.after_pass, ErrorCode::unsupported,
+          "draft: expected a policy that judges layer by layer, found one that judges them together");
+  require(
+      !any_shares(config), ErrorCode::unsupported,
+      "draft: expected a model whose layers all have keys and values of their own, found one where some share them");
+}
+
 std::size_t Setup::expected_tokens() const {
   constexpr std::size_t most = 8192;
   return std::min(context, most);

@@ -39,4 +39,8 @@ struct Setup {
   const bool takes_back;  // tokens, without a mark, where none of what was before them has been dropped since
 };
 
+/// Throws Error (unsupported) where no token may leave before a layer (Session::draft), as layers are judged together
+/// or share lanes.
+void require_early_exit(const Config& config, const prune::Needs& needs);
+
 }  // namespace pith

@@ -16,6 +16,7 @@
 #endif
 #if defined(_OPENMP)
 #include <omp.h>
+#include <pthread.h>
 #endif
 
 #include "pith/error.hpp"
@@ -147,6 +148,17 @@ struct Threads::Crew {
 
 namespace {
 
+#if defined(_OPENMP)
+/// OpenMP's threads do not follow a process into its children, and OpenMP there waits for them for ever. What a child
+/// was made by decides: one of a process whose threads had never been gathered gathers its own.
+std::atomic<bool> threads_stayed_behind = false;
+
+void watch_forks() {
+  [[maybe_unused]] static const int watched =
+      pthread_atfork(nullptr, nullptr, [] { threads_stayed_behind.store(true, std::memory_order_relaxed); });
+}
+#endif
+
 thread_local const void* gathered_here = nullptr;  // the crew whose turn this thread has
 
 /// While it lives, this thread has a crew's turn.
@@ -172,6 +184,10 @@ Threads::Threads(int count) : count_(count == 0 ? usable_cores() : count) {
 
 void Threads::gather_erased(void (*call)(void*), void* body) const {
   if (!crew_ || gathered_here == crew_.get()) return call(body);
+#if defined(_OPENMP)
+  watch_forks();
+  if (threads_stayed_behind.load(std::memory_order_relaxed)) return call(body);
+#endif
   const Turn turn(crew_->turns, crew_.get());
 #if defined(_OPENMP)
   crew_->gathered.store(true, std::memory_order_relaxed);

@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "pith/prune/spec.hpp"
 #include "support/feed.hpp"
 #include "support/kv.hpp"
 #include "support/policies.hpp"
+#include "support/promises.hpp"
 #include "support/random_model.hpp"
 
 namespace pith::testing {
@@ -37,68 +37,11 @@ std::vector<Case> cases(const Config& config) {
   return all;
 }
 
-/// Each layer holds what its heads may keep: so many rows and `more` where the policy works, all tokens elsewhere.
-void expect_within_budget(const PolicyCase& promise, const Session& session, SequenceId sequence, std::size_t lanes,
-                          std::size_t more) {
-  if (!promise.rows) return;
-  const std::size_t tokens = session.length(sequence);
-  const CacheStats stats = session.stats(sequence);
-  for (std::size_t layer = 0; layer < stats.live_rows.size(); ++layer) {
-    std::size_t most = 0;
-    for (std::size_t lane = 0; lane < lanes; ++lane)
-      most += promise.works_on(layer, lane) ? std::min(*promise.rows + more, tokens) : tokens;
-    EXPECT_LE(stats.live_rows[layer], most) << "layer " << layer;
-  }
-}
-
-void expect_spared(const PolicyCase& promise, const DropAt& drop_at) {
-  for (std::size_t layer = 0; layer < drop_at.size(); ++layer)
-    for (std::size_t lane = 0; lane < drop_at[layer].size(); ++lane)
-      for (std::size_t j = 0; j < drop_at[layer][lane].size(); ++j) {
-        const int at = drop_at[layer][lane][j];
-        if (at < 0) continue;
-        EXPECT_TRUE(promise.works_on(layer, lane)) << "layer " << layer << ", lane " << lane;
-        EXPECT_GE(j, static_cast<std::size_t>(promise.spared_sinks)) << "dropped at " << at;
-        EXPECT_GT(at, static_cast<int>(j) + promise.spared_recent) << "token " << j;
-      }
-}
-
 void run(const Model& model, const Case& one, int chunk) {
   SCOPED_TRACE(one.promise.name + ", cache in " + name(one.kv) +
                (one.gate_keys == GateKeys::f16 ? " with gate keys in f16" : "") + ", chunks of " +
                std::to_string(chunk));
-  Session session(model, {.policy = one.promise.policy,
-                          .kv = one.kv,
-                          .gate_keys = one.gate_keys,
-                          .threads = 1,
-                          .chunk = chunk,
-                          .record_drops = true});
-  const auto tokens = random_tokens(7, model.config(), prompt + rest);
-  const SequenceId sequence = session.add(std::span(tokens).first(prompt));
-  session.step();
-  const auto drops = session.drop_at(sequence);
-  const std::size_t lanes = drops[0].size();
-  expect_within_budget(one.promise, session, sequence, lanes, 0);
-
-  std::size_t pushed = 0;
-  for (const Token token : std::span(tokens).last(rest)) {
-    session.push(sequence, token);
-    const auto outputs = session.step();
-    ASSERT_EQ(outputs.size(), 1u);
-    for (const float logit : outputs[0].logits) ASSERT_TRUE(std::isfinite(logit));
-    expect_within_budget(one.promise, session, sequence, lanes, one.promise.prompts_only ? ++pushed : 0);
-  }
-  expect_spared(one.promise, session.drop_at(sequence));
-
-  const CacheStats stats = session.stats(sequence);
-  std::uint64_t live = 0;
-  for (const std::size_t rows : stats.live_rows) live += rows;
-  EXPECT_EQ(live + stats.dropped_rows, stats.seen_rows);
-  if (one.promise.rows) {
-    EXPECT_GT(stats.dropped_rows, 0u);
-  }
-  session.finish(sequence);
-  EXPECT_EQ(session.stats().bytes_used, 0u);
+  expect_promises(model, one.promise, {.kv = one.kv, .gate_keys = one.gate_keys, .chunk = chunk}, prompt, rest);
 }
 
 TEST(PoliciesTest, KeepTheirPromisesInEveryCombinationAndFormat) {

@@ -29,6 +29,14 @@ struct Feeding {
   std::string name() const { return chunk == decode ? "token by token" : "chunks of " + std::to_string(chunk); }
 };
 
+/// Rows that are there; those of lanes that layers share are the first one's.
+inline std::uint64_t rows_there(const Config& config, const CacheStats& stats) {
+  std::uint64_t rows = 0;
+  for (std::size_t layer = 0; layer < config.layers.size(); ++layer)
+    if (config.layers[layer].kv_from < 0) rows += stats.live_rows[layer];
+  return rows;
+}
+
 inline std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }
 
 inline void step_into(Session& session, SequenceId sequence, Logits2d& logits) {
