@@ -4,8 +4,11 @@
 // file. Beyond the last of those sequences the bytes are the file.
 #include <cstring>
 #include <functional>
-#include <limits>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "files/checksum.hpp"
 #include "fuzz/choices.hpp"
@@ -74,7 +77,7 @@ std::vector<Base> bases() {
 }
 
 struct Saved {
-  SessionOptions options;
+  std::unique_ptr<Session> session;  // what is restored is restored here
   std::string bytes;
 };
 
@@ -82,10 +85,12 @@ const std::vector<Saved>& saved() {
   static const std::vector<Saved> all = [] {
     std::vector<Saved> out;
     for (const Base& base : bases()) {
-      Session session(model(), base.options);
-      const SequenceId id = session.add(testing::random_tokens(1, model().config(), 38));
-      base.drive(session, id);
-      out.push_back({base.options, session.save(id)});
+      auto session = std::make_unique<Session>(model(), base.options);
+      const SequenceId id = session->add(testing::random_tokens(1, model().config(), 38));
+      base.drive(*session, id);
+      out.push_back({std::move(session), {}});
+      out.back().bytes = out.back().session->save(id);
+      out.back().session->finish(id);
     }
     return out;
   }();
@@ -135,28 +140,34 @@ void make_true(std::string& bytes) {
   std::memcpy(bytes.data() + bytes.size() - sizeof value, &value, sizeof value);
 }
 
-void use(Session& session, std::string_view bytes) {
-  const SequenceId id = session.restore(std::as_bytes(std::span(bytes))).sequence;
+template <class F>
+void attempt(F&& f) {
   try {
+    f();
+  } catch (const Error&) {
+  }
+}
+
+/// What was restored goes on as far as it can.
+void drive(Session& session, SequenceId id) {
+  attempt([&] {
     while (!session.idle()) session.step();
     session.verify(id);
     session.step();
-  } catch (const Error&) {
-  }
-  try {
+  });
+  attempt([&] {
     for (int i = 0; i < 3; ++i) {
       session.push(id, 1 + i);
       session.step();
     }
-    const SequenceId twin = session.fork(id);
-    session.prompt(twin, testing::random_tokens(2, model().config(), 5));
+    session.save(id);
+    session.drop_at(id);
+    session.rewind(id, session.length(id) - 1);
+  });
+  attempt([&] {
+    session.prompt(id, testing::random_tokens(2, model().config(), 5));
     while (!session.idle()) session.step();
-    session.stats(twin);
-    session.drop_at(twin);
-    session.save(twin);
-    session.rewind(twin, session.length(twin) - 1);
-  } catch (const Error&) {
-  }
+  });
 }
 
 }  // namespace
@@ -174,10 +185,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     while (!choices.empty() && bytes.size() > 64) edit(bytes, choices);
     make_true(bytes);
   }
-  Session session(model(), base.options);
-  try {
-    use(session, bytes);
-  } catch (const Error&) {
-  }
+  std::optional<SequenceId> id;
+  attempt([&] { id = base.session->restore(std::as_bytes(std::span(bytes))).sequence; });
+  if (!id) return 0;
+  drive(*base.session, *id);
+  base.session->finish(*id);
+  test::hold(base.session->stats().bytes_used == 0, "the pool is empty at the end");
   return 0;
 }
