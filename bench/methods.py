@@ -7,7 +7,7 @@ dense model and rows drawn by lot. This writes the documents and what is asked o
     bench/methods.py plan.json -m smollm2.gguf --gates gates.safetensors --text a.txt b.txt --length 2048 --documents 6
     build/release/bin/bench_methods plan.json found.jsonl                  # again and again, until it is done
     build/release/bin/bench_methods plan.json speed.jsonl speed 100        # where nothing else runs, again and again
-    bench/methods.py --report plan.json found.jsonl [speed.jsonl] > tables.md
+    bench/methods.py --report plan.json found.jsonl [speed.jsonl ...] > tables.md
     bench/methods.py --plot OUT.svg plan.json found.jsonl
 
 A document is a text of a book in which 13 facts and a list of words stand. Its prompts are that text, and that text with one
@@ -26,6 +26,7 @@ import math
 import os
 import random
 import re
+import statistics
 
 import methods_plot
 import quality
@@ -277,10 +278,12 @@ def report(paths):
     with open(paths[0], encoding="utf-8") as file:
         planned = json.load(file)
     found, of, known = read(paths[1])
-    speeds = {}
-    if len(paths) > 2:
-        with open(paths[2], encoding="utf-8") as file:
-            speeds = {(one["name"], one["keep"]): one for one in map(json.loads, file) if "dense" in one}
+    speeds = collections.defaultdict(list)
+    for path in paths[2:]:
+        with open(path, encoding="utf-8") as file:
+            for one in map(json.loads, file):
+                if "dense" in one:
+                    speeds[one["name"], one["keep"]].append(one)
     tasks = [task for task in [*RECALL, *ASKED, "copy", "lambada"] if of[task]]
     print(f"\n### {title_of(planned)}\n")
     print("Questions that the dense model has right: " +
@@ -297,11 +300,10 @@ def report(paths):
                 continue
             line = f"| {name} | {math.expm1(one.nll):+.1%} | {one.kl:.3f} |"
             line += "".join(f" {one.right[task]}/{one.of[task]} |" if one.of[task] else " – |" for task in tasks)
-            speed = speeds.get((name, keep))
-            if speed:
-                dense = speed["dense"]
-                line += f" {speed['bytes'] / dense['bytes']:.0%} | {dense['prefill_s'] / speed['prefill_s']:.2f} | " \
-                        f"{dense['decode_s'] / speed['decode_s']:.2f} |"
+            if some := speeds.get((name, keep)):
+                prefill, decode = ([run["dense"][part] / run[part] for run in some] for part in ("prefill_s", "decode_s"))
+                line += f" {some[0]['bytes'] / some[0]['dense']['bytes']:.0%} | {statistics.median(prefill):.2f} | " \
+                        f"{statistics.median(decode):.2f} |"
             else:
                 line += f" {one.bytes:.0%} |" + ("  |  |" if speeds else "")
             print(line)
@@ -314,7 +316,7 @@ def report(paths):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", nargs="?", help="what is written")
-    parser.add_argument("--report", nargs="+", metavar="FILE", help="a plan, what was found, and what speed was found")
+    parser.add_argument("--report", nargs="+", metavar="FILE", help="a plan, what was found, and what speeds were found, of which the median counts")
     parser.add_argument("--plot", nargs=3, metavar="FILE", help="an SVG, a plan and what was found")
     parser.add_argument("-m", "--model")
     parser.add_argument("--gates", help="sidecar")

@@ -21,4 +21,4 @@ if (($#)); then
   settings=(-C "cmake.define.pith_ROOT=$venv/pith")
 fi
 "${pip[@]}" install --force-reinstall --no-deps "${settings[@]}" . 2>"$venv/pip.log" || { cat "$venv/pip.log" >&2; exit 1; }
-"$venv/bin/python" -B -m pytest -q -p no:cacheprovider python/tests
+"$venv/bin/python" -B -m pytest -q -rs -p no:cacheprovider python/tests

@@ -243,10 +243,15 @@ struct Generator::Impl {
       if (!halfway) start();
       if (!active.empty() || (halfway && !waiting.empty())) advance(stop);
     }
-    CacheStats cache = session.stats();
+    return take_stock();
+  }
+
+  /// For load(). False: nothing is left to do.
+  bool take_stock() {
+    Load now{.cache = session.stats(), .kept = prefixes.held(), .prefixes = prefixes.stats()};
     const std::lock_guard lock(mutex);
     running = active.size();
-    held = std::move(cache);
+    stock = std::move(now);
     return !unfinished.empty();
   }
 
@@ -310,6 +315,16 @@ struct Generator::Impl {
       if (length > prefixes.kept(*one)) job.keeps.push_back(length);
   }
 
+  /// Tokens of prompts up to the nearest length that is to be kept, at which a pass has to end.
+  std::size_t up_to_keeps() const {
+    std::size_t most = SIZE_MAX;
+    for (const auto& job : active)
+      for (const std::size_t length : job->keeps)
+        if (const std::size_t read = job->sequence() ? session.length(*job->sequence()) : 0; length > read)
+          most = std::min(most, length - read);
+    return most;
+  }
+
   void keep_beginnings() {
     for (const auto& job : active) {
       if (job->keeps.empty() || !job->sequence()) continue;
@@ -336,7 +351,7 @@ struct Generator::Impl {
     try {
       const std::stop_callback relay(stop, [&] { source.request_stop(); });
       halfway = true;
-      outputs = session.pass(source.get_token());
+      outputs = session.pass(source.get_token(), up_to_keeps());
       halfway = false;
     } catch (const SequenceError& error) {
       return fail_sequence(error.sequence(), std::current_exception());
@@ -422,7 +437,7 @@ struct Generator::Impl {
 
   void lose(History& history) {
     if (history.sequence) session.finish(*std::exchange(history.sequence, {}));
-    history.given = history.next = history.calls = 0;
+    history.given = history.next = history.calls = history.reused = 0;
     history.draft = {};
   }
 
@@ -507,6 +522,7 @@ struct Generator::Impl {
         session.prompt(*history.sequence, rest.subspan(read), logits);
         history.given += next.prompt.size();
         history.calls = 1;
+        history.reused = read;
         return;
       }
     const auto add = [&](std::span<const Token> tokens, Logits wanted) {
@@ -581,6 +597,7 @@ struct Generator::Impl {
     piece.request = job.id;
     piece.sequence = job.sequence();
     piece.drafts = job.drafter.count();
+    piece.reused = job.history->past.empty() ? job.history->reused : 0;
     if (job.request.on_piece) job.request.on_piece(piece);
   }
 
@@ -690,8 +707,8 @@ struct Generator::Impl {
   std::uint64_t next_id = 0, next_conversation = 0;
   std::optional<std::thread::id> driver;  // whose turn it is
   std::stop_source interrupt;             // of the pass in work
-  std::size_t running = 0;                // of the latest step, and what the session held after it
-  CacheStats held = {};
+  std::size_t running = 0;                // of the latest step,
+  Load stock = {};                        // and what the session held after it
 };
 
 Generator::Generator(Model model, std::optional<Tokenizer> tokenizer, SessionOptions options, std::size_t at_once,
@@ -758,6 +775,12 @@ std::pair<ConversationId, std::string> Generator::restore(const std::filesystem:
 }
 
 PrefixStats Generator::prefixes() const { return impl_->prefixes.stats(); }
+
+void Generator::drop_prefixes() {
+  const Impl::Turn turn(*impl_);
+  impl_->prefixes.clear();
+  impl_->take_stock();
+}
 
 void Generator::cancel(RequestId request) {
   const std::lock_guard lock(impl_->mutex);
@@ -831,8 +854,10 @@ std::size_t Generator::pending() const {
 
 Load Generator::load() const {
   const std::lock_guard lock(impl_->mutex);
-  const std::size_t running = std::min(impl_->running, impl_->unfinished.size());
-  return {.running = running, .waiting = impl_->unfinished.size() - running, .cache = impl_->held};
+  Load now = impl_->stock;
+  now.running = std::min(impl_->running, impl_->unfinished.size());
+  now.waiting = impl_->unfinished.size() - now.running;
+  return now;
 }
 
 std::vector<Token> Generator::encode(std::string_view text, Specials specials) const {

@@ -38,10 +38,11 @@ struct History {
   std::size_t length = 0;           // of these, in tokens
 
   std::optional<SequenceId> sequence = {};
-  std::size_t given = 0;  // tokens that the sequence was given,
-  std::size_t next = 0;   // the exchange that comes next,
-  std::size_t calls = 0;  // and what was given of it: its prompt, then token by token
-  Draft draft = {};       // behind its latest token
+  std::size_t given = 0;   // tokens that the sequence was given,
+  std::size_t next = 0;    // the exchange that comes next,
+  std::size_t calls = 0;   // and what was given of it: its prompt, then token by token
+  Draft draft = {};        // behind its latest token
+  std::size_t reused = 0;  // tokens that were read for another
 
   std::optional<RequestId> last = {};  // a conversation's latest request
 

@@ -92,13 +92,14 @@ void Prefixes::keep(const Beginning& one, std::size_t length, SequenceId sequenc
   const SequenceId copy = session_.fork(sequence);
   session_.rewind(copy, length);
   entries_.push_back({{tokens.begin(), tokens.end()}, one.prefix > 0, one.pinned, one.tau, copy, ++clock_});
-  while (!entries_.empty() && bytes() > most_) drop();
+  take_stock();
+  while (held_.bytes_used > most_) drop();
 }
 
-std::size_t Prefixes::bytes() const {
+void Prefixes::take_stock() {
   std::vector<SequenceId> all;
   for (const Entry& entry : entries_) all.push_back(entry.sequence);
-  return session_.stats(all).bytes_used;
+  held_ = session_.stats(all);
 }
 
 bool Prefixes::drop() {
@@ -107,13 +108,20 @@ bool Prefixes::drop() {
   session_.finish(oldest->sequence);
   entries_.erase(oldest);
   ++counts_.dropped;
+  take_stock();
   return true;
+}
+
+void Prefixes::clear() {
+  for (const Entry& entry : entries_) session_.finish(entry.sequence);
+  entries_.clear();
+  take_stock();
 }
 
 PrefixStats Prefixes::stats() const {
   PrefixStats stats = counts_;
   stats.kept = entries_.size();
-  stats.bytes = bytes();
+  stats.bytes = held_.bytes_used;
   return stats;
 }
 

@@ -53,11 +53,15 @@ class Prefixes {
   /// The sequence has read so many of the prompt's tokens, and they are kept.
   void keep(const Beginning& one, std::size_t length, SequenceId sequence);
 
-  /// The one that was unused for longest goes. False: there is none.
+  /// The one that was unused for longest goes, for want of room. False: there is none.
   bool drop();
+
+  /// All go.
+  void clear();
 
   bool on() const { return most_ > 0; }
   PrefixStats stats() const;
+  const CacheStats& held() const { return held_; }
 
  private:
   struct Entry {
@@ -73,7 +77,7 @@ class Prefixes {
   bool alike(const Entry& entry, const Beginning& one) const;
   bool by_chunks(const Beginning& one) const;
   std::size_t chunks_in(std::size_t tokens, std::size_t prompt) const;
-  std::size_t bytes() const;
+  void take_stock();
 
   Session& session_;
   const std::size_t most_;  // bytes
@@ -82,6 +86,7 @@ class Prefixes {
   std::vector<Entry> entries_ = {};
   std::uint64_t clock_ = 0;
   PrefixStats counts_ = {};
+  CacheStats held_ = {};  // by the entries, which nothing is fed: it changes as they come and go
 };
 
 }  // namespace pith

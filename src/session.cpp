@@ -58,13 +58,13 @@ bool Session::Impl::worth_gathering() const {
   return tokens * (parameters + sequences.pool.bytes_used() / sizeof(float)) >= least_work;
 }
 
-std::span<const Output> Session::Impl::run(const std::stop_token& stop, bool one_pass) {
+std::span<const Output> Session::Impl::run(const std::stop_token& stop, bool one_pass, std::size_t most) {
   if (outputs_given) outputs.clear();
   outputs_given = false;
   reports.tell();
   const auto work = [&] {
     while (outputs.empty() && sequences.busy()) {
-      advance(stop);
+      advance(stop, most);
       if (one_pass) break;
     }
   };
@@ -74,9 +74,9 @@ std::span<const Output> Session::Impl::run(const std::stop_token& stop, bool one
 }
 
 /// One forward pass, or what is left of it.
-void Session::Impl::advance(const std::stop_token& stop) {
+void Session::Impl::advance(const std::stop_token& stop, std::size_t most) {
   Pass& pass = schedule.pass;
-  if (pass.empty()) schedule.plan(setup, sequences);
+  if (pass.empty()) schedule.plan(setup, sequences, most);
   try {
     if (!forward(setup.config, setup.model.weights(), setup.policy, pass, workspace, threads, stop))
       fail(ErrorCode::cancelled, "step: stopped before layer " + std::to_string(pass.layer));
@@ -248,9 +248,9 @@ void Session::commit(SequenceId sequence) {
   impl_->reports.tell();
 }
 
-std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(stop, false); }
+std::span<const Output> Session::step(std::stop_token stop) { return impl_->run(stop, false, SIZE_MAX); }
 
-std::span<const Output> Session::pass(std::stop_token stop) { return impl_->run(stop, true); }
+std::span<const Output> Session::pass(std::stop_token stop, std::size_t most) { return impl_->run(stop, true, most); }
 
 Tensor<float> Session::take_logits() { return std::exchange(impl_->logits, {}); }
 
@@ -362,6 +362,16 @@ std::vector<std::vector<std::vector<std::int32_t>>> Session::drop_at(SequenceId 
         if (const Position until = log.until(s.cache.owner(layer), lane, j); until < s.length)
           all[layer][lane][static_cast<std::size_t>(j)] = until;
   return all;
+}
+
+std::vector<std::uint32_t> Session::rows_gone(SequenceId sequence) const {
+  const Sequence& s = impl_->sequences.find(sequence);
+  const DropLog& log = s.cache.log();
+  require(log.has_history(), ErrorCode::argument, "rows_gone: the session was made without record_drops");
+  std::vector<std::uint32_t> gone(static_cast<std::size_t>(s.length));
+  for (const std::vector<Position>& lane : log.record().until)
+    for (std::size_t j = 0; j < std::min(lane.size(), gone.size()); ++j) gone[j] += lane[j] != never ? 1u : 0u;
+  return gone;
 }
 
 std::size_t Session::trim() { return impl_->sequences.pool.trim(); }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "pith/generator.hpp"
 #include "pith/prune/methods.hpp"
@@ -72,7 +73,9 @@ TEST(PrefixesTest, AreReadOnceWherePoliciesLookBackAlone) {
     for (const Order order : {Order::one_by_one, Order::together}) {
       SCOPED_TRACE(spec);
       const auto options = options_for(prune::parse(spec));
-      Generator plain(model, {}, options), keeping(model, {}, options, 16, plenty);
+      auto ahead = options;  // what is to be kept may end within a pass of several chunks
+      ahead.ahead = 3 * static_cast<int>(chunk);
+      Generator plain(model, {}, options), keeping(model, {}, ahead, 16, plenty);
       const auto requests = questions(model, 5);
       expect_same(run(keeping, requests, order), run(plain, requests, order));
       const PrefixStats stats = keeping.prefixes();
@@ -85,6 +88,35 @@ TEST(PrefixesTest, AreReadOnceWherePoliciesLookBackAlone) {
       EXPECT_GT(stats.bytes, 0u);
       EXPECT_EQ(plain.prefixes().prompts, 0u);
     }
+}
+
+TEST(PrefixesTest, WhatWasForgottenOfThemIsKnown) {
+  const Model model = small_model();
+  for (const char* spec : {"gate(tau=0.3)", "streaming(sinks=2,recent=30)", "snapkv(rows=40)"}) {
+    SCOPED_TRACE(spec);
+    auto options = options_for(prune::parse(spec));
+    options.record_drops = true;
+    Generator plain(model, {}, options), keeping(model, {}, options, 16, plenty);
+    std::vector<std::vector<std::uint32_t>> gone;
+    std::vector<std::size_t> reused;
+    for (Generator* const generator : {&plain, &keeping})
+      for (Request& request : questions(model, 3)) {
+        request.prefix = shared;
+        request.on_piece = [&, generator](const Piece& piece) {
+          if (!piece.finish) return;
+          gone.push_back(generator->session().rows_gone(*piece.sequence));
+          reused.push_back(piece.reused);
+          EXPECT_EQ(std::accumulate(gone.back().begin(), gone.back().end(), std::uint64_t{0}),
+                    generator->session().stats(*piece.sequence).dropped_rows);
+        };
+        generator->submit(std::move(request));
+        generator->run();
+      }
+    ASSERT_EQ(gone.size(), 6u);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(gone[i], gone[i + 3]);
+    EXPECT_GT(std::accumulate(gone[1].begin(), gone[1].begin() + shared, 0u), 0u);
+    EXPECT_EQ(reused, (std::vector<std::size_t>{0, 0, 0, 0, shared, shared}));
+  }
 }
 
 TEST(PrefixesTest, OthersAreNotAndStatsSayWhy) {
@@ -158,6 +190,34 @@ TEST(PrefixesTest, KeepToTheirBytes) {
   EXPECT_EQ(one.prefixes().kept, 1u);
   EXPECT_EQ(one.prefixes().dropped, 1u);
   EXPECT_LE(one.prefixes().bytes, probe.prefixes().bytes * 3 / 2);
+}
+
+TEST(PrefixesTest, AreToldFromWhatRequestsHold) {
+  const Model model = small_model();
+  Generator keeping(model, {}, options_for(prune::none()), 16, plenty);
+  const auto rows = [](const CacheStats& stats) {
+    return std::accumulate(stats.live_rows.begin(), stats.live_rows.end(), std::size_t{0});
+  };
+  auto requests = questions(model, 2);
+  for (Request& request : requests) request.prefix = 64;
+  keeping.submit(requests[0]);
+  keeping.submit(requests[1]);
+  std::size_t most = 0;
+  while (keeping.step()) {
+    const Load now = keeping.load();
+    EXPECT_EQ(now.kept.bytes_used, now.prefixes.bytes);
+    most = std::max(most, rows(now.cache) - rows(now.kept));
+  }
+  EXPECT_GT(most, 2 * 64u);
+  const Load idle = keeping.load();
+  EXPECT_EQ(idle.prefixes.kept, 1u);
+  EXPECT_EQ(rows(idle.kept), 64 * keeping.session().model().config().layers.size());
+  EXPECT_EQ(rows(idle.cache), rows(idle.kept)) << "requests hold nothing any more";
+  EXPECT_EQ(idle.cache.bytes_used, idle.kept.bytes_used);
+  keeping.drop_prefixes();
+  EXPECT_EQ(keeping.load().cache.bytes_used, 0u);
+  EXPECT_EQ(keeping.load().prefixes.kept, 0u);
+  EXPECT_EQ(keeping.load().prefixes.hits, 1u);
 }
 
 TEST(PrefixesTest, GiveWayUnderAByteBudget) {

@@ -257,6 +257,28 @@ TEST(SessionTest, PassesOneAtATime) {
   EXPECT_TRUE(session.pass().empty());
 }
 
+TEST(SessionTest, PassesTakeChunksAheadWhereNothingDecodes) {
+  const Model model = small_model();
+  const auto tokens = some_tokens(model, 150);
+  std::vector<std::size_t> sizes;  // of the passes' parts
+  SessionOptions options{.threads = 1, .chunk = 16, .ahead = 64};
+  options.on_pass = [&](const PassInfo& pass) { sizes.push_back(pass.tokens.size()); };
+  Session session(model, options);
+  const SequenceId one = session.add(std::span(tokens).first(20));
+  session.step();
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{20})) << "the end of a prompt need be no whole chunk";
+  session.add(std::span(tokens).first(150));
+  session.pass();
+  session.pass({}, 40);
+  session.pass({}, 1);
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{20, 64, 32, 16}));
+  session.push(one, tokens[20]);
+  session.pass();
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{20, 64, 32, 16, 1, 16})) << "who decodes waits for no more than a chunk";
+  session.pass();
+  EXPECT_EQ(sizes.back(), 22u);
+}
+
 // A decoded token is chosen from the logits after all before it: two at once are a mistake, whatever was meant.
 TEST(SessionTest, TakesOneDecodedTokenAtATime) {
   const Model model = small_model();
@@ -470,6 +492,7 @@ TEST(SessionTest, UnderABudgetASequenceIsWhatItIsAlone) {
       }
       std::size_t waited = 0;
       for (std::uint64_t chance = 1; chance <= 4; ++chance) {
+        options.ahead = chance % 2 == 0 ? 150 : 0;
         SCOPED_TRACE(one.name + ", budget of " + std::to_string(budget) + ", neighbours " + std::to_string(chance));
         const Played among = with_neighbours(model, options, script, chance, waited);
         EXPECT_TRUE(same_bits(among.logits, expected.logits));

@@ -67,7 +67,8 @@ void add_threads(CommandLine& line, int& threads) {
 }
 
 void add_chunk(CommandLine& line, int& chunk) {
-  line.number("-b,--batch-size", chunk, at_least(1), "Tokens of a prompt per forward pass [256]");
+  line.number("-b,--batch-size", chunk, at_least(1),
+              "Tokens of a prompt that are read together [" + std::to_string(chunk) + "]");
 }
 
 void add_count(CommandLine& line, int& tokens) {

@@ -89,6 +89,7 @@ struct Piece {
   std::span<const float> logits = {};       // [vocab_size] that the token was chosen from
   std::optional<Finish> finish = {};        // this is the last piece
   DraftCount drafts = {};                   // so far
+  std::size_t reused = 0;                   // of the prompt, its first tokens, which were not read (PrefixOptions)
   std::exception_ptr error = {};            // where it ended in an error
 };
 
@@ -133,7 +134,9 @@ struct Generation {
 /// How busy a generator is, and what its session holds, as its latest step left it.
 struct Load {
   std::size_t running = 0, waiting = 0;  // requests that have not ended
-  CacheStats cache = {};
+  CacheStats cache = {};                 // all that is held
+  CacheStats kept = {};  // of that, what is kept for others to begin with, pages that requests share too
+  PrefixStats prefixes = {};
 };
 
 /// Any thread may make any call but session(), at any time. The threads that step take turns, and each step works on
@@ -215,8 +218,11 @@ class PITH_API Generator {
   /// Tokens that end a text, as the tokenizer's and the model's files say; ascending.
   const std::vector<Token>& ends() const;
 
-  /// For the thread that steps, as session().
+  /// For the thread that steps, as session(); load() is for others.
   PrefixStats prefixes() const;
+
+  /// Nothing is kept any more of what prompts began with. Waits while another thread steps; not from a callback.
+  void drop_prefixes();
 
   /// For the thread that steps: between steps and in callbacks.
   const Session& session() const;

@@ -78,7 +78,8 @@ struct SessionOptions {
   KvPair kv = KvFormat::f32;                                  // how keys are stored, and how values
   std::optional<GateKeys> gate_keys = {};                     // default: f32 in a cache of f32, else f16
   std::optional<Threads> threads = {};                        // a count, or some to share; default: one per core
-  int chunk = 256;                                            // tokens of one sequence per forward pass
+  int chunk = 256;                                            // tokens of a prompt that are seen and judged together
+  int ahead = 0;                                              // of prompts, in a pass that decodes nothing; 0: a chunk
   int context = 0;                                            // longest sequence, 0 = what the model was made for
   std::size_t kv_budget = 0;                                  // bytes of key-value pages, 0 = unlimited
   bool record_drops = false;                                  // keep drop_at()
@@ -189,8 +190,10 @@ class PITH_API Session {
   /// says so, they can only be finished, and the others go on.
   std::span<const Output> step(std::stop_token stop = {});
 
-  /// As step(), but one forward pass alone: at most `chunk` tokens of each sequence. Empty where it gave no logits.
-  std::span<const Output> pass(std::stop_token stop = {});
+  /// As step(), but one forward pass alone. Of prompts it takes at most a chunk, so that who decodes waits no longer
+  /// than that takes; where nobody does, as many whole chunks, of one sequence or of several, as SessionOptions::ahead
+  /// and `most` have room for. Which of them are taken changes nothing, bit for bit. Empty where it gave no logits.
+  std::span<const Output> pass(std::stop_token stop = {}, std::size_t most = SIZE_MAX);
 
   /// The memory of the latest outputs, [outputs, vocab_size], as the caller's own: their spans stay good as long as it
   /// lives, and the next pass makes another.
@@ -262,6 +265,10 @@ class PITH_API Session {
 
   /// With record_drops: [layer][lane][position] = the first position that did not see it, -1 = not dropped so far.
   std::vector<std::vector<std::vector<std::int32_t>>> drop_at(SequenceId sequence) const;
+
+  /// With record_drops: [position] how many of the token's rows are gone, over layers and lanes; those that went before
+  /// the sequence was forked or restored are among them.
+  std::vector<std::uint32_t> rows_gone(SequenceId sequence) const;
 
   /// Gives the memory of free pages back to the operating system; returns the bytes given back.
   std::size_t trim();

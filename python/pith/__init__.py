@@ -11,7 +11,7 @@ from . import policies
 from ._pith import Answer, ChatTemplate, Policy, Rows
 from ._pith import version as __version__
 from .errors import ArgumentError, Error
-from .model import Chat, Generation, Likelihood, Model, Session, Stream, Tokenizer, Trace
+from .model import Chat, Generation, Generator, Likelihood, Model, Restored, Session, Stream, Tokenizer, Trace
 
 __all__ = [
     "Answer",
@@ -20,9 +20,11 @@ __all__ = [
     "ChatTemplate",
     "Error",
     "Generation",
+    "Generator",
     "Likelihood",
     "Model",
     "Policy",
+    "Restored",
     "Rows",
     "Session",
     "Stream",

@@ -60,7 +60,13 @@ class PithLM(TemplateLM):
             "chunk": int(chunk),
             "context": self.max_length + 1,
         }
-        self.model.session(**self._options)  # what cannot be is said now, not after the data are loaded
+        self._policy = self.model.session(**self._options).policy  # what cannot be is said now, before data are loaded
+        self.kept: list[float] = []  # of each context, in the order of requests
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Goes into the results' "config": the policy in full, and what was left of contexts where answers began, as a
+        mean over all that were asked for."""
+        return {"policy": self._policy, "kept": sum(self.kept) / len(self.kept) if self.kept else None}
 
     @property
     def eot_token_id(self) -> int:
@@ -104,6 +110,7 @@ class PithLM(TemplateLM):
             pairs = [(before[-(self.max_length + 1 - len(after)) :], after) for _, before, after in part]
             for (args, _, _), one in zip(part, self.model.loglikelihoods(pairs, at_once=self.at_once, **self._options)):
                 results.append((one.logprob, one.greedy))
+                self.kept.append(one.kept)
                 if args is not None:
                     self.cache_hook.add_partial("loglikelihood", args, results[-1])
                 bar.update()

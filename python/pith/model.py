@@ -6,10 +6,12 @@ from __future__ import annotations
 import html
 import json
 import os
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, overload
 
 import numpy as np
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
+    Fed = Ids | npt.NDArray[np.floating[Any]]  # or embeddings [tokens, d_model] in place of token ids
+    Path = str | os.PathLike[str]
     Message = dict[str, Any]
 
 
@@ -62,6 +66,7 @@ class RequestOptions(TypedDict, total=False):
     draft_layers: int
     tau: float | None  # strength of the learned gate, in place of the policy's
     pinned: int  # so many of the prompt's first tokens stay, whatever the policy does
+    prefix: int  # so many of them are a prompt of their own, at whose end policies act, and with which others begin, too
 
 
 class GenerateOptions(SessionOptions, RequestOptions, total=False):
@@ -81,6 +86,12 @@ def _ids(tokens: Ids) -> npt.NDArray[np.int32]:
     if given.size > 0 and not np.array_equal(ids, given):
         raise ArgumentError("token ids: expected 32-bit numbers, found larger ones")
     return ids
+
+
+def _fed(tokens: Fed) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+    """Token ids, or embeddings, as the library takes them."""
+    given = np.asarray(tokens)
+    return np.ascontiguousarray(given, dtype=np.float32) if given.ndim == 2 and given.dtype.kind == "f" else _ids(given)
 
 
 def _policy(policy: str | Policy | None) -> Policy | None:
@@ -156,10 +167,12 @@ class Stream(Iterator[str]):
     """Pieces of a text as they become certain: whole characters. `result` is what there is so far. Ends with the text,
     with close(), and when nobody holds it any more."""
 
-    def __init__(self, generator: _pith.Generator, request: int) -> None:
-        self._generator: _pith.Generator | None = generator
+    def __init__(self, generator: Generator, request: int, save: str | None) -> None:
+        self._generator: Generator | None = generator
         self._request = request
+        self._save = save
         self._texts: list[str] = []
+        self._error: Exception | None = None
         self.result = Generation()
 
     def __iter__(self) -> Stream:
@@ -167,27 +180,153 @@ class Stream(Iterator[str]):
 
     def __next__(self) -> str:
         while not self._texts:
+            if self._error is not None:
+                self._generator = None
+                error, self._error = self._error, None
+                raise error
             if self._generator is None:
                 raise StopIteration
-            pieces, more = self._generator.step()
-            for piece in pieces:
-                self.result._add(piece)
-                if piece.text:
-                    self._texts.append(piece.text)
-                piece.raise_error()
-            if not more:
-                self._generator = None
+            if self.result.finish is not None:
+                self._end()
+            else:
+                self._generator.step()
         return self._texts.pop(0)
 
+    def __del__(self) -> None:
+        if getattr(self, "_generator", None) is not None:
+            self._generator._inner.cancel(self._request)
+
     def close(self) -> None:
-        """Ends the generation where it is, and frees what it holds."""
-        self._generator = None
+        """Ends the generation where it is, saves it where that is wanted, and frees what it holds."""
+        if self._generator is None:
+            return
+        self._generator._inner.cancel(self._request)
+        while self._save is not None and self.result.finish is None:
+            self._generator.step()
+        self._texts.clear()
+        self._end()
 
     def text(self) -> str:
         """The whole text: what is left is generated first."""
         for _ in self:
             pass
         return self.result.text
+
+    def _take(self, piece: _pith.Piece) -> None:
+        self.result._add(piece)
+        if piece.text:
+            self._texts.append(piece.text)
+        try:
+            piece.raise_error()
+        except Exception as error:
+            self._error = error
+
+    def _end(self) -> None:
+        generator, self._generator = self._generator, None
+        if self._save is not None and self._error is None:
+            generator._inner.save(generator._conversations[self._request], self._save)
+        if self.result.finish is not None:
+            generator._leave(self._request)
+
+
+class Generator:
+    """Generations that come and go side by side, in one ragged batch over one session: each gets the tokens that it
+    would get alone, bit for bit. Whichever stream is asked for its next piece, all of them go on.
+
+    at_once:      how many run side by side; the others wait their turn
+    prefix_bytes: of what prompts begin with, at most so many bytes of rows are kept for those that begin alike, and need
+                  not read it again; 0: nothing
+    Others are Model.session()'s.
+    """
+
+    def __init__(
+        self, model: Model, *, at_once: int = 16, prefix_bytes: int = 0, **options: Unpack[SessionOptions]
+    ) -> None:
+        self._model = model
+        try:
+            tokenizer = model.tokenizer
+        except Error:  # then prompts are token ids, and there is no text
+            tokenizer = None
+        self._inner = _pith.Generator(model._model, tokenizer, model._options(dict(options)), at_once, prefix_bytes)
+        self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+        self._conversations: dict[int, int] = {}  # of requests that load or save
+        self._turn = threading.Lock()
+
+    def submit(
+        self,
+        prompt: str | Ids,
+        *,
+        load: Path | None = None,
+        save: Path | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Stream:
+        """Goes on from a text, or from token ids: pieces of text as they come. The work is done as they are asked for.
+
+        load: a file in which a generation was saved: the prompt follows it, and nothing of it is read again
+        save: a file that is written once the text has ended: what was read and written, with all that is held of it
+        """
+        if isinstance(prompt, str) and load is not None:
+            prompt = self._model.tokenizer.encode(prompt, "plain")  # in the middle of a text
+        elif isinstance(prompt, str):
+            self._model.tokenizer  # what is wrong with it is said now
+        how = _request(dict(options))
+        conversation = None
+        if load is not None:
+            conversation = self._inner.restore(load)
+        elif save is not None:
+            conversation = self._inner.open()
+        try:
+            request = self._inner.submit(prompt if isinstance(prompt, str) else _ids(prompt), how, conversation)
+        except BaseException:
+            if conversation is not None:
+                self._inner.close(conversation)
+            raise
+        if conversation is not None:
+            self._conversations[request] = conversation
+        stream = Stream(self, request, os.fspath(save) if save is not None else None)
+        self._streams[request] = stream
+        return stream
+
+    def step(self) -> bool:
+        """One forward pass for all that run; False when nothing is left to do."""
+        return self._pass()[1]
+
+    def _pass(self) -> tuple[list[int], bool]:
+        """Which requests ended, and whether there is more to do."""
+        ended = []
+        with self._turn:
+            pieces, more = self._inner.step()
+            for piece in pieces:
+                stream = self._streams.get(piece.request)
+                if stream is not None and stream._generator is not None:
+                    stream._take(piece)
+                elif piece.finish is not None:
+                    self._leave(piece.request)
+                if piece.finish is not None:
+                    ended.append(piece.request)
+        return ended, more
+
+    def _leave(self, request: int) -> None:
+        """What a request that has ended went on from is let go."""
+        if (conversation := self._conversations.pop(request, None)) is not None:
+            self._inner.close(conversation)
+
+    @property
+    def pending(self) -> int:
+        """Generations that have not ended."""
+        return self._inner.pending
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What is held of all of them together, as the latest step left it."""
+        return self._inner.stats
+
+    @property
+    def prefixes(self) -> dict[str, int]:
+        """How often prompts went on from what others began with: prompts, hits, tokens_reused; why the others did not:
+        not_kept, policy_looks_ahead, read_whole; dropped, as there was no room; kept now, and their bytes."""
+        with self._turn:
+            return self._inner.prefixes
 
 
 @dataclass(frozen=True)
@@ -197,6 +336,7 @@ class Likelihood:
     logprob: float  # in nats, of all of it
     greedy: bool  # it is what the model would write, always choosing the likeliest token
     tokens: int
+    kept: float  # of the context's rows, over layers and lanes, the share that is left where the continuation begins
 
 
 class Session(_pith.Session):
@@ -207,25 +347,28 @@ class Session(_pith.Session):
     tokens than a chunk copies them together. drop_at and stats are copies.
     """
 
-    def feed(
-        self, tokens: Ids, sequence: int | None = None, decoded: bool = False
-    ) -> npt.NDArray[np.float32]:
+    def __init__(self, model: Model, **options: Unpack[SessionOptions]) -> None:
+        super().__init__(model._model, model._options(dict(options)))
+        self._model = model
+
+    def feed(self, tokens: Fed, sequence: int | None = None, decoded: bool = False) -> npt.NDArray[np.float32]:
         """Feeds one sequence, and gives the logits after each of the tokens: float32 [tokens, vocab]. The first call
         begins the session's own sequence; later ones go on behind it, as another prompt, at whose end policies act, or
-        with `decoded` as tokens that were chosen, one after another."""
-        return super().feed(_ids(tokens), sequence, decoded)
+        with `decoded` as tokens that were chosen, one after another. In place of token ids, here and in add(), prompt()
+        and push(), there may be embeddings: an array of floats [tokens, d_model]; Model.embed() has those of tokens."""
+        return super().feed(_fed(tokens), sequence, decoded)
 
-    def add(self, tokens: Ids, logits: str = "last") -> int:
+    def add(self, tokens: Fed, logits: str = "last") -> int:
         """Starts a sequence with its prompt. logits: "last", "all" or "none", to come out of step()."""
-        return super().add(_ids(tokens), logits)
+        return super().add(_fed(tokens), logits)
 
-    def prompt(self, sequence: int, tokens: Ids, logits: str = "last") -> None:
+    def prompt(self, sequence: int, tokens: Fed, logits: str = "last") -> None:
         """One more prompt behind all that the sequence was given."""
-        super().prompt(sequence, _ids(tokens), logits)
+        super().prompt(sequence, _fed(tokens), logits)
 
-    def push(self, sequence: int, tokens: Ids | int, logits: str = "last") -> None:
+    def push(self, sequence: int, tokens: Fed | int, logits: str = "last") -> None:
         """Decoded tokens: as if pushed one after another."""
-        super().push(sequence, _ids([tokens] if isinstance(tokens, (int, np.integer)) else tokens), logits)
+        super().push(sequence, _fed([tokens] if isinstance(tokens, (int, np.integer)) else tokens), logits)
 
     def step(self) -> list[tuple[int, npt.NDArray[np.float32]]]:
         """Feeds what is pending, all sequences together, until some have logits: pairs of a sequence and its logits
@@ -240,6 +383,71 @@ class Session(_pith.Session):
         """These tokens leave one layer now."""
         super().forget(layer, _ids(positions), sequence)
 
+    @overload
+    def save(self, path: None = None, *, sequence: int | None = None) -> bytes: ...
+    @overload
+    def save(self, path: Path, *, note: str = "", sequence: int | None = None) -> None: ...
+    def save(self, path: Path | None = None, *, note: str = "", sequence: int | None = None) -> bytes | None:
+        """A sequence with all that is held of it, as bytes, or to a file, which is replaced as a whole. restore() in
+        another session of the same model, policy and cache formats, in another process, too, makes it again, and what
+        it is fed then has, bit for bit, the logits and drops that it would have had here. A file has room for a note."""
+        if path is not None:
+            super().save_file(path, note, sequence)
+            return None
+        if note:
+            raise ArgumentError("save: expected a path, as bytes have no room for a note, found none")
+        return super().save(sequence)
+
+    def restore(self, saved: bytes | bytearray | memoryview | Path) -> Restored:
+        """A new sequence that was saved, from its bytes or its file, and its note. A session in which nothing was fed
+        goes on with it: it is that of feed(). Where anything is wrong with what was saved, or it is another model's, or
+        another policy's, Error says so, and the session is as it was."""
+        of_file = isinstance(saved, (str, os.PathLike))
+        return Restored(*super().restore(os.fspath(saved) if of_file else bytes(saved)))
+
+    def compress(self, begin: int, end: int, pins: Ids, sequence: int | None = None) -> None:
+        """Of the tokens [begin, end) only the pins stay, in all layers, from the token on that follows them; where some
+        of them are yet to come, once the last is read."""
+        super().compress(begin, end, _ids(pins), sequence)
+
+    def kvzip(
+        self,
+        share: float = 0.3,
+        *,
+        sinks: int = 4,
+        chunk: int = 2048,
+        overlap: int = 8,
+        sequence: int | None = None,
+    ) -> None:
+        """Of all that the sequence was fed this share of its rows stays: those that the model looks at most while it
+        writes the whole again (KVzip, Kim et al., arXiv 2505.23416), and the first tokens. For a text that will be
+        asked about many times; of a policy per head ("per_head(none)") each kv-head keeps what it looks at itself.
+
+        chunk:   tokens that are written again at a time
+        overlap: so many tokens before each later part say where it begins
+        """
+        tokenizer = self._model.tokenizer
+        try:
+            turn = tokenizer.render([{"role": "user", "content": "0"}]).rpartition("0")[2]
+        except Error:  # no template, or one that has other demands
+            turn = "\n"
+        whole, part, answer = (
+            tokenizer.encode(text, "parse_only")
+            for text in (
+                "\n\nRepeat the previous context exactly.",
+                "\n\nRepeat the part of the previous context exactly, starting with",
+                turn,
+            )
+        )
+        super().replay(share, sinks, chunk, overlap, whole, part, answer, sequence)
+
+
+class Restored(NamedTuple):
+    """What Session.restore() made."""
+
+    sequence: int
+    note: str  # that was saved beside it
+
 
 class Chat(_pith.Chat):
     """A conversation: only what is new is fed, the system prompt is pinned, the policy decides what stays of the rest."""
@@ -250,8 +458,28 @@ class Chat(_pith.Chat):
         """The answer to the user's next message; on_text is given its pieces as they come."""
         return super().say(message, _request(dict(options)), on_text)
 
+    def save(self, path: Path) -> None:
+        """The conversation with its rows, for restore() of one of the same model, policy and formats: nothing is read
+        again. An Error (state) where nothing is held of it: nothing was said since it began, or was restored from
+        messages."""
+        super().save(os.fspath(path))
+
+    def restore(self, saved: Path | Sequence[tuple[str, str]]) -> None:
+        """Goes on with a conversation: with a file that was saved, or from messages, pairs of a role and a content as
+        `messages` has them, which are read again."""
+        if isinstance(saved, (str, os.PathLike)):
+            super().restore_file(os.fspath(saved))
+        else:
+            super().restore([(role, content) for role, content in saved])
+
+
+def _known(options: dict[str, Any], known: frozenset[str]) -> None:
+    if unknown := options.keys() - known:
+        raise TypeError(f"unknown option {min(unknown)!r}; there are {', '.join(sorted(known))}")
+
 
 def _request(options: dict[str, Any]) -> _pith.Request:
+    _known(options, _request_keys)
     stop = options.get("stop")
     if isinstance(stop, str):
         options["stop"] = [stop]
@@ -265,9 +493,7 @@ def _request(options: dict[str, Any]) -> _pith.Request:
 
 def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of a session, and of a request."""
-    if unknown := options.keys() - _session_keys - _request_keys:
-        known = ", ".join(sorted(_session_keys | _request_keys))
-        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; there are {known}")
+    _known(options, _session_keys | _request_keys)
     session = {name: value for name, value in options.items() if name in _session_keys}
     return session, {name: value for name, value in options.items() if name in _request_keys}
 
@@ -315,38 +541,45 @@ class Model:
         return self._model.ends
 
     def _options(self, options: dict[str, Any]) -> _pith.SessionOptions:
-        if unknown := options.keys() - _session_keys:
-            raise TypeError(f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(_session_keys))}")
+        _known(options, _session_keys)
         return _pith.SessionOptions(
             **{**options, "policy": _policy(options.get("policy"))}, threads=self._threads
         )
 
-    def _prompt(self, prompt: str | Ids) -> Any:
-        return prompt if isinstance(prompt, str) else _ids(prompt)
+    def embed(self, tokens: Ids) -> npt.NDArray[np.float32]:
+        """What the model's table has for token ids: float32 [tokens, d_model], for a session to be fed in their place."""
+        return self._model.embed(_ids(tokens))
 
-    def _generator(self, session: dict[str, Any], texts: bool, at_once: int) -> _pith.Generator:
-        tokenizer = None
-        try:
-            tokenizer = self.tokenizer
-        except Error:
-            if texts:
-                raise
-        return _pith.Generator(self._model, tokenizer, self._options(session), at_once)
+    def generator(
+        self, *, at_once: int = 16, prefix_bytes: int = 0, **options: Unpack[SessionOptions]
+    ) -> Generator:
+        """For generations that come and go side by side."""
+        return Generator(self, at_once=at_once, prefix_bytes=prefix_bytes, **options)
 
-    def generate(self, prompt: str | Ids, **options: Unpack[GenerateOptions]) -> Stream:
+    def generate(
+        self,
+        prompt: str | Ids,
+        *,
+        load: Path | None = None,
+        save: Path | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Stream:
         """Goes on from a text, or from token ids: pieces of text as they come. The work is done as they are asked for.
 
             for piece in model.generate("Once upon a time", policy="gate", max_tokens=200): print(piece, end="")
+
+        load: a file in which a generation was saved: the prompt follows it, and nothing of it is read again
+        save: a file that is written once the text has ended: what was read and written, with all that is held of it
         """
         session, request = _split(dict(options))
-        generator = self._generator(session, isinstance(prompt, str), 1)
-        return Stream(generator, generator.submit(self._prompt(prompt), _request(request)))
+        return self.generator(at_once=1, **session).submit(prompt, load=load, save=save, **request)
 
     def generate_all(
         self,
         prompts: Iterable[str | Ids],
         *,
         at_once: int = 16,
+        prefix_bytes: int = 0,
         on_done: Callable[[int, Generation], Any] | None = None,
         seeds: Sequence[int] | None = None,
         **options: Unpack[GenerateOptions],
@@ -354,9 +587,10 @@ class Model:
         """Goes on from each of many prompts, in one ragged batch: what comes of each, in their order. Each gets the
         tokens that it would get alone, bit for bit.
 
-        at_once: how many run side by side; the others wait their turn
-        on_done: is given each one's number and result as it ends
-        seeds:   one for each, in place of the same for all
+        at_once:      how many run side by side; the others wait their turn
+        prefix_bytes: as Model.generator() has it
+        on_done:      is given each one's number and result as it ends
+        seeds:        one for each, in place of the same for all
         """
         prompts = list(prompts)
         if seeds is not None and len(seeds) != len(prompts):
@@ -364,22 +598,22 @@ class Model:
         session, request = _split(dict(options))
         if not prompts:
             return []
-        generator = self._generator(session, any(isinstance(one, str) for one in prompts), at_once)
-        results = [Generation() for _ in prompts]
-        places = {}
-        for i, prompt in enumerate(prompts):
-            how = request if seeds is None else {**request, "seed": int(seeds[i])}
-            places[generator.submit(self._prompt(prompt), _request(dict(how)))] = i
+        generator = self.generator(at_once=at_once, prefix_bytes=prefix_bytes, **session)
+        streams = [
+            generator.submit(prompt, **(request if seeds is None else {**request, "seed": int(seeds[i])}))
+            for i, prompt in enumerate(prompts)
+        ]
+        places = {stream._request: i for i, stream in enumerate(streams)}
         more = True
         while more:
-            pieces, more = generator.step()
-            for piece in pieces:
-                place = places[piece.request]
-                results[place]._add(piece)
-                piece.raise_error()
-                if piece.finish is not None and on_done is not None:
-                    on_done(place, results[place])
-        return results
+            ended, more = generator._pass()
+            for request in ended:
+                stream = streams[places[request]]
+                if stream._error is not None:
+                    raise stream._error
+                if on_done is not None:
+                    on_done(places[request], stream.result)
+        return [stream.result for stream in streams]
 
     def conversation(
         self,
@@ -430,7 +664,7 @@ class Model:
 
     def session(self, **options: Unpack[SessionOptions]) -> Session:
         """For those who feed tokens themselves."""
-        return Session(self._model, self._options(dict(options)))
+        return Session(self, **options)
 
     def trace(self, text: str | Ids, **options: Unpack[GenerateOptions]) -> Trace:
         """What is forgotten of a text, and of max_tokens (here 0 unless told otherwise) that the model adds to it. In a
@@ -486,28 +720,30 @@ def _logprobs(logits: npt.NDArray[np.float32], token: int) -> tuple[float, bool]
 def _score(session: Session, groups: Sequence[Any], results: list[Likelihood | None]) -> None:
     """Contexts side by side, then all of their continuations but what the context's own logits say."""
     places = {session.add(context): continuations for context, continuations in groups}
-    waiting: dict[int, tuple[int, npt.NDArray[np.int32], list[tuple[float, bool]]]] = {}
+    waiting: dict[int, tuple[int, npt.NDArray[np.int32], float, list[tuple[float, bool]]]] = {}
     finished = {}
     while rows := session.step():
         for sequence, logits in rows:
             finished[sequence] = logits
     for sequence, continuations in places.items():
+        stats = session.stats(sequence)
+        kept = sum(stats["live_rows"]) / stats["seen_rows"]
         for i, tokens in continuations:
             first = _logprobs(finished[sequence], int(tokens[0]))
             if len(tokens) == 1:
-                results[i] = Likelihood(first[0], first[1], 1)
+                results[i] = Likelihood(first[0], first[1], 1, kept)
                 continue
             branch = session.fork(sequence)
             session.push(branch, tokens[:-1], "all")
-            waiting[branch] = (i, tokens, [first])
+            waiting[branch] = (i, tokens, kept, [first])
         session.finish(sequence)
     while rows := session.step():
         for branch, logits in rows:
-            i, tokens, parts = waiting[branch]
+            i, tokens, kept, parts = waiting[branch]
             parts.append(_logprobs(logits, int(tokens[len(parts)])))
             if len(parts) == len(tokens):
                 results[i] = Likelihood(
-                    sum(part[0] for part in parts), all(part[1] for part in parts), len(tokens)
+                    sum(part[0] for part in parts), all(part[1] for part in parts), len(tokens), kept
                 )
                 session.finish(branch)
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Generators and conversations: prompts in, pieces of text out.
+#include <filesystem>
 #include <variant>
 
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/variant.h>
 
@@ -42,14 +44,30 @@ std::vector<std::pair<Token, float>> pairs_of(const std::vector<TokenLogprob>& t
   return all;
 }
 
+Dict prefixes_of(const PrefixStats& stats) {
+  Dict all;
+  all["prompts"] = stats.prompts;
+  all["hits"] = stats.hits;
+  all["tokens_reused"] = stats.tokens_reused;
+  all["not_kept"] = stats.not_kept;
+  all["policy_looks_ahead"] = stats.policy_looks_ahead;
+  all["read_whole"] = stats.read_whole;
+  all["dropped"] = stats.dropped;
+  all["kept"] = stats.kept;
+  all["bytes"] = stats.bytes;
+  return all;
+}
+
 class PyGenerator {
  public:
   PyGenerator(const Model& model, const std::optional<Tokenizer>& tokenizer, const PyOptions& options,
-              std::size_t at_once)
-      : options_(options), generator_(model, tokenizer, options.session, at_once) {}
+              std::size_t at_once, std::size_t prefix_bytes)
+      : options_(options), generator_(model, tokenizer, options.session, at_once, {.bytes = prefix_bytes}) {}
 
-  std::uint64_t submit(const std::variant<std::string, Ids>& prompt, const Request& how) {
+  std::uint64_t submit(const std::variant<std::string, Ids>& prompt, const Request& how,
+                       std::optional<std::uint64_t> conversation) {
     Request request = how;
+    if (conversation) request.conversation = ConversationId{*conversation};
     if (const auto* const text = std::get_if<std::string>(&prompt))
       request.prompt = *text;
     else
@@ -79,8 +97,23 @@ class PyGenerator {
     return {std::exchange(pieces_, {}), more};
   }
 
+  std::uint64_t open() { return static_cast<std::uint64_t>(generator_.open()); }
+
+  std::uint64_t restore(const std::filesystem::path& file) {
+    const nb::gil_scoped_release release;
+    return static_cast<std::uint64_t>(generator_.restore(file).first);
+  }
+
+  void save(std::uint64_t conversation, const std::filesystem::path& file) {
+    const nb::gil_scoped_release release;
+    generator_.save(ConversationId{conversation}, file);
+  }
+
+  void close(std::uint64_t conversation) { generator_.close(ConversationId{conversation}); }
   void cancel(std::uint64_t request) { generator_.cancel(RequestId{request}); }
   std::size_t pending() const { return generator_.pending(); }
+  Dict stats() const { return stats_of(generator_.load().cache); }
+  Dict prefixes() const { return prefixes_of(generator_.prefixes()); }
   std::vector<Token> encode(const std::string& text) const { return generator_.encode(text); }
 
  private:
@@ -172,7 +205,7 @@ void bind_generator(nb::module_& module) {
              float top_p, float min_p, float repetition_penalty, float frequency_penalty, float presence_penalty,
              int repetition_window, const std::map<Token, float>& logit_bias, std::vector<Token> banned,
              std::vector<Token> allowed, std::uint64_t seed, std::size_t draft, std::size_t draft_layers,
-             std::optional<float> tau, std::size_t pinned) {
+             std::optional<float> tau, std::size_t pinned, std::size_t prefix) {
             SamplerOptions sampler{.temperature = temperature,
                                    .top_k = top_k,
                                    .top_p = top_p,
@@ -192,14 +225,15 @@ void bind_generator(nb::module_& module) {
                                .sampler = std::move(sampler),
                                .draft = {.tokens = draft, .layers = draft_layers},
                                .tau = tau,
-                               .pinned = pinned};
+                               .pinned = pinned,
+                               .prefix = prefix};
           },
           nb::kw_only(), "max_tokens"_a = nb::none(), "stop"_a = std::vector<std::string>(), "ends"_a = nb::none(),
           "logprobs"_a = nb::none(), "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f,
           "repetition_penalty"_a = 1.0f, "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f,
           "repetition_window"_a = 64, "logit_bias"_a = std::map<Token, float>(), "banned"_a = std::vector<Token>(),
           "allowed"_a = std::vector<Token>(), "seed"_a = 0, "draft"_a = 0, "draft_layers"_a = 0, "tau"_a = nb::none(),
-          "pinned"_a = 0);
+          "pinned"_a = 0, "prefix"_a = 0);
 
   nb::class_<PyPiece>(module, "Piece", "What the choice of one token adds.")
       .def_ro("request", &PyPiece::request)
@@ -218,13 +252,19 @@ void bind_generator(nb::module_& module) {
       });
 
   nb::class_<PyGenerator>(module, "Generator", "Many generations side by side over one session.")
-      .def(nb::init<const Model&, const std::optional<Tokenizer>&, const PyOptions&, std::size_t>(), "model"_a,
-           "tokenizer"_a.none(), "options"_a, "at_once"_a = 16)
-      .def("submit", &PyGenerator::submit, "prompt"_a, "request"_a)
+      .def(nb::init<const Model&, const std::optional<Tokenizer>&, const PyOptions&, std::size_t, std::size_t>(),
+           "model"_a, "tokenizer"_a.none(), "options"_a, "at_once"_a = 16, "prefix_bytes"_a = 0)
+      .def("submit", &PyGenerator::submit, "prompt"_a, "request"_a, "conversation"_a = nb::none())
+      .def("open", &PyGenerator::open)
+      .def("restore", &PyGenerator::restore, "file"_a)
+      .def("close", &PyGenerator::close, "conversation"_a)
+      .def("save", &PyGenerator::save, "conversation"_a, "file"_a)
       .def("step", &PyGenerator::step)
       .def("cancel", &PyGenerator::cancel, "request"_a)
       .def("encode", &PyGenerator::encode, "text"_a)
-      .def_prop_ro("pending", &PyGenerator::pending);
+      .def_prop_ro("pending", &PyGenerator::pending)
+      .def_prop_ro("stats", &PyGenerator::stats)
+      .def_prop_ro("prefixes", &PyGenerator::prefixes);
 
   nb::class_<ChatTemplate>(module, "ChatTemplate", "The chat templates of a model.")
       .def(
@@ -260,6 +300,13 @@ void bind_generator(nb::module_& module) {
             self.use([&](Chat& c) { c.restore(std::move(all)); });
           },
           "messages"_a)
+      .def(
+          "save", [](PyChat& self, const std::filesystem::path& file) { self.use([&](Chat& c) { c.save(file); }); },
+          "file"_a)
+      .def(
+          "restore_file",
+          [](PyChat& self, const std::filesystem::path& file) { self.use([&](Chat& c) { c.restore(file); }); },
+          "file"_a)
       .def("reset", [](PyChat& self) { self.use([](Chat& c) { c.reset(); }); })
       .def_prop_ro("messages", [](PyChat& self) { return self.use([](Chat& c) { return messages_of(c); }); })
       .def_prop_ro("left_out", [](PyChat& self) { return self.use([](Chat& c) { return c.left_out(); }); });

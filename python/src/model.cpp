@@ -32,6 +32,20 @@ Dict config_of(const Model& model) {
   return all;
 }
 
+/// What the model's table has for each of the tokens, [tokens, d_model]: in their place, it is as good as they are.
+auto embed(const Model& model, const Ids& tokens) {
+  const Matrix& table = model.weights().embedding;
+  std::vector<float> all(tokens.size() * table.cols());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const Token token = span_of(tokens)[i];
+    if (token < 0 || static_cast<std::size_t>(token) >= table.rows())
+      fail(ErrorCode::argument, "token " + std::to_string(i), "0 to " + std::to_string(table.rows() - 1),
+           std::to_string(token));
+    table.row(static_cast<std::size_t>(token), std::span(all).subspan(i * table.cols(), table.cols()));
+  }
+  return array(std::move(all), {tokens.size(), table.cols()});
+}
+
 }  // namespace
 
 void bind_model(nb::module_& module) {
@@ -101,6 +115,7 @@ void bind_model(nb::module_& module) {
             new (self) Model(Model::load(path, {.gates = gates}));
           },
           "path"_a, "gates"_a = nb::none())
+      .def("embed", &embed, "tokens"_a, nb::rv_policy::automatic)
       .def_prop_ro("config", &config_of)
       .def_prop_ro("ends", [](const Model& self) { return self.config().end_tokens; });
 }

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Sessions: tokens in, logits out as arrays.
 #include <algorithm>
+#include <filesystem>
+#include <variant>
+
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/variant.h>
 
 #include "bindings.hpp"
 
@@ -10,6 +16,7 @@ Dict stats_of(const CacheStats& stats) {
   Dict all;
   all["policy"] = stats.policy;
   all["bytes_used"] = stats.bytes_used;
+  all["bytes_shared"] = stats.bytes_shared;
   all["bytes_dense"] = stats.bytes_dense;
   all["bytes_reserved"] = stats.bytes_reserved;
   all["bytes_high_water"] = stats.bytes_high_water;
@@ -39,6 +46,29 @@ Logits logits_named(const std::string& name) {
   fail(ErrorCode::argument, "logits", "last, all or none", "'" + name + "'");
 }
 
+/// Tokens, or embeddings [tokens, d_model] in place of them.
+using Vectors = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Fed = std::variant<Ids, Vectors>;
+
+/// What `f` gives for the one or the other, as the library takes them.
+template <class F>
+auto given(const Fed& fed, F&& f) {
+  if (const auto* const ids = std::get_if<Ids>(&fed)) return f(span_of(*ids));
+  const auto& vectors = std::get<Vectors>(fed);
+  return f(View<const float>(vectors.data(), vectors.shape(0), vectors.shape(1)));
+}
+
+std::size_t count_of(const Fed& fed) {
+  return std::visit([](const auto& all) { return all.shape(0); }, fed);
+}
+
+/// While other threads of Python run.
+template <class F>
+auto without_lock(F&& f) {
+  const nb::gil_scoped_release release;
+  return f();
+}
+
 /// Memory of logits that Python's arrays point into, as long as one of them is there.
 nb::capsule owner_of(std::unique_ptr<Tensor<float>> logits) {
   return {logits.release(), [](void* p) noexcept { delete static_cast<Tensor<float>*>(p); }};
@@ -55,9 +85,9 @@ class PySession {
     return f(session_);
   }
 
-  Id add(const Ids& tokens, const std::string& logits) {
+  Id add(const Fed& fed, const std::string& logits) {
     const InUse use(in_use_, "session");
-    return static_cast<Id>(session_.add(span_of(tokens), logits_named(logits)));
+    return static_cast<Id>(given(fed, [&](auto all) { return session_.add(all, logits_named(logits)); }));
   }
 
   /// Pairs of a sequence and its logits.
@@ -78,34 +108,73 @@ class PySession {
   }
 
   /// Feeds one sequence: logits after each of the tokens.
-  nb::ndarray<nb::numpy, const float, nb::ndim<2>> feed(const Ids& tokens, std::optional<Id> sequence, bool decoded) {
+  nb::ndarray<nb::numpy, const float, nb::ndim<2>> feed(const Fed& fed, std::optional<Id> sequence, bool decoded) {
     const InUse use(in_use_, "session");
     require(session_.idle(), ErrorCode::state, "feed: other tokens are pending; step() feeds those");
     const auto id = sequence ? std::optional(SequenceId{*sequence}) : own_;
-    if (!id)
-      own_ = session_.add(span_of(tokens), Logits::all);
-    else if (decoded)
-      session_.push(*id, span_of(tokens), Logits::all);
-    else
-      session_.prompt(*id, span_of(tokens), Logits::all);
+    given(fed, [&](auto all) {
+      if (!id)
+        own_ = session_.add(all, Logits::all);
+      else if (decoded)
+        session_.push(*id, all, Logits::all);
+      else
+        session_.prompt(*id, all, Logits::all);
+    });
+    const std::size_t count = count_of(fed);
     auto logits = std::make_unique<Tensor<float>>();
     const auto vocabulary = static_cast<std::size_t>(session_.model().config().vocab_size);
     std::size_t done = 0;
-    while (done < tokens.size() && !session_.idle()) {
+    while (done < count && !session_.idle()) {
       hear_signals();
       const auto outputs = pass();
-      if (outputs.size() == tokens.size()) {  // all of them at once
+      if (outputs.size() == count) {  // all of them at once
         *logits = session_.take_logits();
         done = outputs.size();
         break;
       }
-      if (done == 0) logits->resize(tokens.size(), vocabulary);
+      if (done == 0) logits->resize(count, vocabulary);
       for (const Output& one : outputs) std::ranges::copy(one.logits, (*logits)[done++].begin());
     }
-    require(done == tokens.size(), ErrorCode::unsupported,
+    require(done == count, ErrorCode::unsupported,
             "feed: the policy lets tokens leave between layers, and those have no logits");
     const float* const data = logits->data();
     return {data, {done, vocabulary}, owner_of(std::move(logits))};
+  }
+
+  /// Bytes that restore() makes the sequence of again.
+  nb::bytes save(std::optional<Id> sequence) {
+    const InUse use(in_use_, "session");
+    const SequenceId id = own_or(sequence, "save");
+    const std::string bytes = without_lock([&] { return session_.save(id); });
+    return nb::bytes(bytes.data(), bytes.size());
+  }
+
+  void save_file(const std::filesystem::path& file, const std::string& note, std::optional<Id> sequence) {
+    const InUse use(in_use_, "session");
+    const SequenceId id = own_or(sequence, "save");
+    without_lock([&] { session_.save(id, file, note); });
+  }
+
+  /// The sequence, and what was noted beside it. A session in which nothing was fed goes on with it.
+  std::pair<Id, std::string> restore(const std::variant<nb::bytes, std::filesystem::path>& saved) {
+    const InUse use(in_use_, "session");
+    std::span<const std::byte> bytes;
+    if (const auto* const given = std::get_if<nb::bytes>(&saved))
+      bytes = {static_cast<const std::byte*>(given->data()), given->size()};
+    const auto* const file = std::get_if<std::filesystem::path>(&saved);
+    Restored restored =
+        without_lock([&] { return file != nullptr ? session_.restore(*file) : session_.restore(bytes); });
+    if (!own_) own_ = restored.sequence;
+    return {static_cast<Id>(restored.sequence), std::move(restored.note)};
+  }
+
+  /// Session::compress by a replay of all that the sequence was fed.
+  void replay(const Replay& how, std::optional<Id> sequence) {
+    const InUse use(in_use_, "session");
+    const SequenceId id = own_or(sequence, "kvzip");
+    const std::span<const Token> fed = session_.tokens(id);
+    const std::vector<Token> tokens(fed.begin(), fed.end());
+    without_lock([&] { session_.compress(id, tokens, how); });
   }
 
   SequenceId own_or(std::optional<Id> sequence, const char* call) const {
@@ -123,11 +192,7 @@ class PySession {
 
  private:
   std::span<const Output> pass() {
-    std::span<const Output> outputs;
-    {
-      const nb::gil_scoped_release release;
-      outputs = session_.pass();
-    }
+    const std::span<const Output> outputs = without_lock([&] { return session_.pass(); });
     options_.raise_failures();
     return outputs;
   }
@@ -184,14 +249,18 @@ void bind_session(nb::module_& module) {
       .def("add", &PySession::add, "tokens"_a, "logits"_a)
       .def(
           "prompt",
-          [](PySession& self, Id sequence, const Ids& tokens, const std::string& logits) {
-            self.use([&](Session& s) { s.prompt(SequenceId{sequence}, span_of(tokens), logits_named(logits)); });
+          [](PySession& self, Id sequence, const Fed& fed, const std::string& logits) {
+            self.use([&](Session& s) {
+              given(fed, [&](auto all) { s.prompt(SequenceId{sequence}, all, logits_named(logits)); });
+            });
           },
           "sequence"_a, "tokens"_a, "logits"_a)
       .def(
           "push",
-          [](PySession& self, Id sequence, const Ids& tokens, const std::string& logits) {
-            self.use([&](Session& s) { s.push(SequenceId{sequence}, span_of(tokens), logits_named(logits)); });
+          [](PySession& self, Id sequence, const Fed& fed, const std::string& logits) {
+            self.use([&](Session& s) {
+              given(fed, [&](auto all) { s.push(SequenceId{sequence}, all, logits_named(logits)); });
+            });
           },
           "sequence"_a, "tokens"_a, "logits"_a)
       .def("step", &PySession::step)
@@ -203,6 +272,30 @@ void bind_session(nb::module_& module) {
             return self.use([&](Session& s) { return static_cast<Id>(s.fork(self.own_or(sequence, "fork"))); });
           },
           "sequence"_a = nb::none())
+      .def("save", &PySession::save, "sequence"_a = nb::none())
+      .def("save_file", &PySession::save_file, "file"_a, "note"_a = "", "sequence"_a = nb::none())
+      .def("restore", &PySession::restore, "saved"_a)
+      .def(
+          "compress",
+          [](PySession& self, Position begin, Position end, const Ids& pins, std::optional<Id> sequence) {
+            self.use(
+                [&](Session& s) { s.compress(self.own_or(sequence, "compress"), begin, end, positions_of(pins)); });
+          },
+          "begin"_a, "end"_a, "pins"_a, "sequence"_a = nb::none())
+      .def(
+          "replay",
+          [](PySession& self, float share, int sinks, int chunk, int overlap, std::vector<Token> all,
+             std::vector<Token> part, std::vector<Token> answer, std::optional<Id> sequence) {
+            self.replay({.share = share,
+                         .sinks = sinks,
+                         .chunk = chunk,
+                         .all = std::move(all),
+                         .part = std::move(part),
+                         .overlap = overlap,
+                         .answer = std::move(answer)},
+                        sequence);
+          },
+          "share"_a, "sinks"_a, "chunk"_a, "overlap"_a, "all"_a, "part"_a, "answer"_a, "sequence"_a = nb::none())
       .def(
           "mark",
           [](PySession& self, std::optional<Id> sequence) {
@@ -245,6 +338,15 @@ void bind_session(nb::module_& module) {
             return self.use([&](Session& s) { return s.length(self.own_or(sequence, "length")); });
           },
           "sequence"_a = nb::none())
+      .def(
+          "tokens",
+          [](PySession& self, std::optional<Id> sequence) {
+            return self.use([&](Session& s) {
+              const auto fed = s.tokens(self.own_or(sequence, "tokens"));
+              return array(std::vector<Token>(fed.begin(), fed.end()), {fed.size()});
+            });
+          },
+          "sequence"_a = nb::none(), nb::rv_policy::automatic)
       .def(
           "stats",
           [](PySession& self, std::optional<Id> sequence) {

@@ -44,6 +44,14 @@ def test_scores_are_those_of_the_model(model):
     assert rolling == pytest.approx(expected.logprob, rel=1e-5)
 
 
+def test_what_was_kept_is_told(model):
+    lm = PithLM(str(BOOKWORM), policy="streaming(sinks=2,recent=8)", threads=1)
+    assert lm.get_model_info() == {"policy": "streaming(sinks=2,recent=8)", "kept": None}
+    lm.loglikelihood(requests((TEXT, " Then"), ("It rained", " for")), disable_tqdm=True)
+    shares = [min(1, 10 / len(model.tokenizer.encode(one))) for one in (TEXT, "It rained")]
+    assert lm.get_model_info()["kept"] == pytest.approx(sum(shares) / 2, abs=0.01)
+
+
 def test_generates_until(model):
     lm = PithLM(str(BOOKWORM), policy="none", threads=1)
     first, second = lm.generate_until(

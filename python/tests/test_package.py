@@ -88,7 +88,7 @@ def test_gates_of_a_file():
     assert light.trace(text).kept > strong.trace(text).kept
 
 
-def test_readme_and_the_guide():
+def test_readme_and_the_guide(tmp_path):
     """Python in README and docs/python.md is run as it stands there, but for the names of models."""
     for name in ("README.md", "docs/python.md"):
         page = (ROOT / name).read_text()
@@ -100,7 +100,7 @@ def test_readme_and_the_guide():
             block = block.replace('"smollm2-135m-instruct.q8_0.gguf"', repr(str(BOOKWORM)))
             if "model.chat(" in block:
                 block = block.replace("model.chat(", f"model.chat(template=pith.ChatTemplate({TEMPLATE!r}), messages=")
-            subprocess.run([sys.executable, "-c", block], check=True, timeout=120, capture_output=True)
+            subprocess.run([sys.executable, "-c", block], check=True, timeout=120, capture_output=True, cwd=tmp_path)
 
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"

@@ -36,7 +36,7 @@ def test_scores_are_what_single_tokens_give(model, ids):
     for text, logprob, tokens in zip(rows, scored["logprob"], scored["tokens"]):
         ids = model.tokenizer.encode(text)
         assert tokens == max(0, len(ids) - 1)
-        [one] = model.loglikelihoods([(ids[:1], ids[1:])]) if len(ids) > 1 else [pith.Likelihood(0, True, 0)]
+        [one] = model.loglikelihoods([(ids[:1], ids[1:])]) if len(ids) > 1 else [pith.Likelihood(0, True, 0, 1)]
         assert logprob == pytest.approx(one.logprob, rel=1e-5)
 
 
@@ -95,6 +95,7 @@ class Mortal(pith.ray.Score):
 def cluster(monkeypatch):
     monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.chdir(conftest.ROOT / "python/tests")  # where its workers look for this module
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     node = {"num_cpus": 2, "object_store_memory": 100 << 20}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)

@@ -30,6 +30,13 @@ def test_is_what_tokens_fed_one_by_one_give(model, ids, policy):
         assert result.tokens == len(continuation)
 
 
+def test_what_is_kept_of_contexts(model, ids):
+    pairs = [(ids[:20], ids[20:23]), (ids[:90], ids[90:91])]
+    assert [one.kept for one in model.loglikelihoods(pairs, policy="none")] == [1, 1]
+    short, long = model.loglikelihoods(pairs, policy="snapkv(rows=30,window=8)")
+    assert short.kept == 1 and long.kept == pytest.approx(30 / 90)
+
+
 def test_takes_texts(model):
     [likely, unlikely] = model.loglikelihoods([("The old", " house"), ("The old", " xq")])
     assert likely.logprob > unlikely.logprob

@@ -122,6 +122,57 @@ def test_stats(model, ids):
     assert 0 < stats["bytes_used"] < stats["bytes_dense"]
 
 
+def test_embeddings_of_tokens_are_the_tokens(model, ids):
+    rows = model.embed(ids)
+    assert rows.shape == (len(ids), model.config["d_model"]) and rows.dtype == np.float32
+    expected = model.session(policy="gate")
+    whole = [expected.feed(ids[:40]), expected.feed(ids[40:50], decoded=True), expected.feed(ids[50:60])]
+    session = model.session(policy="gate")
+    parts = [session.feed(rows[:40]), session.feed(rows[40:50].astype(np.float64), decoded=True)]
+    for mine, theirs in zip([*parts, session.feed(ids[50:60])], whole):
+        np.testing.assert_array_equal(mine, theirs)
+    assert list(session.tokens()) == [-1] * 50 + ids[50:60]
+    sequence = session.add(rows[:5], "none")
+    session.prompt(sequence, rows[5:7], "none")
+    assert session.step() == []
+    session.push(sequence, rows[7:8])
+    [(_, logits)] = session.step()
+    np.testing.assert_allclose(logits, model.session(policy="gate").feed(ids[:8])[-1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(pith.ArgumentError, match=str(model.config["d_model"])):
+        session.feed(rows[:, :-1])
+    with pytest.raises(pith.ArgumentError, match="token 1"):
+        model.embed([0, model.config["vocab_size"]])
+
+
+def test_compresses_to_anchors(model, ids):
+    session = model.session(policy="none", record_drops=True)
+    session.feed(ids[:40])
+    session.compress(4, 36, [7, 20])
+    session.feed(ids[40:42], decoded=True)
+    drops = session.drop_at()
+    gone = [i for i in range(4, 36) if i not in (7, 20)]
+    assert (drops[:, :, gone] == 40).all() and (np.delete(drops, gone, axis=2) == -1).all()
+    with pytest.raises(pith.ArgumentError):
+        session.compress(0, 4, [5])
+
+
+def test_compresses_to_what_is_needed_to_write_it_again(model, ids):
+    session = model.session(policy="per_head(none)")
+    session.feed(ids[:90])
+    session.kvzip(0.4, chunk=64)
+    rows = sum(session.stats()["live_rows"])
+    everything = 90 * model.config["n_layers"] * model.config["n_kv_heads"]
+    assert rows == pytest.approx(0.4 * everything, rel=0.05)
+    assert np.isfinite(session.feed(ids[90:95])).all()
+    whole, kept = model.session(policy="none"), model.session(policy="none")
+    for one in (whole, kept):
+        one.feed(ids[:50])
+    kept.kvzip(1.0)
+    np.testing.assert_array_equal(kept.feed(ids[50:55]), whole.feed(ids[50:55]))
+    with pytest.raises(pith.ArgumentError, match="share"):
+        whole.kvzip(2.0)
+
+
 def test_tau_in_mid_sequence(model, ids):
     session = model.session(policy="gate", record_drops=True)
     session.feed(ids[:50])

@@ -57,7 +57,7 @@ struct Session::Impl {
   Restored restore(std::span<const std::byte> saved, const std::string& whose);
 
   /// Passes until one gave logits, or one alone; first of all what a callback that threw has left.
-  std::span<const Output> run(const std::stop_token& stop, bool one_pass);
+  std::span<const Output> run(const std::stop_token& stop, bool one_pass, std::size_t most);
 
   const Setup setup;
   const std::uint64_t parameters = setup.model.parameters();
@@ -77,7 +77,7 @@ struct Session::Impl {
   std::string fingerprint_;  // once it was asked for
 
   bool worth_gathering() const;
-  void advance(const std::stop_token& stop);
+  void advance(const std::stop_token& stop, std::size_t most);
   void complete();
   void abandon_pass() noexcept;
   void compute_logits();

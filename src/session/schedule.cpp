@@ -11,9 +11,9 @@
 
 namespace pith {
 
-void Schedule::plan(const Setup& setup, Sequences& sequences) {
+void Schedule::plan(const Setup& setup, Sequences& sequences, std::size_t most) {
   try {
-    fill(setup, sequences);
+    fill(setup, sequences, most);
     if (setup.options.record_focus) seek_focus(setup);
   } catch (...) {
     clear();
@@ -21,9 +21,10 @@ void Schedule::plan(const Setup& setup, Sequences& sequences) {
   }
 }
 
-void Schedule::fill(const Setup& setup, Sequences& sequences) {
+void Schedule::fill(const Setup& setup, Sequences& sequences, std::size_t most) {
   std::size_t bytes = sequences.pool.available();
-  std::size_t room = static_cast<std::size_t>(setup.options.chunk);
+  const std::size_t chunk = static_cast<std::size_t>(setup.options.chunk);
+  std::size_t room = std::max(chunk, std::min(most, static_cast<std::size_t>(setup.options.ahead)));
   const std::optional<Stage> stage = stage_in_turn(setup, sequences);
   std::vector<std::pair<SequenceId, std::size_t>> staged;  // and how many tokens
   waiting = 0;
@@ -32,7 +33,11 @@ void Schedule::fill(const Setup& setup, Sequences& sequences) {
       if (sequence.stretches.empty() || (sequence.stretches.front().kind == Stretch::Kind::prompt) != prompts) continue;
       const Stage own = sequence.next_stage(setup);
       if (!setup.whole(own) && (own.begin != stage->begin || own.end != stage->end)) continue;
-      const std::size_t count = sequence.next_chunk(setup), needed = sequences.bytes_for(sequence, count);
+      std::size_t count = sequence.next_chunks(setup, room), needed = sequences.bytes_for(sequence, count);
+      if (count > chunk && needed > bytes) {
+        count = sequence.next_chunk(setup);
+        needed = sequences.bytes_for(sequence, count);
+      }
       if (count == 0 || needed > bytes) {
         ++waiting;
         continue;
@@ -46,6 +51,7 @@ void Schedule::fill(const Setup& setup, Sequences& sequences) {
         add(setup, id, sequence, count);
       else
         staged.emplace_back(id, count);
+      if (!prompts) room = chunk;  // who decodes waits for no more
     }
   }
   if (!staged.empty()) pass.stage = {pass.positions.size(), stage->begin, stage->end};
@@ -82,7 +88,7 @@ void Schedule::add(const Setup& setup, SequenceId id, Sequence& sequence, std::s
                   .prompt_begin = sequence.prompt().begin,
                   .prompt_end = sequence.prompt().end,
                   .tau = sequence.tau,
-                  .pace = prompt ? Pace::together : Pace::one_by_one};
+                  .each = prompt ? static_cast<std::size_t>(setup.options.chunk) : 1};
   const std::size_t d = setup.d_model();
   const Halted& halted = sequence.halted;
   for (std::size_t i = 0; i < count; ++i) {

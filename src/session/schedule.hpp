@@ -13,10 +13,10 @@
 namespace pith {
 
 struct Schedule {
-  /// Chooses the next pass: every sequence that decodes, then prompts, at most `chunk` of their tokens together.
-  /// Those that the budget has no pages for wait. Rows that go through some layers alone come last. Throws Error
-  /// (budget) where there is room for none.
-  void plan(const Setup& setup, Sequences& sequences);
+  /// Chooses the next pass: every sequence that decodes, then prompts: at most a chunk of their tokens together, or,
+  /// where nothing decodes, as SessionOptions::ahead and `most` allow. Those that the budget has no pages for wait.
+  /// Rows that go through some layers alone come last. Throws Error (budget) where there is room for none.
+  void plan(const Setup& setup, Sequences& sequences, std::size_t most);
 
   /// The pass, which is suspended, goes on without the sequence.
   void leave_out(const Sequence& sequence);
@@ -31,7 +31,7 @@ struct Schedule {
   std::size_t waiting = 0;              // sequences that the pass has no pages for
 
  private:
-  void fill(const Setup& setup, Sequences& sequences);
+  void fill(const Setup& setup, Sequences& sequences, std::size_t most);
   std::optional<Stage> stage_in_turn(const Setup& setup, const Sequences& sequences);
   void add(const Setup& setup, SequenceId id, Sequence& sequence, std::size_t count);
   void seek_focus(const Setup& setup);

@@ -99,6 +99,9 @@ struct Sequence {
   /// others. 0: not one would fit.
   std::size_t next_chunk(const Setup& setup) const;
 
+  /// The same, or as many chunks of a prompt as are whole, or its end, and at most `room` tokens.
+  std::size_t next_chunks(const Setup& setup, std::size_t room) const;
+
   /// It is as far as a segment of the finished pass has brought it; `x` is the residual stream of the pass's rows.
   /// Returns after which of them, the segment's last ones, there are to be logits.
   std::size_t advance(const Setup& setup, const Pass& pass, const Segment& segment, View<const float> x);
@@ -117,6 +120,7 @@ struct Sequence {
   void copy_from(const Sequence& other);
 
  private:
+  std::size_t left() const;  // tokens up to where the next pass has to end
   void add(std::span<const Token> more, Stretch stretch);
   void narrow(const Setup& setup, const Stage& stage);
 };

@@ -19,12 +19,12 @@ prune::AnyPolicy policy_of(const Config& config, const SessionOptions& options) 
   return config.gate ? prune::learned_gate() : config.dms ? prune::dms() : prune::none();
 }
 
-/// What the policy needs, and what a record of its drops wants to know beside it.
+/// What the policy needs, and what on_drop tells beside.
 prune::Needs needs_of(const Config& config, const prune::AnyPolicy& policy, const SessionOptions& options) {
   prune::Needs needs = policy.needs();
   // Heads with gates of their own forget differently.
   if (needs.gate && config.gate_per_head()) needs.lane_per_head = true;
-  if (needs.gate && (options.record_drops || options.on_drop)) needs.evidence = needs.evidence | column::gate_logit;
+  if (needs.gate && options.on_drop) needs.evidence = needs.evidence | column::gate_logit;
   return needs;
 }
 
@@ -124,6 +124,7 @@ std::vector<std::size_t> kv_owners(const Config& config) {
 
 std::size_t context_of(const Config& config, const SessionOptions& options) {
   if (options.chunk < 1) fail(ErrorCode::argument, "chunk", "at least 1", std::to_string(options.chunk));
+  if (options.ahead < 0) fail(ErrorCode::argument, "ahead", "at least 0", std::to_string(options.ahead));
   if (options.context < 0) fail(ErrorCode::argument, "context", "at least 0", std::to_string(options.context));
   // Learned positions end where the table does; rotary ones go on.
   if (config.learned_positions && options.context > config.context)
@@ -143,6 +144,7 @@ Setup::Setup(Model some_model, SessionOptions some_options)
       stages(stages_of(config, policy, needs)),
       context(context_of(config, options)),
       layouts(layouts_of(config, options, needs)),
+      by_rounds(!needs.after_pass && !any_shares(config) && stages.size() == 1),
       takes_back(prune::looks_back_alone(policy) && !needs.decisions) {}
 
 bool Setup::shares_lanes() const { return any_shares(config); }

@@ -35,6 +35,7 @@ struct Setup {
   const std::vector<Stage> stages;  // of a prompt: layers that it goes through together, before others
   const std::size_t context;
   const KvLayouts layouts;
+  const bool by_rounds;   // a pass may take several chunks of a prompt
   const bool takes_back;  // tokens, without a mark, where none of what was before them has been dropped since
 };
 

@@ -24,10 +24,11 @@ std::vector<Script> ragged(const Model& model, std::uint64_t seed) {
   return scripts;
 }
 
-SessionOptions recorded(SessionOptions options, int threads) {
+SessionOptions recorded(SessionOptions options, int threads, int ahead = 0) {
   options.record_drops = true;
   options.threads = threads;
   options.chunk = 16;
+  options.ahead = ahead;
   return options;
 }
 
@@ -44,11 +45,13 @@ void check(const Model& model, std::uint64_t seed, const SessionOptions& options
     alone.push_back(play(session, {script}, DropLog::Keep::history)[0]);
     ASSERT_EQ(alone.back().logits.size(), script.rest.size() + 1);
   }
-  for (const int threads : {1, 2}) {
-    Session session(model, recorded(options, threads));
+  // Passes of several chunks, too: two of a prompt, or one and others.
+  for (const auto& [threads, ahead] : {std::pair(1, 0), std::pair(2, 0), std::pair(1, 40)}) {
+    Session session(model, recorded(options, threads, ahead));
     const auto together = play(session, scripts, DropLog::Keep::history);
     for (std::size_t i = 0; i < scripts.size(); ++i) {
-      SCOPED_TRACE("sequence " + std::to_string(i) + " of a batch, threads: " + std::to_string(threads));
+      SCOPED_TRACE("sequence " + std::to_string(i) + " of a batch, threads: " + std::to_string(threads) +
+                   ", ahead: " + std::to_string(ahead));
       expect_same(alone[i], together[i]);
     }
     EXPECT_EQ(session.stats().bytes_used, 0u);

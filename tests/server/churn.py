@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Clients that come, stream and vanish at random: churn.py [MINUTES [CLIENTS]]
 
-In the end nothing may be left of them: no row, no request, no connection, no thread."""
+In the end nothing may be left of them: no row but the prefix cache's, no request, no connection, no thread; and of that
+cache nothing once the server has ended."""
 import json
 import os
 import random
@@ -14,6 +15,9 @@ import time
 from support import Server
 
 WORDS = "the old house stood at end of a lane and Anna said that birds sing in London by night".split()
+
+
+BEGINNING = "Once upon a time there was an old house at the end of a lane, and in it lived Anna. " * 2
 
 
 def text(dice, words):
@@ -49,7 +53,8 @@ class Client(threading.Thread):
                "pith": {"policy": dice.choice(["gate", "narrow"])}}
         if ask["stream"]:
             ask["pith"]["drops"] = dice.random() < 0.5
-        prompt = text(dice, dice.choice([1, 10, 80, 250]))
+        # Half of them begin alike.
+        prompt = dice.choice(["", BEGINNING]) + text(dice, dice.choice([1, 10, 80, 250]))
         if chat:
             ask["messages"] = [{"role": "user", "content": prompt}]
         else:
@@ -104,7 +109,7 @@ class Client(threading.Thread):
 def churn(minutes, clients=64, seed=1):
     """What all did, counted. Raises AssertionError where something is left or went wrong."""
     server = Server("--policy", "gate=gate", "--policy", "narrow=streaming(sinks=2,recent=60)", "--parallel", 8,
-                    "--max-requests", 48, "--kv-budget", 4, "--read-timeout", 2, "-t", 1)
+                    "--max-requests", 48, "--kv-budget", 4, "--prefix-cache", 1, "-b", 16, "--read-timeout", 2, "-t", 1)
     try:
         begun = server.threads()
         until = time.monotonic() + 60 * minutes
@@ -122,7 +127,9 @@ def churn(minutes, clients=64, seed=1):
         open_files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
         assert open_files < 40, f"{open_files} open files"
         metrics = server.metrics()
+        assert metrics["pith_prefix_cache_bytes"] <= 2 * 2**20, metrics
         assert server.end(signal.SIGTERM) == 130, server.log()[-4000:]
+        assert "ended: every page is free" in server.log(), server.log()[-4000:]
         assert "Sanitizer" not in server.log() and "runtime error" not in server.log(), server.log()[-4000:]
         counts = {}
         for one in crowd:

@@ -105,6 +105,7 @@ class Server:
         return True
 
     def is_empty(self):
+        """No request is there, and none holds anything; what is kept of prompts' beginnings is the prefix cache's."""
         now = self.metrics()
         return not any(now[name] for name in ("pith_cache_rows", "pith_cache_bytes", "pith_requests_running",
                                               "pith_requests_waiting", "pith_requests_pending"))
@@ -141,6 +142,7 @@ class Case(unittest.TestCase):
         try:
             assert cls.server.until(cls.server.is_empty), cls.server.metrics()
             assert cls.server.end() == 130, cls.server.log()
+            assert "ended: every page is free" in cls.server.log(), cls.server.log()
             assert "ERROR" not in cls.server.log() and "Sanitizer" not in cls.server.log(), cls.server.log()
         finally:
             cls.server.close()

@@ -11,6 +11,7 @@ class Churn(unittest.TestCase):
         for what in ("was answered", "left before the answer", "left amid the answer"):
             self.assertGreater(counts.get(what, 0), 0, counts)
         self.assertGreater(metrics["pith_requests_cancelled_total"], 0)
+        self.assertGreater(metrics["pith_prefix_cache_hits_total"], 0)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Answers(Case):
         self.assertEqual(answer["choices"][0]["text"], expected["text"])
         self.assertEqual(answer["choices"][0]["finish_reason"], "length")
         self.assertEqual(answer["usage"], {"prompt_tokens": expected["prompt_tokens"], "completion_tokens": 12,
+                                           "prompt_tokens_details": {"cached_tokens": 0},
                                            "total_tokens": expected["prompt_tokens"] + 12})
         tokens = command("tokenize", "-m", MODEL, "-p", prompt, "--json")["tokens"]
         self.assertEqual(self.server.post(TEXT, {"prompt": tokens, **GREEDY})[1]["choices"], answer["choices"])
@@ -411,6 +412,66 @@ class Policies(Case):
         status, answer = self.server.post(TEXT, {"prompt": prompt, "pith": {"policy": "dense", "tau": 1}})
         self.assertEqual(status, 400)
         self.assertIn("policy with the learned gate", answer["error"]["message"])
+
+
+class Prefixes(Case):
+    """What prompts begin with is read once, and nobody can tell but by what is counted."""
+    arguments = ("--policy", "gate", "--policy", "narrow=streaming(sinks=2,recent=30)",
+                 "--policy", "judged=h2o(rows=64,recent=32)", "-b", 16, "--prefix-cache", 8)
+    BEGINNING = "The old house stood at the end of the lane. " * 6
+
+    def told(self, prompt, policy):
+        """The text, the drops of each token, and what was used."""
+        ask = {"prompt": prompt, "max_tokens": 12, "temperature": 0, "ignore_eos": True, "stream": True,
+               "stream_options": {"include_usage": True}, "pith": {"policy": policy, "drops": True}}
+        chunks = events(self.server.ask("POST", TEXT, ask)[2])
+        dropped, held = {}, None
+        for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+            for position, count in choice.get("pith", {}).get("drops", []):
+                dropped[position] = dropped.get(position, 0) + count
+            held = choice.get("pith", {}).get("held", held)
+        self.assertEqual(sum(dropped.values()), held["rows_dropped"])
+        text = "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
+        return text, dropped, held, chunks[-1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def test_what_is_told_stays_the_same(self):
+        for policy in ("default", "narrow"):
+            for end in ("Anna", "The birds sing in London by night"):
+                with self.subTest(policy=policy, end=end):
+                    first, again = (self.told(self.BEGINNING + end, policy) for _ in range(2))
+                    self.assertEqual(again[:3], first[:3])
+                    self.assertGreater(len(first[1]), 0)
+                    self.assertEqual(again[3] % 16, 0)
+                    self.assertGreater(again[3], 32)
+
+    def test_metrics(self):
+        before = self.server.metrics()
+        for _ in range(2):
+            status, answer = self.server.post(TEXT, {"prompt": "Once " + self.BEGINNING, **GREEDY})
+            self.assertEqual(status, 200, answer)
+        reused = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+        self.server.post(TEXT, {"prompt": self.BEGINNING, **GREEDY, "pith": {"policy": "judged"}})
+        self.assertTrue(self.server.until(self.server.is_empty))
+        after = self.server.metrics()
+        grown = {name: after[name] - before[name] for name in after}
+        self.assertEqual(grown["pith_prefix_cache_hits_total"], 1)
+        self.assertEqual(grown["pith_prefix_cache_tokens_total"], reused)
+        self.assertEqual(grown["pith_prefix_cache_misses_total"], 2)
+        self.assertIn('pith_prefix_cache_misses_total{policy="judged",reason="policy_looks_ahead"} 1\n',
+                      self.server.ask("GET", "/metrics")[2].decode())
+        self.assertGreater(grown["pith_prefix_cache_entries"], 0)
+        self.assertTrue(0 < after["pith_prefix_cache_bytes"] <= 3 * 8 * 2**20)
+        self.assertGreater(after["pith_prefix_cache_rows"], 0)
+
+    def test_it_can_be_off(self):
+        server = Server("--prefix-cache", 0)
+        try:
+            for _ in range(2):
+                answer = server.post(TEXT, {"prompt": self.BEGINNING * 2, **GREEDY})[1]
+            self.assertEqual(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+            self.assertEqual(server.metrics()["pith_prefix_cache_bytes"], 0)
+        finally:
+            server.close()
 
 
 class Keys(unittest.TestCase):

@@ -73,6 +73,7 @@ std::optional<Json> Answer::add(const Part& part) {
   Choice& choice = choices_[part.choice];
   choice.text += part.text;
   if (part.token) ++choice.tokens;
+  choice.reused = part.reused;
   if (part.finish) {
     choice.finish = part.finish;
     choice.held = part.held;
@@ -131,7 +132,10 @@ std::size_t Answer::tokens() const {
 }
 
 Json Answer::usage() const {
+  std::size_t reused = 0;  // a prompt counts once, by its first answer
+  for (std::size_t i = 0; i < choices_.size(); i += ask_.n) reused += choices_[i].reused;
   return {{"prompt_tokens", prompt_tokens()},
+          {"prompt_tokens_details", {{"cached_tokens", reused}}},
           {"completion_tokens", tokens()},
           {"total_tokens", prompt_tokens() + tokens()}};
 }

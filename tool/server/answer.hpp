@@ -52,6 +52,7 @@ class Answer {
   struct Choice {
     std::string text;
     std::size_t tokens = 0;
+    std::size_t reused = 0;  // of its prompt, tokens that were not read
     std::size_t offset = 0;  // characters of text before the next token
     std::optional<Finish> finish = {};
     std::optional<Held> held = {};

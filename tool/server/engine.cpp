@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "server/engine.hpp"
 
-#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace pith::tool {
 
@@ -14,16 +15,15 @@ struct Engine::Sent {
   std::size_t choice = 0;
   bool asks_drops = false;
   std::optional<SequenceId> sequence = {};
+  std::vector<std::uint32_t> gone = {};  // of each token, the rows of which that was told
 };
 
 Engine::Engine(std::string name, Model model, Tokenizer tokenizer, SessionOptions options, std::size_t at_once,
-               bool tells_drops, std::function<void(const std::string&)> trouble)
+               PrefixOptions prefixes, bool tells_drops, std::function<void(const std::string&)> trouble)
     : name_(std::move(name)), tells_drops_(tells_drops), trouble_(std::move(trouble)) {
-  if (tells_drops)
-    options.on_drop = [this](SequenceId sequence, const Drop& drop) {
-      if (askers_ > 0) drops_[sequence].push_back(drop.position);
-    };
-  generator_ = std::make_unique<Generator>(std::move(model), std::move(tokenizer), std::move(options), at_once);
+  options.record_drops = tells_drops;
+  generator_ =
+      std::make_unique<Generator>(std::move(model), std::move(tokenizer), std::move(options), at_once, prefixes);
   const Session& session = generator_->session();
   policy_ = session.policy().describe();
   has_gate_ = session.policy().needs().gate;
@@ -48,25 +48,23 @@ RequestId Engine::submit(Request request, std::size_t choice, bool asks_drops, s
   sent->asks_drops = asks_drops;
   request.on_piece = [this, sent, mailbox = std::move(mailbox), ended = std::move(ended)](const Piece& piece) {
     mailbox->put(part_of(piece, *sent));
-    if (!piece.finish) return;
-    if (piece.sequence) drops_.erase(*piece.sequence);
-    if (sent->asks_drops && --askers_ == 0) drops_.clear();
-    sent->asks_drops = false;
-    ended();
+    if (piece.finish) ended();
   };
-  if (asks_drops) ++askers_;
-  try {
-    const std::size_t prompt = std::holds_alternative<std::vector<Token>>(request.prompt)
-                                   ? std::get<std::vector<Token>>(request.prompt).size()
-                                   : 0;
-    const RequestId id = generator_->submit(std::move(request));
-    ++counts_.requests;
-    counts_.prompt_tokens += prompt;
-    return id;
-  } catch (...) {
-    if (asks_drops) --askers_;
-    throw;
-  }
+  const std::size_t prompt = std::holds_alternative<std::vector<Token>>(request.prompt)
+                                 ? std::get<std::vector<Token>>(request.prompt).size()
+                                 : 0;
+  const RequestId id = generator_->submit(std::move(request));
+  ++counts_.requests;
+  counts_.prompt_tokens += prompt;
+  return id;
+}
+
+std::size_t Engine::let_go() {
+  constexpr std::chrono::milliseconds longest{10000}, often{5};
+  const auto until = std::chrono::steady_clock::now() + longest;
+  while (generator_->pending() > 0 && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(often);
+  generator_->drop_prefixes();
+  return generator_->load().cache.bytes_used;
 }
 
 Part Engine::part_of(const Piece& piece, Sent& sent) {
@@ -76,7 +74,8 @@ Part Engine::part_of(const Piece& piece, Sent& sent) {
             .logprob = piece.logprob,
             .top = {piece.top.begin(), piece.top.end()},
             .finish = piece.finish,
-            .error = piece.error};
+            .error = piece.error,
+            .reused = piece.reused};
   if (piece.token) ++counts_.tokens;
   if (piece.finish == Finish::cancelled) ++counts_.cancelled;
   if (piece.finish == Finish::error) ++counts_.failed;
@@ -88,24 +87,25 @@ Part Engine::part_of(const Piece& piece, Sent& sent) {
     counts_.rows_seen += stats.seen_rows;
     counts_.rows_dropped += stats.dropped_rows;
   }
-  if (!sent.asks_drops) return part;
+  if (sent.asks_drops) tell_drops(piece, sent, part);
+  return part;
+}
+
+/// What is gone and was not told yet: of a sequence that began with what another had read, that before its time, too.
+void Engine::tell_drops(const Piece& piece, Sent& sent, Part& part) const {
+  const Session& session = generator_->session();
   if (sent.sequence != piece.sequence) {
     part.again = sent.sequence.has_value();
     sent.sequence = piece.sequence;
+    sent.gone.clear();
     const std::size_t length = session.length(*piece.sequence);
     part.rows_per_token = length > 0 ? session.stats(*piece.sequence).seen_rows / length : 0;
   }
-  const auto found = drops_.find(*piece.sequence);
-  if (found == drops_.end()) return part;
-  std::vector<Position>& dropped = found->second;
-  std::ranges::sort(dropped);
-  for (const Position position : dropped)
-    if (part.drops.empty() || part.drops.back().first != position)
-      part.drops.emplace_back(position, 1);
-    else
-      ++part.drops.back().second;
-  dropped.clear();
-  return part;
+  std::vector<std::uint32_t> gone = session.rows_gone(*piece.sequence);
+  sent.gone.resize(gone.size());
+  for (std::size_t i = 0; i < gone.size(); ++i)
+    if (gone[i] > sent.gone[i]) part.drops.emplace_back(static_cast<Position>(i), gone[i] - sent.gone[i]);
+  sent.gone = std::move(gone);
 }
 
 }  // namespace pith::tool

@@ -6,11 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "pith/generator.hpp"
 #include "server/mailbox.hpp"
@@ -28,7 +26,7 @@ class Engine {
  public:
   /// `tells_drops`: a request may ask which tokens its sequence drops. `trouble` hears what is nobody's fault.
   Engine(std::string name, Model model, Tokenizer tokenizer, SessionOptions options, std::size_t at_once,
-         bool tells_drops, std::function<void(const std::string&)> trouble);
+         PrefixOptions prefixes, bool tells_drops, std::function<void(const std::string&)> trouble);
 
   const std::string& name() const { return name_; }
   const std::string& policy() const { return policy_; }
@@ -43,17 +41,20 @@ class Engine {
   RequestId submit(Request request, std::size_t choice, bool asks_drops, std::shared_ptr<Mailbox> mailbox,
                    std::function<void()> ended);
 
+  /// Once no request comes any more: waits until those that are there have ended, and lets go of what is kept for
+  /// others. Returns the bytes of pages that somebody holds all the same.
+  std::size_t let_go();
+
  private:
   struct Sent;
   void work(const std::stop_token& stop);
   Part part_of(const Piece& piece, Sent& sent);
+  void tell_drops(const Piece& piece, Sent& sent, Part& part) const;
 
   const std::string name_;
   const bool tells_drops_;
   const std::function<void(const std::string&)> trouble_;
   Counts counts_;
-  std::atomic<std::size_t> askers_ = 0;                // requests on their way that asked for drops
-  std::map<SequenceId, std::vector<Position>> drops_;  // a position for each row; of the thread that steps
   std::unique_ptr<Generator> generator_;
   std::string policy_;
   bool has_gate_ = false;

@@ -32,6 +32,7 @@ struct Part {
   std::vector<TokenLogprob> top;
   std::optional<Finish> finish;
   std::exception_ptr error;
+  std::size_t reused = 0;  // of its prompt, tokens that were not read
   // Where it was asked for:
   bool again = false;                                  // the sequence was lost and is read again: nothing is dropped
   std::vector<std::pair<Position, unsigned>> drops{};  // tokens, and rows of each that were dropped since the last part

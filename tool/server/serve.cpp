@@ -26,14 +26,19 @@
 namespace pith::tool {
 namespace {
 
+/// A pass is what tokens on their way wait for, and what prompts begin with is kept by the chunk: small ones. Where
+/// nobody waits, so many tokens are read at once.
+constexpr int served_chunk = 64, served_ahead = 256;
+
 struct ServeOptions {
   ModelOptions model;
-  CacheOptions cache;
+  CacheOptions cache{.chunk = served_chunk};
   std::vector<std::string> policies;
   std::string host = "127.0.0.1", key_file, alias, form;
   int port = 8080;
   std::size_t at_once = 16;
   std::optional<double> kv_budget;  // MiB
+  double prefix_cache = 256;        // MiB
   std::optional<std::size_t> most_tokens;
   std::vector<float> tau;  // least and most that a request may ask for
   HttpLimits http;
@@ -134,15 +139,17 @@ Exit serve(const ServeOptions& options, const Tool& tool) {
     tool.note(line);
   };
   const Threads threads(options.cache.threads);  // whose turn it is has them all
+  const PrefixOptions prefixes{.bytes = static_cast<std::size_t>(options.prefix_cache * 1024 * 1024)};
   std::vector<std::unique_ptr<Engine>> engines;
   for (const NamedPolicy& policy : policies) {
     CacheOptions cache = options.cache;
     cache.policy = policy.spec;
     SessionOptions session = session_options(cache, model, tool);
     session.threads = threads;
+    session.ahead = served_ahead;
     if (options.kv_budget) session.kv_budget = static_cast<std::size_t>(*options.kv_budget * 1024 * 1024);
     engines.push_back(std::make_unique<Engine>(policy.name, model, words.tokenizer, std::move(session), options.at_once,
-                                               !options.no_page, log));
+                                               prefixes, !options.no_page, log));
     tool.detail("policy " + policy.name + ": " + engines.back()->policy());
   }
 
@@ -180,6 +187,10 @@ Exit serve(const ServeOptions& options, const Tool& tool) {
   if (interrupt.requested()) wind_up(service, http, options.grace, tool);
   server.join();
   if (!interrupt.requested()) fail(ErrorCode::state, "the server's socket failed");
+  if (const std::size_t left = service.let_go(); left > 0)
+    tool.warn(std::to_string(left) + " bytes of keys and values are held by nobody");
+  else
+    tool.note("ended: every page is free");
   return Exit::interrupted;
 }
 
@@ -216,6 +227,11 @@ void add_serve(CLI::App& app, Tool& tool) {
   command
       .number("--kv-budget", options.kv_budget, Range<double>{.least = 0, .above = true},
               "Most MiB of keys and values, for each policy; requests wait for room [no limit]")
+      .type_name("MIB");
+  command
+      .number("--prefix-cache", options.prefix_cache, Range<double>{.least = 0},
+              "Most MiB of what prompts begin with that are kept for others, for each policy, within --kv-budget; 0 = "
+              "none [256]")
       .type_name("MIB");
   command.number("--timeout", options.seconds, {1, 86400}, "Seconds that one request may take [600]");
   command.number("--read-timeout", options.read_seconds, {1, 3600}, "Seconds for a request to arrive [30]");

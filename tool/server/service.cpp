@@ -245,6 +245,12 @@ void Service::add_to(HttpServer& server) {
   }
 }
 
+std::size_t Service::let_go() {
+  std::size_t left = 0;
+  for (const auto& engine : engines_) left += engine->let_go();
+  return left;
+}
+
 std::string Service::refusal(int status, const std::string& why) { return text_of(Refusal(status, why).json()); }
 
 void Service::log(const std::string& client, const std::string& what, int status, const std::string& more) const {
@@ -418,11 +424,22 @@ void Service::tokenize(const Request& request, Response& response) {
   log(request, 200, json["count"].dump() + " tokens");
 }
 
+namespace {
+
+std::size_t rows_of(const CacheStats& stats) {
+  return std::accumulate(stats.live_rows.begin(), stats.live_rows.end(), std::size_t{0});
+}
+
+}  // namespace
+
 /// In Prometheus' text format.
 void Service::metrics(const Request& request, Response& response) {
   std::ostringstream out;
-  const auto family = [&](const char* name, const char* type, const char* help, auto&& of) {
+  const auto head = [&](const char* name, const char* type, const char* help) {
     out << "# HELP pith_" << name << ' ' << help << "\n# TYPE pith_" << name << ' ' << type << '\n';
+  };
+  const auto family = [&](const char* name, const char* type, const char* help, auto&& of) {
+    head(name, type, help);
     for (const auto& engine : engines_)
       out << "pith_" << name << "{policy=\"" << engine->name() << "\"} " << of(*engine) << '\n';
   };
@@ -434,8 +451,8 @@ void Service::metrics(const Request& request, Response& response) {
     return loads.front();
   };
   const auto single = [&](const char* name, const char* type, const char* help, std::uint64_t value) {
-    out << "# HELP pith_" << name << ' ' << help << "\n# TYPE pith_" << name << ' ' << type << "\npith_" << name << ' '
-        << value << '\n';
+    head(name, type, help);
+    out << "pith_" << name << ' ' << value << '\n';
   };
   family("requests_total", "counter", "Generations that were begun.",
          [](Engine& e) { return e.counts().requests.load(); });
@@ -448,24 +465,45 @@ void Service::metrics(const Request& request, Response& response) {
   family("generated_tokens_total", "counter", "Tokens chosen.", [](Engine& e) { return e.counts().tokens.load(); });
   family("requests_running", "gauge", "Generations in the batch.", [&](Engine& e) { return load(e).running; });
   family("requests_waiting", "gauge", "Generations in the queue.", [&](Engine& e) { return load(e).waiting; });
-  family("cache_rows", "gauge", "Rows held, over layers and lanes.", [&](Engine& e) {
-    const std::vector<std::size_t>& rows = load(e).cache.live_rows;
-    return std::accumulate(rows.begin(), rows.end(), std::size_t{0});
-  });
-  family("cache_bytes", "gauge", "Bytes of pages that hold rows.", [&](Engine& e) { return load(e).cache.bytes_used; });
-  family("cache_bytes_dense", "gauge", "What they would be had nothing been dropped.",
-         [&](Engine& e) { return load(e).cache.bytes_dense; });
+  family("cache_rows", "gauge", "Rows that generations hold, over layers and lanes.",
+         [&](Engine& e) { return rows_of(load(e).cache) - rows_of(load(e).kept); });
+  family("cache_bytes", "gauge", "Bytes of pages that generations hold, but for those of the prefix cache.",
+         [&](Engine& e) { return load(e).cache.bytes_used - load(e).kept.bytes_used; });
+  family("cache_bytes_dense", "gauge", "What generations would hold had nothing been dropped, or shared.",
+         [&](Engine& e) { return load(e).cache.bytes_dense - load(e).kept.bytes_dense; });
   family("cache_bytes_reserved", "gauge", "Bytes of pages held from the operating system.",
          [&](Engine& e) { return load(e).cache.bytes_reserved; });
-  family("rows_seen_total", "counter", "Rows appended by generations that have ended.",
+  family("rows_seen_total", "counter", "Rows of generations that have ended, from their prompts' first tokens on.",
          [](Engine& e) { return e.counts().rows_seen.load(); });
   family("rows_dropped_total", "counter", "Rows of these that were dropped.",
          [](Engine& e) { return e.counts().rows_dropped.load(); });
   family("share_forgotten", "gauge", "Of all rows appended, the share that was dropped.", [&](Engine& e) {
-    const CacheStats& now = load(e).cache;
-    const auto seen = static_cast<double>(e.counts().rows_seen + now.seen_rows);
-    return seen > 0 ? static_cast<double>(e.counts().rows_dropped + now.dropped_rows) / seen : 0.0;
+    const CacheStats &now = load(e).cache, &kept = load(e).kept;
+    const auto seen = static_cast<double>(e.counts().rows_seen + now.seen_rows - kept.seen_rows);
+    const auto dropped = static_cast<double>(e.counts().rows_dropped + now.dropped_rows - kept.dropped_rows);
+    return seen > 0 ? dropped / seen : 0.0;
   });
+  family("prefix_cache_entries", "gauge", "Beginnings of prompts that are kept for others.",
+         [&](Engine& e) { return load(e).prefixes.kept; });
+  family("prefix_cache_rows", "gauge", "Their rows, over layers and lanes.",
+         [&](Engine& e) { return rows_of(load(e).kept); });
+  family("prefix_cache_bytes", "gauge", "Bytes of their pages, of which generations may share some.",
+         [&](Engine& e) { return load(e).kept.bytes_used; });
+  family("prefix_cache_hits_total", "counter", "Prompts that went on from a beginning that was kept.",
+         [&](Engine& e) { return load(e).prefixes.hits; });
+  family("prefix_cache_tokens_total", "counter", "Tokens of prompts that were not read again.",
+         [&](Engine& e) { return load(e).prefixes.tokens_reused; });
+  family("prefix_cache_evicted_total", "counter", "Beginnings that left for want of room.",
+         [&](Engine& e) { return load(e).prefixes.dropped; });
+  head("prefix_cache_misses_total", "counter", "Prompts that were read whole, by why.");
+  for (const auto& engine : engines_) {
+    const PrefixStats& stats = load(*engine).prefixes;
+    for (const auto& [reason, count] :
+         {std::pair("not_kept", stats.not_kept), std::pair("policy_looks_ahead", stats.policy_looks_ahead),
+          std::pair("read_whole", stats.read_whole)})
+      out << "pith_prefix_cache_misses_total{policy=\"" << engine->name() << "\",reason=\"" << reason << "\"} " << count
+          << '\n';
+  }
   single("requests_pending", "gauge", "Generations that have not ended, of all policies.", pending_);
   single("requests_refused_total", "counter", "Requests that were answered with an error.", refused_);
   single("connections", "gauge", "Open connections, this one among them.", server_->connections());

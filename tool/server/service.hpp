@@ -41,6 +41,9 @@ class Service {
   void cancel_all() { cancelling_ = true; }
   std::size_t pending() const { return pending_; }
 
+  /// Once the server has ended: nothing is held any more. Returns the bytes of pages that somebody holds all the same.
+  std::size_t let_go();
+
  private:
   using Request = httplib::Request;
   using Response = httplib::Response;

@@ -18,12 +18,6 @@
 
 namespace pith::inline nn {
 
-/// How the tokens of a segment go through a layer's attention and policy.
-enum class Pace : std::uint8_t {
-  together,    // all are remembered, then all attend
-  one_by_one,  // each as if it were alone in its pass, bit for bit
-};
-
 /// The new tokens of one sequence: rows [row, row + count) of the pass.
 struct Segment {
   KvCache* cache = nullptr;  // null: the sequence was finished while the pass was suspended
@@ -34,13 +28,15 @@ struct Segment {
   Position absent = 0;                        // tokens between its first and its last that are not in it
   Position prompt_begin = 0, prompt_end = 0;  // of the latest prompt
   std::optional<float> tau = {};              // of the learned gate, in place of the policy's
-  Pace pace = Pace::together;
+  /// So many are remembered, attend and are judged at a time, as if each time had a pass of its own, bit for bit.
+  std::size_t each = static_cast<std::size_t>(-1);
   View<const float> embeddings = {};  // [count, d_model] in place of the tokens'
   View<const float> stream = {};      // [count, d_model] that the layer before a stage has left
   std::vector<Position>* stay = {};   // where tokens leave after the stage: those of the prompt that do not
   std::span<Position> focus =
       {};  // [layer * n_heads + head] the token to which the last one attends most, where wanted
 
+  std::size_t rounds() const { return each < count ? (count + each - 1) / each : 1; }
   Position next() const { return first + static_cast<Position>(count) + absent; }
 };
 
@@ -88,7 +84,7 @@ struct Pass {
   std::size_t rounds() const {
     std::size_t most = 1;
     for (const Segment& segment : segments)
-      if (segment.pace == Pace::one_by_one && segment.row < rows()) most = std::max(most, segment.count);
+      if (segment.row < rows()) most = std::max(most, segment.rounds());
     return most;
   }
 
@@ -98,12 +94,13 @@ struct Pass {
     out.layer = layer;
     out.segments = segments;
     for (Segment& segment : out.segments) {
-      const bool alone = segment.pace == Pace::one_by_one;
-      if (segment.row >= rows() || round >= (alone ? segment.count : 1)) segment.cache = nullptr;
-      if (!alone) continue;
-      segment.row += round;
-      segment.first = out.positions[std::min(segment.row, out.positions.size() - 1)];
-      segment.count = 1;
+      const bool has_turn = segment.row < rows() && round < segment.rounds();
+      if (!has_turn) segment.cache = nullptr;
+      if (!has_turn || segment.rounds() == 1) continue;
+      const std::size_t before = round * segment.each;
+      segment.row += before;
+      segment.count = std::min(segment.each, segment.count - before);
+      segment.first = out.positions[segment.row];
       segment.absent = 0;
     }
   }
