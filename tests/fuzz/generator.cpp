@@ -55,10 +55,10 @@ class Driver {
     options_.kv = choices_.one_of(testing::kv_pairs());
     options_.threads = 1;
     options_.chunk = choices_.one_of(std::vector<int>{16, 1, 5, 40});
-    SessionOptions here = options_;
-    if (choices_.once_in(3)) here.kv_budget = (4 + choices_.below(64)) << 13;
+    // Alone, too: where there is no room for a chunk it is halved, on which some policies' choices depend.
+    if (choices_.once_in(3)) options_.kv_budget = (4 + choices_.below(64)) << 13;
     const PrefixOptions prefixes{.bytes = choices_.once_in(3) ? std::size_t{1} << 18 : 0};
-    return Generator(model_, std::nullopt, here, 1 + choices_.below(5), prefixes);
+    return Generator(model_, std::nullopt, options_, 1 + choices_.below(5), prefixes);
   }
 
   Request request() {
