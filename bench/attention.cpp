@@ -12,7 +12,7 @@
 #include "measure/plain_read.hpp"
 #include "pith/nn/attention.hpp"
 #include "pith/prune/methods.hpp"
-#include "pith/tensor/ops.hpp"
+#include "pith/tensor/panel.hpp"
 #include "pith/tensor/tensor.hpp"
 
 namespace {
@@ -107,25 +107,22 @@ void attention(benchmark::State& state, Heads heads, KvFormat format, std::size_
       benchmark::Counter::kIsRate);
 }
 
-/// The inner product of prefill's attention on numbers at hand: what its speed is to be compared with.
+/// The product of prefill's attention on panels at hand: what its speed is to be compared with.
 void peak(benchmark::State& state, int count) {
-  constexpr std::size_t rows = 48, depth = 64, cols = 48, repeats = 1000;
+  constexpr std::size_t repeats = 1000, products = tile_rows * tile_rows * head_dim;
   const Threads threads(count);
-  std::vector<Tensor<float>> a(static_cast<std::size_t>(count)), b(a.size()), c(a.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    a[i] = Tensor<float>(rows, depth);
-    b[i] = Tensor<float>(depth, cols);
-    c[i] = Tensor<float>(rows, cols);
-  }
+  const auto tasks = static_cast<std::size_t>(count);
+  const KeyPanel keys{}, queries{};
   for (auto _ : state)
     threads.gather([&] {
-      threads.run(a.size(), repeats * rows * depth * cols, [&](std::size_t i) {
-        for (std::size_t r = 0; r < repeats; ++r)
-          ops::add_product(a[i].data(), depth, 1, b[i].data(), cols, rows, depth, cols, c[i].data(), cols);
+      threads.run(tasks, repeats * products, [&](std::size_t) {
+        alignas(64) float scores[tile_rows * tile_rows];
+        for (std::size_t r = 0; r < repeats; ++r) ops::multiply(keys, queries, head_dim, scores);
+        benchmark::DoNotOptimize(scores);
       });
     });
   state.counters["FLOP/s"] = benchmark::Counter(
-      2.0 * static_cast<double>(a.size() * repeats * rows * depth * cols) * static_cast<double>(state.iterations()),
+      2.0 * static_cast<double>(tasks * repeats * products) * static_cast<double>(state.iterations()),
       benchmark::Counter::kIsRate);
 }
 
@@ -165,10 +162,11 @@ const bool registered = [] {
                                            .c_str(),
                                        attention, heads, format, rows, 1, threads)
               ->UseRealTime();
-      benchmark::RegisterBenchmark(("prefill_256/f16" + size).c_str(), attention, Heads{9, 3}, KvFormat::f16, rows, 256,
-                                   threads)
-          ->UseRealTime()
-          ->Unit(benchmark::kMillisecond);
+      for (const KvFormat format : {KvFormat::f32, KvFormat::f16, KvFormat::q8_0})
+        benchmark::RegisterBenchmark(("prefill_256/" + std::string(name(format)) + size).c_str(), attention,
+                                     Heads{9, 3}, format, rows, 256, threads)
+            ->UseRealTime()
+            ->Unit(benchmark::kMillisecond);
       for (const KvFormat keys : {KvFormat::f32, KvFormat::f16})
         benchmark::RegisterBenchmark(("gate/" + std::string(name(keys)) + size).c_str(), gate, keys, rows, threads)
             ->UseRealTime();

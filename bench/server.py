@@ -60,7 +60,7 @@ def llama(arguments, clients):
     each = arguments.prompt + arguments.tokens + 8
     return Server([arguments.llama, "-m", arguments.model, "--host", "127.0.0.1", "--port", str(port), "-t",
                    str(arguments.threads), "-tb", str(arguments.threads), "-np", str(clients), "-c", str(each * clients),
-                   "-ctk", arguments.kv, "-ctv", arguments.kv, "--no-webui", "-fa", "on"], r"server is listening|all slots are idle", port)
+                   "-ctk", arguments.kv, "-ctv", arguments.kv, "--no-webui", "-fa", "on"], r"listening on http", port)
 
 
 def ask(port, prompt, tokens):
@@ -77,6 +77,15 @@ def ask(port, prompt, tokens):
     connection.close()
     longest = max((after - before for before, after in zip(times, times[1:])), default=0)
     return times[0] - begin, (times[-1] - times[0]) / (tokens - 1), longest
+
+
+def kept(port):
+    """Of all rows so far, those that were not dropped; none where the server does not say."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    found = re.search(r"^pith_share_forgotten\{.*\} (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
+    connection.close()
+    return 1 - float(found[1]) if found else None
 
 
 def measure(port, arguments, clients, dice):
@@ -104,7 +113,8 @@ def measure(port, arguments, clients, dice):
     firsts, per_token, longest = (sorted(column) for column in zip(*found))
     at = lambda values, share: values[min(len(values) - 1, int(share * len(values)))]
     return {"requests_per_s": requests / seconds, "first_p50": at(firsts, 0.5), "first_p95": at(firsts, 0.95),
-            "token_p50": at(per_token, 0.5), "token_p95": at(per_token, 0.95), "gap_p50": at(longest, 0.5)}
+            "token_p50": at(per_token, 0.5), "token_p95": at(per_token, 0.95), "gap_p50": at(longest, 0.5),
+            "kept": kept(port)}
 
 
 def report(paths):
@@ -113,12 +123,13 @@ def report(paths):
         for line in open(path):
             one = json.loads(line)
             rows.setdefault((one["clients"], one["server"]), []).append(one)
-    print("| clients | server | rounds | requests/s | first token, s: p50 | p95 | per token, ms: p50 | p95 | longest wait, ms |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| clients | server | kept | rounds | requests/s | first token, s: p50 | p95 | per token, ms: p50 | p95 | longest wait, ms |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for (clients, server), ones in sorted(rows.items()):
         median = lambda name, scale=1: f"{scale * statistics.median(one[name] for one in ones):.3g}"
         rates = [one["requests_per_s"] for one in ones]
-        print(f"| {clients} | {server} | {len(ones)} | {median('requests_per_s')} ({min(rates):.3g} to {max(rates):.3g}) | "
+        share = "" if ones[0]["kept"] is None else f"{statistics.median(one['kept'] for one in ones):.0%}"
+        print(f"| {clients} | {server} | {share} | {len(ones)} | {median('requests_per_s')} ({min(rates):.3g} to {max(rates):.3g}) | "
               f"{median('first_p50')} | {median('first_p95')} | {median('token_p50', 1000)} | {median('token_p95', 1000)} | "
               f"{median('gap_p50', 1000)} |")
 

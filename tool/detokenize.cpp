@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "ids.hpp"
 #include "options.hpp"
 
 namespace pith::tool {

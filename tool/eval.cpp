@@ -12,6 +12,7 @@
 #include "command.hpp"
 #include "feed.hpp"
 #include "files/output_file.hpp"
+#include "ids.hpp"
 #include "interrupt.hpp"
 #include "kept.hpp"
 #include "options.hpp"

@@ -87,10 +87,6 @@ void add_count(CommandLine& line, int& tokens);
 /// All bytes of a file; "-" is stdin. Throws Error (file).
 std::string read_file(const std::string& path);
 
-/// Token ids as text: a JSON array, an object with an array "tokens", or numbers between spaces or commas.
-/// Throws Error (format), naming `where`.
-std::vector<Token> parse_ids(const std::string& text, const std::string& where);
-
 /// The lines of a text, without their ends.
 std::vector<std::string> lines_of(const std::string& text);
 

@@ -11,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/plain_panels.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -42,6 +43,8 @@ constexpr std::size_t patch_tokens = 3;
 constexpr std::size_t patch_vectors = 4;                    // the same for a patch of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
+constexpr std::size_t panel_height = 4, panel_vectors = 2;  // sums of a patch of a product of panels
+constexpr std::size_t panel_unroll = 4;
 constexpr std::size_t square_unroll = 1;
 
 inline void store_16(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
@@ -91,6 +94,8 @@ inline F times_power_of_2(F v, F n) {
   const F half = round(n * splat(0.5f));
   return v * power_of_2(half) * power_of_2(n - half);
 }
+
+inline F times_normal_power_of_2(F v, F n) { return v * power_of_2(n); }
 
 inline void store_sums(float* p, F a, F b, F c, F d) { _mm_storeu_ps(p, sums_of_8(a, b, c, d)); }
 inline float sum(F v) { return _mm_cvtss_f32(sums_of_8(v, v, v, v)); }
@@ -252,6 +257,8 @@ inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
   return _mm256_add_epi32(sums, pairs);
 }
 inline I add_second(I sums, const Quants&, const QuadFactors&) { return sums; }
+inline I pairs(I first, I second) { return _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa); }
+inline I add_pair_products(I sums, I a, I b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
 inline I total(I sums, I) { return sums; }
 
 }  // namespace

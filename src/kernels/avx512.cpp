@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/plain_panels.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -40,7 +41,9 @@ constexpr std::size_t patch_tokens = 6;   // vectors that a patch of floats mult
 constexpr std::size_t patch_vectors = 8;  // the same for a patch of packed rows of bytes
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 6, strip = 2;  // that a square is multiplied with together; vectors of its lanes
-constexpr std::size_t square_unroll = 8;              // in a loop g++ 12 stores its sums
+constexpr std::size_t panel_height = 8, panel_vectors = 2;  // sums of a patch of a product of panels
+constexpr std::size_t panel_unroll = 4;
+constexpr std::size_t square_unroll = 8;  // in a loop g++ 12 stores its sums
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store_256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -85,6 +88,8 @@ inline F round(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT |
 inline F to_floats(I v) { return _mm512_cvtepi32_ps(v); }
 /// v 2^n for whole n.
 inline F times_power_of_2(F v, F n) { return _mm512_scalef_ps(v, n); }
+
+inline F times_normal_power_of_2(F v, F n) { return _mm512_scalef_ps(v, n); }
 
 inline __m256 folded(F v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 inline void store_sums(float* p, F a, F b, F c, F d) {
@@ -239,6 +244,8 @@ inline Quants load_nibbles(const std::uint8_t* p) {
 /// The sum of a product in two parts.
 inline I add_first(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.low); }
 inline I add_second(I sums, Quants quants, const QuadFactors& x) { return _mm512_dpbusd_epi32(sums, quants, x.high); }
+inline I pairs(I first, I second) { return _mm512_mask_mov_epi16(first, 0xaaaaaaaau, _mm512_slli_epi32(second, 16)); }
+inline I add_pair_products(I sums, I a, I b) { return _mm512_dpwssd_epi32(sums, a, b); }
 inline I total(I low, I high) { return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low); }
 
 }  // namespace

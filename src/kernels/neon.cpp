@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/plain_panels.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"
@@ -26,6 +27,8 @@ constexpr std::size_t patch_tokens = 5;   // vectors that a patch of floats mult
 constexpr std::size_t patch_vectors = 8;  // the same for a patch of packed rows of bytes
 constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
+constexpr std::size_t panel_height = 4, panel_vectors = 4;  // sums of a patch of a product of panels
+constexpr std::size_t panel_unroll = 1;
 constexpr std::size_t square_unroll = 1;
 
 inline F splat(float x) { return vdupq_n_f32(x); }
@@ -75,6 +78,8 @@ inline F times_power_of_2(F v, F n) {
   const F half = round(n * splat(0.5f));
   return v * power_of_2(half) * power_of_2(n - half);
 }
+
+inline F times_normal_power_of_2(F v, F n) { return v * power_of_2(n); }
 
 inline F sums_of_4(F a, F b, F c, F d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
 inline void store_sums(float* p, F a, F b, F c, F d) { store(p, sums_of_4(a, b, c, d)); }
@@ -204,6 +209,13 @@ inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
 }
 inline I add_second(I sums, const Quants& quants, const QuadFactors& x) {
   return vmlal_high_s16(vmlal_high_s16(sums, quants.even, x.even), quants.odd, x.odd);
+}
+inline I pairs(I first, I second) {
+  return vreinterpretq_s32_s16(vtrn1q_s16(vreinterpretq_s16_s32(first), vreinterpretq_s16_s32(second)));
+}
+inline I add_pair_products(I sums, I a, I b) {
+  const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+  return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 }
 inline I total(I first, I second) { return vpaddq_s32(first, second); }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/plain_panels.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/table.hpp"
 #include "kernels/vocabulary.hpp"
@@ -110,6 +111,84 @@ void accumulate(const float* weights, std::size_t n_queries, std::size_t weight_
         out[q * out_stride + i] += weights[q * weight_stride + j] * at(tile, dim, j, i);
 }
 
+template <auto at>
+void key_panel(const std::byte* tile, std::size_t n_rows, std::size_t dim, KeyPanel& panel, const std::byte*) {
+  float most[tile_rows] = {}, squares[tile_rows] = {}, inverses[tile_rows];
+  for (std::size_t j = 0; j < n_rows; ++j)
+    for (std::size_t i = 0; i < dim; ++i) {
+      const float x = at(tile, dim, j, i);
+      most[j] = std::max(most[j], std::fabs(x));
+      squares[j] += x * x;
+    }
+  set_steps(most, squares, n_rows, panel, inverses);
+  const auto number = [&](std::size_t j, std::size_t i) {
+    return j < n_rows && i < dim ? integer(at(tile, dim, j, i) * inverses[j]) : 0;
+  };
+  for (std::size_t i = 0; i < panel_dim(dim); i += 2)
+    for (std::size_t j = 0; j < tile_rows; ++j) panel.pairs[i / 2][j] = pair_of(number(j, i), number(j, i + 1));
+}
+
+template <auto at>
+void value_panel(const std::byte* tile, std::size_t n_rows, std::size_t dim, ValuePanel& panel, const std::byte*) {
+  float most[tile_rows] = {}, inverses[tile_rows];
+  for (std::size_t j = 0; j < n_rows; ++j)
+    for (std::size_t i = 0; i < dim; ++i) most[j] = std::max(most[j], std::fabs(at(tile, dim, j, i)));
+  set_levels(most, panel, inverses);
+  const auto number = [&](std::size_t j, std::size_t i) {
+    return j < n_rows && i < dim ? integer(at(tile, dim, j, i) * inverses[j]) : 0;
+  };
+  for (std::size_t j = 0; j < tile_rows; j += 2)
+    for (std::size_t i = 0; i < panel_dim(dim); ++i)
+      panel.pairs[j / 2 * panel_dim(dim) + i] = pair_of(number(j, i), number(j + 1, i));
+}
+
+int product(Pair a, Pair b) { return first_of(a) * first_of(b) + second_of(a) * second_of(b); }
+
+void multiply_panels(const KeyPanel& keys, const KeyPanel& queries, std::size_t dim, float* scores) {
+  for (std::size_t j = 0; j < tile_rows; ++j)
+    for (std::size_t q = 0; q < tile_rows; ++q) {
+      int sum = 0;
+      for (std::size_t k = 0; k < (dim + 1) / 2; ++k) sum += product(keys.pairs[k][j], queries.pairs[k][q]);
+      scores[j * tile_rows + q] = static_cast<float>(sum) * (keys.steps[j] * queries.steps[q]);
+    }
+}
+
+void absorb_panel(float* scores, const ValuePanel& values, float* maximum, float* weight, WeightPanel& out) {
+  constexpr float log2_e = 1.44269504f, least = -1e30f, infinity = std::numeric_limits<float>::infinity();
+  for (std::size_t q = 0; q < tile_rows; ++q) {
+    float e[tile_rows], most = -infinity, total = 0, sum = 0;
+    for (std::size_t j = 0; j < tile_rows; ++j) {
+      e[j] = scores[j * tile_rows + q] * log2_e + values.levels[j];
+      most = std::max(most, e[j]);
+    }
+    for (std::size_t j = 0; j < tile_rows; ++j) {
+      e[j] = std::exp2(e[j] - std::max(most, least));
+      total += e[j];
+      sum += e[j] * values.inverses[j];
+    }
+    const float factor = std::min(largest_whole, most_together / total);
+    for (std::size_t j = 0; j < tile_rows; j += 2)
+      out.pairs[j / 2][q] = pair_of(integer(e[j] * factor), integer(e[j + 1] * factor));
+    const float before = maximum[q];
+    maximum[q] = std::max(before, most);
+    const float shift = std::max(maximum[q], least), gain = std::exp2(most - shift);
+    out.shrink[q] = std::exp2(before - shift);
+    weight[q] = weight[q] * out.shrink[q] + sum * gain;
+    out.gains[q] = gain * values.step / factor;
+  }
+}
+
+void weigh_panel(const WeightPanel& weights, const ValuePanel& values, std::size_t dim, float* sums) {
+  for (std::size_t i = 0; i < dim; ++i)
+    for (std::size_t q = 0; q < tile_rows; ++q) {
+      int sum = 0;
+      for (std::size_t k = 0; k < tile_rows / 2; ++k)
+        sum += product(weights.pairs[k][q], values.pairs[k * panel_dim(dim) + i]);
+      float& to = sums[i * tile_rows + q];
+      to = to * weights.shrink[q] + static_cast<float>(sum) * weights.gains[q];
+    }
+}
+
 float dot(const float* a, const float* b, std::size_t n) {
   float sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -205,12 +284,16 @@ template <Block B>
 constexpr FormatKernels numbers = {.matmul = matmul<B>,
                                    .dots = dots<number_at<B>>,
                                    .accumulate = accumulate<number_at<B>>,
+                                   .key_panel = key_panel<number_at<B>>,
+                                   .value_panel = value_panel<number_at<B>>,
                                    .encode = plain_encode<B>,
                                    .decode = plain_decode<B>};
 template <Block B>
 constexpr FormatKernels squares = {.matmul = matmul_blocks<B>,
                                    .dots = dots<key_at<typename SquareOf<B>::type>>,
                                    .accumulate = accumulate<value_at<typename SquareOf<B>::type>>,
+                                   .key_panel = key_panel<key_at<typename SquareOf<B>::type>>,
+                                   .value_panel = value_panel<value_at<typename SquareOf<B>::type>>,
                                    .encode = plain_encode<B>,
                                    .decode = plain_decode<B>};
 template <Block B>
@@ -257,6 +340,9 @@ const Table scalar = {
     .add_product = add_product,
     .absorb = absorb,
     .absorb_rows = absorb_rows,
+    .multiply_panels = multiply_panels,
+    .absorb_panel = absorb_panel,
+    .weigh_panel = weigh_panel,
 };
 
 }  // namespace pith::kernels

@@ -8,6 +8,7 @@
 
 #include "pith/tensor/format.hpp"
 #include "pith/tensor/ops.hpp"
+#include "pith/tensor/panel.hpp"
 #include "pith/tensor/tile.hpp"
 
 namespace pith::kernels {
@@ -28,6 +29,11 @@ struct FormatKernels {
   void (*accumulate)(const float* weights, std::size_t n_queries, std::size_t weight_stride, const std::byte* tile,
                      std::size_t n_rows, std::size_t dim, float* out, std::size_t out_stride,
                      const std::byte* next) = nullptr;
+  /// See ops::key_panel and value_panel.
+  void (*key_panel)(const std::byte* tile, std::size_t n_rows, std::size_t dim, KeyPanel& panel,
+                    const std::byte* next) = nullptr;
+  void (*value_panel)(const std::byte* tile, std::size_t n_rows, std::size_t dim, ValuePanel& panel,
+                      const std::byte* next) = nullptr;
   void (*encode)(const float* values, std::size_t n, std::byte* row);
   void (*decode)(const std::byte* row, std::size_t n, float* values);
 };
@@ -59,6 +65,10 @@ struct Table {
                  float* weight, float* shrink);
   void (*absorb_rows)(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight,
                       float* shrink);
+  /// See ops::multiply, ops::absorb and ops::weigh of panels.
+  void (*multiply_panels)(const KeyPanel& keys, const KeyPanel& queries, std::size_t dim, float* scores);
+  void (*absorb_panel)(float* scores, const ValuePanel& values, float* maximum, float* weight, WeightPanel& out);
+  void (*weigh_panel)(const WeightPanel& weights, const ValuePanel& values, std::size_t dim, float* sums);
 };
 
 /// Those compiled into this binary, best first; scalar is always there, last.

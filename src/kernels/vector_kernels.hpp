@@ -18,3 +18,5 @@
 #include "kernels/vector_blocks.hpp"
 //
 #include "kernels/vector_quants.hpp"
+//
+#include "kernels/vector_panels.hpp"

@@ -6,8 +6,13 @@ namespace pith::kernels {
 namespace {
 
 template <Block B>
-constexpr FormatKernels floats = {
-    .matmul = matmul<B>, .dots = dots<B>, .accumulate = accumulate<B>, .encode = encode<B>, .decode = decode<B>};
+constexpr FormatKernels floats = {.matmul = matmul<B>,
+                                  .dots = dots<B>,
+                                  .accumulate = accumulate<B>,
+                                  .key_panel = key_panel<B>,
+                                  .value_panel = value_panel<B>,
+                                  .encode = encode<B>,
+                                  .decode = decode<B>};
 template <Block B>
 constexpr auto encode_blocks = plain_encode<B>;
 template <>
@@ -21,6 +26,8 @@ constexpr FormatKernels squares = {.matmul = matmul_blocks<B>,
                                    .prepare = prepare<typename SquareOf<B>::type>,
                                    .dots = dots_of_squares<typename SquareOf<B>::type>,
                                    .accumulate = weigh_squares<typename SquareOf<B>::type>,
+                                   .key_panel = key_panel_of_squares<typename SquareOf<B>::type>,
+                                   .value_panel = value_panel_of_squares<typename SquareOf<B>::type>,
                                    .encode = encode_blocks<B>,
                                    .decode = decode_blocks<B>};
 template <Block B>
@@ -53,6 +60,9 @@ constexpr Table vector_table(const char* name, bool (*runs_here)()) {
       .add_product = add_product,
       .absorb = absorb,
       .absorb_rows = absorb_rows,
+      .multiply_panels = multiply_panels,
+      .absorb_panel = absorb_panel,
+      .weigh_panel = weigh_panel,
   };
 }
 

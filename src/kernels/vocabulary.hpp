@@ -11,6 +11,7 @@
 
 #include "kernels/plain_rows.hpp"
 #include "pith/tensor/format.hpp"
+#include "pith/tensor/panel.hpp"
 
 namespace pith::kernels {
 
@@ -42,6 +43,9 @@ constexpr std::size_t outer_height = 2;    // sums of a patch of outer products:
 constexpr std::size_t outer_vectors = 2;   // and vectors
 constexpr std::size_t square_queries = 2;  // that a square is multiplied with together
 constexpr std::size_t strip = 2;           // vectors of its lanes
+constexpr std::size_t panel_height = 2;    // sums of a patch of a product of panels: rows, which 32 is a multiple of
+constexpr std::size_t panel_vectors = 2;   // and vectors of queries, which 32 is a multiple of
+constexpr std::size_t panel_unroll = 1;    // turns of the loop over what is summed
 constexpr std::size_t square_unroll = 1;   // turns of the loop over its quants
 
 /// {f(0), ..., f(width - 1)}: no word, what those below are said with.
@@ -145,6 +149,8 @@ inline F times_power_of_2(F v, F n) {
     return std::ldexp(v.lanes[l], n.lanes[l] == n.lanes[l] ? static_cast<int>(n.lanes[l]) : 0);
   });
 }
+/// The same where 2^n is a normal number.
+inline F times_normal_power_of_2(F v, F n) { return times_power_of_2(v, n); }
 inline F to_floats(I v) {
   return each_float([&](std::size_t l) { return static_cast<float>(v.lanes[l]); });
 }
@@ -339,6 +345,19 @@ inline I add_first(I sums, const Quants& quants, const QuadFactors& x) {
 }
 inline I add_second(I sums, const Quants&, const QuadFactors&) { return sums; }
 inline I total(I first, I) { return first; }
+
+// Panels (vector_panels.hpp).
+
+/// Lane l = the lower 16 bits of first[l] and, above them, those of second[l].
+inline I pairs(I first, I second) {
+  return each_integer([&](std::size_t l) { return pair_of(first.lanes[l], second.lanes[l]); });
+}
+/// Lane l of sums, and the products of both pairs of 16 bits.
+inline I add_pair_products(I sums, I a, I b) {
+  return each_integer([&](std::size_t l) {
+    return sums.lanes[l] + first_of(a.lanes[l]) * first_of(b.lanes[l]) + second_of(a.lanes[l]) * second_of(b.lanes[l]);
+  });
+}
 
 /// Of 16 bytes.
 inline std::int16_t sum_of_16(const std::int8_t* p) {

@@ -38,6 +38,7 @@ concept HasNumbers = requires(typename W::F v, typename W::I integers, late<floa
   store(floats, max(v, min(v, v)));
   store(floats, copy_sign(abs(v), v));
   store(floats, times_power_of_2(v, round(v)));
+  store(floats, times_normal_power_of_2(v, round(v)));
   store(floats, to_floats(integers));
 };
 
@@ -91,13 +92,20 @@ concept HasSquares = requires(typename W::F v, typename W::I i, late<float, W> x
   sum_of_16(bytes);
 };
 
-static_assert(width >= 4 && tile_rows % (strip * width) == 0 && patch_tokens > 0 && patch_vectors > 0 &&
-              outer_height > 0 && outer_vectors > 0 && square_queries > 0 && square_unroll > 0);
+template <class W>
+concept HasPanels = requires(typename W::I i, late<std::int32_t*, W> integers) {
+  store(integers, add_pair_products(i, pairs(i, i), i));
+};
+
+static_assert(width >= 4 && tile_rows % panel_height == 0 && tile_rows % (panel_vectors * width) == 0 &&
+              tile_rows % (strip * width) == 0 && patch_tokens > 0 && patch_vectors > 0 && outer_height > 0 &&
+              outer_vectors > 0 && square_queries > 0 && square_unroll > 0);
 static_assert(HasNumbers<Vocabulary>);
 static_assert(HasSums<Vocabulary>);
 static_assert(HasBlocks<Vocabulary>);
 static_assert(HasDots<Vocabulary, Range::six_bits> && HasDots<Vocabulary, Range::signed_bytes>);
 static_assert(HasSquares<Vocabulary>);
+static_assert(HasPanels<Vocabulary>);
 
 }  // namespace
 }  // namespace pith::kernels

@@ -6,10 +6,12 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <utility>
 #include <vector>
 
 #include "pith/tensor/ops.hpp"
+#include "pith/tensor/panel.hpp"
 #include "pith/tensor/tensor.hpp"
 
 namespace pith::inline nn {
@@ -26,12 +28,22 @@ constexpr std::size_t pages_per_task = 48;
 // Of a lone token that is observed: too little to do in one page.
 constexpr std::size_t lone_pages_per_task = 16;
 
-// From so many queries on, decoding a page for all of them pays (at head_dim 64 it costs what 8 queries do), but never
-// where rows are in blocks: those are multiplied in integers.
-constexpr std::size_t block_queries = 12;
+// Those of a kv-head that share the panels of its pages: to make them costs what some ten queries do.
+constexpr std::size_t max_panel_queries = 192;
 
-bool by_rows(const PageLayout& layout, std::size_t queries) {
-  return block_values(layout.shape().keys) > 1 || block_values(layout.shape().values) > 1 || queries < block_queries;
+/// How queries of one kv-head meet the rows of its pages.
+enum class Way {
+  rows,    // as they are stored
+  blocks,  // in floats, 32-bit ones as they are stored: from some queries on those that are not are decoded
+  panels,  // in whole numbers of 16 bits, where what is stored was rounded to no more than that
+};
+
+Way way_of(const PageLayout& layout, std::size_t queries) {
+  const auto& shape = layout.shape();
+  if (shape.keys != KvFormat::f32 && shape.values != KvFormat::f32) return queries < 16 ? Way::rows : Way::panels;
+  // Rows in blocks are multiplied in integers.
+  const bool in_blocks = block_values(shape.keys) > 1 || block_values(shape.values) > 1;
+  return in_blocks || queries < 12 ? Way::rows : Way::blocks;
 }
 
 // Room from the start, so that decoding at ordinary lengths allocates nothing.
@@ -142,6 +154,10 @@ struct Attention::Impl {
   void attend(const Pass& pass, const Task& task, View<const float> q, View<float> out);
   void attend_by_rows(const Pass& pass, const Task& task, View<const float> q, Sums& sums);
   void attend_by_blocks(const Pass& pass, const Task& task, View<const float> q, Sums& sums) const;
+  struct QueryTile;
+  void attend_by_panels(const Pass& pass, const Task& task, View<const float> q, View<float> out);
+  void hand_over(const Task& task, std::size_t query, const float* values, float maximum, float weight,
+                 View<float> out);
   void cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const;
   void merge(const Pass& pass, View<float> out);
   bool observes(const Segment& segment) const;
@@ -217,7 +233,6 @@ void Attention::Impl::plan(const Pass& pass) {
   std::size_t partials = 0, tiles = 0;
   const auto group = static_cast<std::size_t>(config_.group());
   const std::size_t heads = std::min(group, max_queries);
-  const std::size_t tokens_together = max_queries / heads;
   const auto share = [&](Task task, std::size_t pages) {
     const std::size_t each = std::max(pages_per_task / task.kv_heads, std::size_t{1});
     if (task.tokens > 1 || pages <= each) return tasks_.push_back(task);
@@ -235,15 +250,20 @@ void Attention::Impl::plan(const Pass& pass) {
     for (std::size_t l = 0; l < lanes.size(); ++l) {
       const std::size_t kv_heads = lanes[l].layout().shape().heads, pages = lanes[l].pages();
       work_ += 2 * lanes[l].rows() * segment.count * kv_heads * group * static_cast<std::size_t>(config_.head_dim);
-      const bool keeps = segment.count == 1 && observes(segment) && by_rows(lanes[l].layout(), heads);
+      const PageLayout& layout = lanes[l].layout();
+      const bool keeps = segment.count == 1 && observes(segment) && way_of(layout, heads) == Way::rows;
       const std::size_t first_tile = keeps ? tiles : whole;
       if (keeps) tiles += pages * kv_heads * group;
       lone_.lanes.push_back(first_tile);
+      const bool in_panels = way_of(layout, max_panel_queries) == Way::panels;
+      const std::size_t most_tokens = (in_panels ? max_panel_queries : max_queries) / heads;
+      const std::size_t parts = (segment.count + most_tokens - 1) / most_tokens;
+      const std::size_t tokens_together = (segment.count + parts - 1) / parts;
       for (std::size_t t = 0; t < segment.count; t += tokens_together) {
         const std::size_t tokens = std::min(tokens_together, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
         const std::size_t together =
-            heads == group && by_rows(lanes[l].layout(), tokens * heads) ? max_queries / (tokens * heads) : 1;
+            heads == group && way_of(layout, tokens * heads) == Way::rows ? max_queries / (tokens * heads) : 1;
         for (std::size_t kv_head = 0; kv_head < kv_heads; kv_head += together)
           for (std::size_t h = 0; h < group; h += heads)
             share({.segment = s,
@@ -297,25 +317,30 @@ struct Attention::Impl::Sums {
 
 void Attention::Impl::attend(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
   const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const Way way = way_of(lane_of(pass, task).layout(), task.tokens * task.heads);
+  if (way == Way::panels) return attend_by_panels(pass, task, q, out);
   Sums sums(task.queries(), dim);
-  by_rows(lane_of(pass, task).layout(), task.tokens * task.heads) ? attend_by_rows(pass, task, q, sums)
-                                                                  : attend_by_blocks(pass, task, q, sums);
+  way == Way::rows ? attend_by_rows(pass, task, q, sums) : attend_by_blocks(pass, task, q, sums);
+  for (std::size_t i = 0; i < task.queries(); ++i)
+    hand_over(task, i, sums.values + i * dim, sums.maximum[i], sums.weight[i], out);
+}
 
-  for (std::size_t i = 0; i < task.queries(); ++i) {
-    const float* const values = sums.values + i * dim;
-    if (task.partial != whole) {
-      float* const partial = partials_[task.partial].data() + i * (dim + 2);
-      std::copy_n(values, dim, partial);
-      partial[dim] = sums.maximum[i];
-      partial[dim + 1] = sums.weight[i];
-      continue;
-    }
-    const std::size_t token = task.row(i), head = task.head(i);
-    float* const to = out[token].data() + head * dim;
-    for (std::size_t j = 0; j < dim; ++j) to[j] = values[j] / sums.weight[i];
-    maximum_[token][head] = sums.maximum[i];
-    sum_[token][head] = sums.weight[i];
+/// What a task has found for one of its queries.
+void Attention::Impl::hand_over(const Task& task, std::size_t query, const float* values, float maximum, float weight,
+                                View<float> out) {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  if (task.partial != whole) {
+    float* const partial = partials_[task.partial].data() + query * (dim + 2);
+    std::copy_n(values, dim, partial);
+    partial[dim] = maximum;
+    partial[dim + 1] = weight;
+    return;
   }
+  const std::size_t token = task.row(query), head = task.head(query);
+  float* const to = out[token].data() + head * dim;
+  for (std::size_t j = 0; j < dim; ++j) to[j] = values[j] / weight;
+  maximum_[token][head] = maximum;
+  sum_[token][head] = weight;
 }
 
 void Attention::Impl::cap(float* scores, std::size_t lines, std::size_t length, std::size_t stride) const {
@@ -411,6 +436,82 @@ void Attention::Impl::attend_by_blocks(const Pass& pass, const Task& task, View<
     sums.shrink(0, queries, dim, shrink);
     ops::add_product(scores, 1, columns, floats(shape.values, page.v(task.first_kv_head), rows * dim), dim, queries,
                      rows, dim, sums.values, dim);
+  }
+}
+
+/// 32 queries of a task and what was found so far for them, as ops::absorb and ops::weigh have it.
+struct Attention::Impl::QueryTile {
+  KeyPanel queries;
+  alignas(64) float sums[max_head_dim * tile_rows];
+  alignas(64) float maximum[tile_rows];
+  alignas(64) float weight[tile_rows];
+};
+
+/// For many queries, bound by arithmetic: panels of each page are made once for all of them.
+void Attention::Impl::attend_by_panels(const Pass& pass, const Task& task, View<const float> q, View<float> out) {
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const std::size_t queries = task.queries(), n_tiles = (queries + tile_rows - 1) / tile_rows;  // of one kv-head
+  const Lane& lane = lane_of(pass, task);
+  const auto& shape = lane.layout().shape();
+  const auto at = std::span(pass.positions).subspan(task.token, task.tokens);
+  const bool alone = pass.segments[task.segment].count == 1;
+  const Channels channels(lane, task.first_kv_head);
+  const std::size_t key_dim = channels.count;
+
+  QueryTile tiles[max_panel_queries / tile_rows];
+  for (std::size_t t = 0; t < n_tiles; ++t) {
+    float* const rows = tiles[t].sums;  // a place for them, until sums begin
+    const std::size_t first = t * tile_rows, count = std::min(tile_rows, queries - first);
+    for (std::size_t i = 0; i < count; ++i) {
+      channels.gather(q[task.row(first + i)].data() + task.head(first + i) * dim, scale_, rows + i * key_dim, 1);
+      if (spreads_keys(shape.keys)) ops::hadamard(rows + i * key_dim, key_dim);
+    }
+    ops::key_panel(KvFormat::f32, reinterpret_cast<const std::byte*>(rows), count, key_dim, tiles[t].queries);
+    std::fill_n(tiles[t].sums, dim * tile_rows, 0.0f);
+    std::fill_n(tiles[t].maximum, tile_rows, -infinity);
+    std::fill_n(tiles[t].weight, tile_rows, 0.0f);
+  }
+
+  KeyPanel keys;
+  ValuePanel values;
+  WeightPanel weights;
+  alignas(64) float scores[tile_rows * tile_rows];  // [row][query]
+  for (std::size_t p = task.first_page; p < task.end_page; ++p) {
+    const Page page = lane.page(p);
+    const Sight seen = alone ? Sight::all : sight(page, at);
+    if (seen == Sight::nothing) continue;
+    const bool last = p + 1 == lane.pages();
+    const std::size_t head = task.first_kv_head;
+    ops::key_panel(shape.keys, page.k(head), page.rows(), key_dim, keys, last ? nullptr : lane.page(p + 1).k(head));
+    ops::value_panel(shape.values, page.v(head), page.rows(), dim, values, last ? nullptr : lane.page(p + 1).v(head));
+    for (std::size_t t = 0; t < n_tiles; ++t) {
+      QueryTile& tile = tiles[t];
+      const std::size_t begin = t * tile_rows, end = std::min(begin + tile_rows, queries);
+      const std::size_t first = begin / task.heads, tokens = (end - 1) / task.heads + 1 - first;
+      const auto at_tile = at.subspan(first, tokens);
+      const Sight seen_here = seen == Sight::some ? sight(page, at_tile) : seen;
+      if (seen_here == Sight::nothing) continue;
+      ops::multiply(keys, tile.queries, key_dim, scores);
+      cap(scores, 1, tile_rows * tile_rows, 0);
+      std::fill(scores + page.rows() * tile_rows, scores + tile_rows * tile_rows, -infinity);
+      if (seen_here == Sight::some)
+        for_each_hidden(page, at_tile, [&](std::size_t row, std::size_t from, std::size_t to) {
+          const auto column = [&](std::size_t token) {
+            return std::clamp((first + token) * task.heads, begin, begin + tile_rows) - begin;
+          };
+          std::fill(scores + row * tile_rows + column(from), scores + row * tile_rows + column(to), -infinity);
+        });
+      ops::absorb(scores, values, tile.maximum, tile.weight, weights);
+      ops::weigh(weights, values, dim, tile.sums);
+    }
+  }
+
+  for (std::size_t i = 0; i < queries; ++i) {
+    const QueryTile& tile = tiles[i / tile_rows];
+    const std::size_t column = i % tile_rows;
+    float values_of_query[max_head_dim];
+    for (std::size_t j = 0; j < dim; ++j) values_of_query[j] = tile.sums[j * tile_rows + column];
+    hand_over(task, i, values_of_query, tile.maximum[column] * std::numbers::ln2_v<float>, tile.weight[column], out);
   }
 }
 

@@ -152,7 +152,10 @@ std::size_t Sequence::advance(const Setup& setup, const Pass& pass, const Segmen
   const bool drafted = stretch.kind == Stretch::Kind::drafted;
   const Logits wanted = last || drafted ? stretch.logits : Logits::none;
   if (done && !last && !drafted) narrow(setup, pass.stage);
-  if (last && (!goes_on || done)) length = fed;
+  if (last && (!goes_on || done))
+    length = fed;
+  else if (last && stretch.kind == Stretch::Kind::decoded)
+    length = segment.next();  // drafted tokens all go on, of a prompt's some may have left
   std::erase_if(compressions, [&](const Compression& one) { return one.end <= length && (compress(one), true); });
   if (done && last) halted = {};
   if (done && (last || drafted)) stretches.erase(stretches.begin());

@@ -6,6 +6,7 @@
 
 #include "kernels/table.hpp"
 #include "pith/error.hpp"
+#include "pith/tensor/panel.hpp"
 
 namespace pith::inline tensor {
 
@@ -100,6 +101,30 @@ void absorb(float* scores, std::size_t stride, std::size_t rows, std::size_t que
 void absorb_rows(float* scores, std::size_t rows, std::size_t queries, float* maximum, float* weight, float* shrink) {
   assert(rows <= tile_rows);
   kernels::table().absorb_rows(scores, rows, queries, maximum, weight, shrink);
+}
+
+void key_panel(KvFormat format, const std::byte* tile, std::size_t n_rows, std::size_t dim, KeyPanel& panel,
+               const std::byte* next) {
+  assert(n_rows <= tile_rows && dim <= max_head_dim && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).key_panel(tile, n_rows, dim, panel, next);
+}
+
+void value_panel(KvFormat format, const std::byte* tile, std::size_t n_rows, std::size_t dim, ValuePanel& panel,
+                 const std::byte* next) {
+  assert(n_rows <= tile_rows && dim <= max_head_dim && dim % static_cast<std::size_t>(block_values(format)) == 0);
+  kernels(format).value_panel(tile, n_rows, dim, panel, next);
+}
+
+void multiply(const KeyPanel& keys, const KeyPanel& queries, std::size_t dim, float* scores) {
+  kernels::table().multiply_panels(keys, queries, dim, scores);
+}
+
+void absorb(float* scores, const ValuePanel& values, float* maximum, float* weight, WeightPanel& weights) {
+  kernels::table().absorb_panel(scores, values, maximum, weight, weights);
+}
+
+void weigh(const WeightPanel& weights, const ValuePanel& values, std::size_t dim, float* sums) {
+  kernels::table().weigh_panel(weights, values, dim, sums);
 }
 
 }  // namespace ops

@@ -27,6 +27,7 @@ class ScratchFile {
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;
 
+  const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& holding(const std::uint8_t* data, std::size_t size) const {
     std::ofstream file(path_, std::ios::binary | std::ios::trunc);
     file.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Many queries at once: products of matrices and turns of the online softmax. A few with rows in blocks, in integers.
+// Many queries at once: products of matrices and turns of the online softmax. A few with rows in blocks, in integers;
+// many in panels.
+#include <algorithm>
+#include <numbers>
+#include <numeric>
+
 #include "kernels/fixture.hpp"
 
 namespace pith::kernels {
@@ -279,6 +284,158 @@ TEST_P(AttentionKernels, BlocksAndNumbersThatAreNone) {
       of.accumulate(weights.data(), 3, 7, values.data(), 7, 64, out.data(), 64, nullptr);
       ASSERT_EQ(scores.back(), -7);
       ASSERT_EQ(out.back(), -7);
+    }
+  });
+}
+
+/// Rows that a tile of any format of the cache holds, as numbers, and as panels.
+struct Tile {
+  KvFormat format;
+  std::size_t n_rows, dim;
+  std::vector<float> numbers;  // [row][dim], as stored: spread, where keys are
+  Bytes bytes;
+
+  Tile(Random& random, KvFormat format_, Side side, std::size_t rows, std::size_t dim_, float spread)
+      : format(format_), n_rows(rows), dim(dim_), numbers(rows * dim), bytes(tile_bytes(format, dim)) {
+    std::memset(bytes.data(), 0xff, bytes.size());  // where there are no rows is what is no number
+    for (std::size_t j = 0; j < rows; ++j) {
+      auto row = random.floats(dim, std::exp(spread * random.floats(1).front()));
+      if (j == 3) std::ranges::fill(row, 0.0f);
+      if (j == 5) row[dim / 2] = 300;
+      store_row(format, side, row.data(), dim, bytes.data(), j);
+      load_row(format, side, dim, bytes.data(), j, &numbers[j * dim]);
+      if (side == Side::keys && spreads_keys(format)) ops::hadamard(&numbers[j * dim], dim);
+    }
+  }
+  double number(std::size_t row, std::size_t i) const { return static_cast<double>(numbers[row * dim + i]); }
+};
+
+std::vector<double> lengths_of(const std::vector<float>& rows, std::size_t dim) {
+  std::vector<double> lengths;
+  for (std::size_t j = 0; j < rows.size() / dim; ++j)
+    lengths.push_back(std::sqrt(std::inner_product(rows.begin() + static_cast<std::ptrdiff_t>(j * dim),
+                                                   rows.begin() + static_cast<std::ptrdiff_t>((j + 1) * dim),
+                                                   rows.begin() + static_cast<std::ptrdiff_t>(j * dim), 0.0)));
+  return lengths;
+}
+
+template <class Function>
+void for_some_tiles(Random& random, Side side, Function f) {
+  for (const KvFormat format : kv_formats)
+    for (const std::size_t dim : {1u, 6u, 16u, 20u, 32u, 64u, 96u, 160u, 256u})
+      if (dim % static_cast<std::size_t>(block_values(format)) == 0)
+        for (const std::size_t rows : {std::size_t{1}, 2 + random.below(tile_rows - 2), tile_rows})
+          f(Tile(random, format, side, rows, dim, rows % 2 == 0 ? 3.0f : 0.3f));
+}
+
+TEST_P(AttentionKernels, ProductsOfPanelsAreThoseOfRows) {
+  for_some_tiles(random_, Side::keys, [&](const Tile& tile) {
+    const std::size_t n_queries = 1 + random_.below(tile_rows);
+    const auto queries = random_.floats(n_queries * tile.dim, 2);
+    static KeyPanel keys, panel;
+    kernels(storage(tile.format)).key_panel(tile.bytes.data(), tile.n_rows, tile.dim, keys, tile.bytes.data());
+    kernels(Format::f32)
+        .key_panel(reinterpret_cast<const std::byte*>(queries.data()), n_queries, tile.dim, panel, nullptr);
+    std::vector<float> scores(tile_rows * tile_rows + 1, -7);
+    table().multiply_panels(keys, panel, tile.dim, scores.data());
+    const auto of_queries = lengths_of(queries, tile.dim), of_keys = lengths_of(tile.numbers, tile.dim);
+    const double whole = std::sqrt(static_cast<double>(tile.dim)) / 2 * (2.1 / 32767);
+    for (std::size_t j = 0; j < tile_rows; ++j)
+      for (std::size_t q = 0; q < tile_rows; ++q) {
+        double sum = 0;
+        for (std::size_t i = 0; i < tile.dim && j < tile.n_rows && q < n_queries; ++i)
+          sum += queries[q * tile.dim + i] * tile.number(j, i);
+        const double length = j < tile.n_rows && q < n_queries ? of_queries[q] * of_keys[j] : 0;
+        ASSERT_NEAR(scores[j * tile_rows + q], sum, length * (whole + 1e-6))
+            << name(tile.format) << ", " << tile.n_rows << " rows of " << tile.dim;
+      }
+    ASSERT_EQ(scores.back(), -7);
+  });
+}
+
+TEST_P(AttentionKernels, LongestKeysAndQueriesFitTheirProducts) {
+  for (const std::size_t dim : {2u, 64u, 255u, 256u})
+    for (const float sign : {1.0f, -1.0f}) {
+      std::vector<float> keys(tile_rows * dim, 3.0f), queries(tile_rows * dim, sign * 5.0f);
+      static KeyPanel key_panel, query_panel;
+      const FormatKernels& of = kernels(Format::f32);
+      of.key_panel(reinterpret_cast<const std::byte*>(keys.data()), tile_rows, dim, key_panel, nullptr);
+      of.key_panel(reinterpret_cast<const std::byte*>(queries.data()), tile_rows, dim, query_panel, nullptr);
+      std::vector<float> scores(tile_rows * tile_rows);
+      table().multiply_panels(key_panel, query_panel, dim, scores.data());
+      const float expected = sign * 15.0f * static_cast<float>(dim);
+      for (const float score : scores) ASSERT_NEAR(score, expected, std::fabs(expected) * 4e-4);
+    }
+}
+
+/// Three pages in turn, against a softmax in double precision; and no query depends on those beside it.
+TEST_P(AttentionKernels, PanelsAreAbsorbedAndWeighed) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for_some_tiles(random_, Side::values, [&](const Tile& first) {
+    std::vector<Tile> tiles = {first};
+    for (int i = 0; i < 2; ++i)
+      tiles.emplace_back(random_, first.format, Side::values, 1 + random_.below(tile_rows), first.dim, 1.0f);
+    const std::size_t dim = first.dim;
+    alignas(64) float maximum[tile_rows], weight[tile_rows];
+    std::ranges::fill(maximum, -infinity);
+    std::ranges::fill(weight, 0.0f);
+    std::vector<float> sums(dim * tile_rows + 1, 0);
+    std::vector<double> most(tile_rows, -infinity), total(tile_rows), expected(dim * tile_rows), error(tile_rows);
+    std::vector<std::vector<float>> all_scores;
+    for (const Tile& tile : tiles) {
+      auto scores = random_.floats(tile_rows * tile_rows, 4);
+      for (std::size_t j = 0; j < tile_rows; ++j)
+        for (std::size_t q = 0; q < tile_rows; ++q)
+          if (j >= tile.n_rows || (q != 1 && random_.below(4) == 0) || (q % 7 == 2 && &tile == &tiles[0]))
+            scores[j * tile_rows + q] = -infinity;
+      all_scores.push_back(scores);
+      static ValuePanel values;
+      static WeightPanel weights;
+      kernels(storage(tile.format)).value_panel(tile.bytes.data(), tile.n_rows, dim, values, tile.bytes.data());
+      table().absorb_panel(scores.data(), values, maximum, weight, weights);
+      table().weigh_panel(weights, values, dim, sums.data());
+    }
+    ASSERT_EQ(sums.back(), 0);
+    for (std::size_t q = 0; q < tile_rows; ++q) {
+      for (std::size_t t = 0; t < tiles.size(); ++t)
+        for (std::size_t j = 0; j < tiles[t].n_rows; ++j)
+          most[q] = std::fmax(most[q], static_cast<double>(all_scores[t][j * tile_rows + q]));
+      if (most[q] == -infinity) continue;
+      for (std::size_t t = 0; t < tiles.size(); ++t)
+        for (std::size_t j = 0; j < tiles[t].n_rows; ++j) {
+          const double e = std::exp(all_scores[t][j * tile_rows + q] - most[q]);
+          double largest = 0;
+          for (std::size_t i = 0; i < dim; ++i) {
+            expected[i * tile_rows + q] += e * tiles[t].number(j, i);
+            largest = std::fmax(largest, std::fabs(tiles[t].number(j, i)));
+          }
+          total[q] += e;
+          error[q] += e * largest;  // that each number of the sum is off by some 2^-11 of, at the very most
+        }
+      ASSERT_NEAR(weight[q] * std::exp2(maximum[q] - most[q] * std::numbers::log2e), total[q], 1e-5 * total[q]);
+      for (std::size_t i = 0; i < dim; ++i)
+        ASSERT_NEAR(sums[i * tile_rows + q] / weight[q], expected[i * tile_rows + q] / total[q],
+                    2e-3 * error[q] / total[q])
+            << name(first.format) << ", dim " << dim;
+    }
+    // Query 9 in every place.
+    alignas(64) float same_maximum[tile_rows], same_weight[tile_rows];
+    std::ranges::fill(same_maximum, -infinity);
+    std::ranges::fill(same_weight, 0.0f);
+    std::vector<float> same(dim * tile_rows, 0);
+    for (std::size_t t = 0; t < tiles.size(); ++t) {
+      auto scores = all_scores[t];
+      for (std::size_t j = 0; j < tile_rows; ++j)
+        std::fill_n(&scores[j * tile_rows], tile_rows, all_scores[t][j * tile_rows + 9]);
+      static ValuePanel values;
+      static WeightPanel weights;
+      kernels(storage(tiles[t].format)).value_panel(tiles[t].bytes.data(), tiles[t].n_rows, dim, values, nullptr);
+      table().absorb_panel(scores.data(), values, same_maximum, same_weight, weights);
+      table().weigh_panel(weights, values, dim, same.data());
+    }
+    for (std::size_t q = 0; q < tile_rows; ++q) {
+      ASSERT_EQ(same_weight[q], weight[9]);
+      for (std::size_t i = 0; i < dim; ++i) ASSERT_EQ(same[i * tile_rows + q], sums[i * tile_rows + 9]);
     }
   });
 }

@@ -16,6 +16,7 @@
 #include "reference/eviction.hpp"
 #include "support/batch.hpp"
 #include "support/compare.hpp"
+#include "support/errors.hpp"
 #include "support/feed.hpp"
 #include "support/kv.hpp"
 #include "support/policies.hpp"
@@ -66,8 +67,10 @@ Shape draw(std::uint64_t seed) {
   PolicyCase policy = some(policy_cases(model.config()));
   if (!runs_on(policy, model.config())) policy = policy_cases().front();
   if (one_in(2)) policy = some(combined(policy, model.config()));
-  // Lanes that layers share are the first one's to judge, whatever a policy says of the others.
-  if (spec.lanes == ModelSpec::Lanes::shared && !policy.heads.empty()) policy = policy_cases().front();
+  // Lanes that layers share are the first one's to judge, whatever a policy says of the others; and some methods are
+  // refused there.
+  const bool lists = !policy.heads.empty() && spec.lanes == ModelSpec::Lanes::shared;
+  if (lists || error_of([&] { Session(model, {.policy = policy.policy, .kv = kv}); })) policy = policy_cases().front();
   return {seed, std::move(model), std::move(policy), kv, random.one_of({1, 5, 16, 33, 128})};
 }
 

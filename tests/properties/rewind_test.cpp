@@ -281,6 +281,34 @@ TEST(RewindTest, DraftedTokensAreVerifiedAsIfTheyHadBeenPushed) {
     }
 }
 
+TEST(RewindTest, VerifyingCanBeTakenBackHalfway) {
+  const Model model = random_model({.seed = 35, .architecture = Architecture::llama, .n_layers = 3});
+  const auto tokens = random_tokens(8, model.config(), 60);
+  SessionOptions options = recorded(prune::h2o({.rows = 24, .recent = 9}));
+  options.chunk = 2;  // fewer tokens a pass than are drafted
+  Session a(model, options), b(model, options);
+  const SequenceId in_a = a.add(std::span(tokens).first(prompt)), in_b = b.add(std::span(tokens).first(prompt));
+  a.step();
+  b.step();
+  b.mark(in_b);
+  for (std::size_t i = 0; i < 5; ++i) {
+    b.draft(in_b, tokens[prompt + i], 1);
+    b.step();
+  }
+  EXPECT_EQ(b.length(in_b), prompt);
+  b.verify(in_b);
+  Logits2d expected, logits;
+  for (const Output& output : b.pass()) logits.push_back(copy(output.logits));
+  EXPECT_EQ(logits.size(), 2u);
+  EXPECT_EQ(b.length(in_b), prompt + 2);
+  b.rewind(in_b, prompt + 2);
+  b.commit(in_b);
+  logits.push_back(push(b, in_b, tokens[prompt + 2]));
+  for (std::size_t i = 0; i < 3; ++i) expected.push_back(push(a, in_a, tokens[prompt + i]));
+  EXPECT_TRUE(same_bits(logits, expected));
+  EXPECT_EQ(b.drop_at(in_b), a.drop_at(in_a));
+}
+
 TEST(RewindTest, EarlyExitIsTheModelWithoutItsOtherLayers) {
   const Model model =
       random_model({.seed = 36, .architecture = Architecture::llama, .n_layers = 3, .gate = ModelSpec::Gate::no});

@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/plain_panels.hpp"
 #include "kernels/plain_rows.hpp"
 #include "kernels/scratch.hpp"
 #include "kernels/table.hpp"

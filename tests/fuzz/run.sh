@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Searches for inputs that break what the fuzz targets promise: run.sh MINUTES [TARGET…]
+#
+# The minutes are shared by the targets, one after another; what each found so far stays in build/fuzz/found and is where
+# the next search begins. Prints executions, edges that were covered, and what is wrong. With KEEP=1 the fewest inputs
+# that still cover it all become tests/fuzz/corpus, which every build replays.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+minutes=${1:?usage: run.sh MINUTES [TARGET…]}
+shift
+targets=("$@")
+if ((${#targets[@]} == 0)); then
+  for file in tests/fuzz/*.cpp; do targets+=("$(basename "$file" .cpp)"); done
+fi
+
+cmake --preset fuzz --log-level=WARNING >/dev/null
+cmake --build --preset fuzz -- --quiet "${targets[@]/#/fuzz_}"
+
+seconds=$((minutes * 60 / ${#targets[@]}))
+found=build/fuzz/found
+limits=(-timeout=20 -rss_limit_mb=3000)
+export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.txt:print_suppressions=0
+
+failed=()
+printf '%-14s %12s %8s %10s\n' target executions edges inputs
+for target in "${targets[@]}"; do
+  corpus=tests/fuzz/corpus/$target log=$found/$target.log
+  mkdir -p "$corpus" "$found/$target"
+  dictionary=()
+  if [[ -f tests/fuzz/dictionaries/$target ]]; then dictionary=(-dict="tests/fuzz/dictionaries/$target"); fi
+  status=0
+  build/fuzz/bin/fuzz_"$target" "$found/$target" "$corpus" "${limits[@]}" "${dictionary[@]}" -print_final_stats=1 \
+    -max_total_time="$seconds" -artifact_prefix="$found/$target-" &>"$log" || status=$?
+  executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
+  edges=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 2)
+  printf '%-14s %12s %8s %10s\n' "$target" "${executions:-?}" "${edges:-?}" "$(find "$found/$target" -type f | wc -l)"
+  if ((status != 0)); then
+    failed+=("$target")
+    tail -n 40 "$log"
+  fi
+done
+
+if [[ ${KEEP:-} == 1 ]]; then
+  for target in "${targets[@]}"; do
+    corpus=tests/fuzz/corpus/$target smallest=$found/$target-smallest
+    rm -rf "$smallest" && mkdir "$smallest"
+    # Edges alone: how often each was passed would keep thousands.
+    build/fuzz/bin/fuzz_"$target" -set_cover_merge=1 -use_counters=0 "${limits[@]}" "$smallest" "$corpus" \
+      "$found/$target" &>"$found/$target-merge.log"
+    # What has a name there was put there by somebody, for a reason.
+    find "$smallest" -type f -size -3k -exec cp -n {} "$corpus" \;
+    echo "$target: $(find "$corpus" -type f | wc -l) inputs in the corpus"
+  done
+fi
+
+if ((${#failed[@]} > 0)); then
+  echo "fuzzing: ${failed[*]} failed; the input is in $found" >&2
+  exit 1
+fi
