@@ -56,7 +56,8 @@ FetchContent_Declare(
   SYSTEM
   FIND_PACKAGE_ARGS)
 
-# Makes dependencies available without their own tests, tools and documentation.
+# Makes dependencies available without their own tests, tools and documentation; NAME_VERSION is theirs, where they are
+# installed.
 function(pith_depend)
   set(BUILD_SHARED_LIBS OFF)
   set(BUILD_TESTING OFF)
@@ -71,6 +72,9 @@ function(pith_depend)
   set(INSTALL_GTEST OFF)
   set(CMAKE_POSITION_INDEPENDENT_CODE ON)
   FetchContent_MakeAvailable(${ARGN})
+  foreach(name IN LISTS ARGN)
+    set(${name}_VERSION "${${name}_VERSION}" PARENT_SCOPE)
+  endforeach()
 endfunction()
 
 pith_depend(nlohmann_json PCRE2 utf8proc)
