@@ -43,4 +43,4 @@ for name in ("PCRE2", "utf8proc", "nlohmann_json", "CLI11"):
     expect(re.fullmatch(r"\d+(\.\d+)+", packages.get(name, {}).get("versionInfo", "")), f"{name}: no version")
 
 print(f"{len(packages)} packages")
-sys.exit("\n".join(problems))
+sys.exit("\n".join(problems) or 0)
