@@ -2,13 +2,10 @@
 """Pictures of what bench_methods finds: a method is a line, a share of the prompt that is kept a dot. For bench/methods.py --plot."""
 import math
 
+from svg import text
+
 COLOURS = {0.5: "#0b4a83", 0.25: "#5b7f2b", 0.1: "#c2570c"}
 LINE, TOP, NAMES, GAP, WIDTH = 17, 64, 132, 26, 240
-
-
-def text(x, y, content, anchor="start", **more):
-    attributes = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in more.items())
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{content}</text>'
 
 
 def panel(left, title, names, found, value, x_of, ticks):
@@ -49,10 +46,10 @@ def draw(path, title, found, not_asked, asked):
               ("facts, asked in the prompt", recall(asked), lambda n: n, shares),
               ("words of a list", recall(["copy"]), lambda n: n, shares)]
     width, height = NAMES + len(panels) * (WIDTH + GAP) + GAP, TOP + LINE * len(names) + 16
-    body = [text(8, 20, title, font_weight="bold", font_size="14")]
+    body = [text(8, 20, title, "start", font_weight="bold", font_size="14")]
     for i, (keep, colour) in enumerate(COLOURS.items()):
         x = width - 3 * 92 + i * 92
-        body += [f'<circle cx="{x}" cy="16" r="4.2" fill="{colour}"/>', text(x + 9, 20, f"{keep:.0%} kept")]
+        body += [f'<circle cx="{x}" cy="16" r="4.2" fill="{colour}"/>', text(x + 9, 20, f"{keep:.0%} kept", "start")]
     for i, name in enumerate(names):
         body.append(text(NAMES - 8, TOP + LINE * (i + 0.5) + 4, name, "end"))
     for i, (head, value, x_of, ticks) in enumerate(panels):

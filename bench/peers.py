@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tarfile
 
+from svg import text, ticks
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COLOURS = ["#0b4a83", "#c2570c", "#5b7f2b", "#7a4a9c"]
 OURS = "pith"
@@ -119,10 +121,6 @@ def report(path):
 
 
 def plot(path, source):
-    def text(x, y, content, anchor="middle", **more):
-        attributes = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in more.items())
-        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{content}</text>'
-
     width, height, left, right, top, bottom = 430, 300, 58, 20, 56, 46
     body, panels = [], 0
     for (model, kv, threads), places in by_place(source).items():
@@ -146,10 +144,9 @@ def plot(path, source):
             body += [text(at + left, 20, f"{model}, {kv} cache, {threads} threads", "start", font_weight="bold"),
                      text(at + left, 38, f"{test} of {tokens} tokens, tokens/s", "start", fill="#667"),
                      text((x(0) + x(deepest)) / 2, height - 8, "tokens of context", fill="#667")]
-            step = next(step for step in (n * 10 ** power for power in range(-3, 9) for n in (1, 2, 5)) if most / step <= 6)
-            for i in range(int(most / step) + 1):
-                body += [f'<line x1="{x(0):.1f}" x2="{x(deepest):.1f}" y1="{y(i * step):.1f}" y2="{y(i * step):.1f}" stroke="#dde"/>',
-                         text(x(0) - 8, y(i * step) + 4, f"{i * step:g}", "end")]
+            for tick in ticks(most):
+                body += [f'<line x1="{x(0):.1f}" x2="{x(deepest):.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#dde"/>',
+                         text(x(0) - 8, y(tick) + 4, f"{tick:g}", "end")]
             for depth in sorted({depth for line in lines.values() for depth, _ in line}):
                 if depth == 0 or x(depth) - x(0) > 40:
                     body.append(text(x(depth), y(0) + 18, f"{depth:,}"))

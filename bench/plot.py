@@ -7,24 +7,11 @@
 import json
 import sys
 
+from svg import text, ticks
+
 WIDTH, HEIGHT = 460, 330
 LEFT, RIGHT, TOP, BOTTOM = 58, 26, 52, 44
 COLOURS = ["#0b4a83", "#c2570c", "#5b7f2b", "#7a4a9c"]
-
-
-def ticks(most, count=5):
-    step = 1.0
-    while most / step > count:
-        for factor in (2, 2.5, 2):
-            step *= factor
-            if most / step <= count:
-                break
-    return [i * step for i in range(int(most / step) + 1)]
-
-
-def text(x, y, content, anchor="middle", **more):
-    attributes = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in more.items())
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{content}</text>'
 
 
 def panel(result, left):

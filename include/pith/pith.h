@@ -253,7 +253,7 @@ typedef struct pith_session_options {
   const char* kv;         // how keys and values are stored: "f16", "k=q8_0,v=q4_0" [NULL: "f32"]
   const char* gate_keys;  // how the gate's keys are: "f32", "f16" [NULL: "f32" in a cache of f32, else "f16"]
   int32_t threads;        // [0: one per core]
-  int32_t chunk;          // tokens of one sequence per forward pass [256]
+  int32_t chunk;          // tokens of a prompt that are seen and judged together [256]
   int32_t context;        // longest sequence, in tokens [0: what the model was made for]
   size_t kv_budget;       // bytes of key-value pages [0: no limit]
   bool record_drops;      // for pith_session_drop_at() [false]

@@ -27,7 +27,7 @@ class SessionOptions(TypedDict, total=False):
     policy: str | Policy | None  # default: the learned gate if the model has one, else nothing is forgotten
     kv: str  # how keys and values are stored: "f32" (default, exact), "f16", "bf16", "q8_0", "q4_0", "k=…,v=…"
     gate_keys: str | None  # "f32" or "f16"
-    chunk: int  # tokens of one sequence per forward pass (256)
+    chunk: int  # tokens of a prompt that are seen and judged together (256)
     context: int  # the longest sequence; 0: what the model was made for
     kv_budget: int  # bytes of keys and values, 0: unlimited
     record_drops: bool  # keep drop_at

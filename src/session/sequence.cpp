@@ -111,16 +111,18 @@ std::size_t Sequence::left() const {
   return fed < end ? static_cast<std::size_t>(end - fed) : halted.left();
 }
 
-std::size_t Sequence::next_chunk(const Setup& setup) const {
+bool Sequence::fits_alone(const Setup& setup, std::size_t count) const {
   const std::size_t budget = setup.options.kv_budget;
+  return budget == 0 || cache.bytes_for(count) <= budget - std::min(budget, cache.bytes());
+}
+
+std::size_t Sequence::next_chunk(const Setup& setup) const {
   // What judges all layers, or some that share lanes, together acts once a pass: tokens that act one by one have a
   // pass each.
   const bool each =
       (setup.needs.after_pass || setup.shares_lanes()) && stretches.front().kind == Stretch::Kind::decoded;
   std::size_t count = each ? 1 : std::min(left(), static_cast<std::size_t>(setup.options.chunk));
-  if (budget == 0) return count;
-  const std::size_t free_alone = budget - std::min(budget, cache.bytes());
-  while (count > 0 && cache.bytes_for(count) > free_alone) count /= 2;
+  while (count > 0 && !fits_alone(setup, count)) count /= 2;
   return count;
 }
 
@@ -129,9 +131,7 @@ std::size_t Sequence::next_chunks(const Setup& setup, std::size_t room) const {
   if (!setup.by_rounds || stretches.front().kind != Stretch::Kind::prompt || first < chunk) return first;
   const std::size_t all = left(), count = all <= room ? all : room / chunk * chunk;
   // Under a budget each of them has to have the room that it would have in its turn.
-  const std::size_t budget = setup.options.kv_budget;
-  if (budget > 0 && cache.bytes_for(count) > budget - std::min(budget, cache.bytes())) return first;
-  return std::max(first, count);
+  return fits_alone(setup, count) ? std::max(first, count) : first;
 }
 
 std::size_t Sequence::advance(const Setup& setup, const Pass& pass, const Segment& segment, View<const float> x) {

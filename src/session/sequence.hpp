@@ -120,7 +120,8 @@ struct Sequence {
   void copy_from(const Sequence& other);
 
  private:
-  std::size_t left() const;  // tokens up to where the next pass has to end
+  std::size_t left() const;                                      // tokens up to where the next pass has to end
+  bool fits_alone(const Setup& setup, std::size_t count) const;  // within the budget, were there no others
   void add(std::span<const Token> more, Stretch stretch);
   void narrow(const Setup& setup, const Stage& stage);
 };

@@ -7,8 +7,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <span>
 #include <vector>
+
+#include "pith/error.hpp"
 
 namespace pith::test {
 
@@ -54,5 +57,19 @@ class Choices {
  private:
   std::span<const std::uint8_t> left_;
 };
+
+/// Makes a driver of the choices and runs it, unless its model has no layers or channels for the policy that was
+/// chosen.
+template <class Driver>
+void drive(const std::uint8_t* data, std::size_t size) {
+  Choices choices(data, size);
+  std::optional<Driver> driver;
+  try {
+    driver.emplace(choices);
+  } catch (const Error&) {
+    return;
+  }
+  driver->run();
+}
 
 }  // namespace pith::test

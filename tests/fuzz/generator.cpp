@@ -155,13 +155,6 @@ class Driver {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  Choices choices(data, size);
-  std::optional<Driver> driver;
-  try {
-    driver.emplace(choices);
-  } catch (const Error&) {
-    return 0;  // a policy that the model has no layers or channels for
-  }
-  driver->run();
+  pith::test::drive<Driver>(data, size);
   return 0;
 }
