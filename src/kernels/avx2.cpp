@@ -40,7 +40,8 @@ constexpr std::size_t patch_tokens = 2;
 #else
 constexpr std::size_t patch_tokens = 3;
 #endif
-constexpr std::size_t patch_vectors = 4;                    // the same for a patch of packed rows of bytes
+constexpr std::size_t patch_groups = 1, patch_vectors = 4;  // the same for a patch of packed rows of bytes
+constexpr std::size_t quad_unroll = 2;
 constexpr std::size_t outer_height = 6, outer_vectors = 2;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
 constexpr std::size_t panel_height = 4, panel_vectors = 2;  // sums of a patch of a product of panels

@@ -37,8 +37,9 @@ using F = __m512;
 using I = __m512i;
 using Bytes = __m512i;
 constexpr std::size_t width = 16;
-constexpr std::size_t patch_tokens = 6;   // vectors that a patch of floats multiplies with: 4 x 6 sums in 32 registers
-constexpr std::size_t patch_vectors = 8;  // the same for a patch of packed rows of bytes
+constexpr std::size_t patch_tokens = 6;  // vectors that a patch of floats multiplies with: 4 x 6 sums in 32 registers
+constexpr std::size_t patch_groups = 2, patch_vectors = 4;  // the same for a patch of packed rows of bytes
+constexpr std::size_t quad_unroll = 8;                      // in a loop g++ 12 copies every sum twice
 constexpr std::size_t outer_height = 8, outer_vectors = 2;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 6, strip = 2;  // that a square is multiplied with together; vectors of its lanes
 constexpr std::size_t panel_height = 8, panel_vectors = 2;  // sums of a patch of a product of panels

@@ -23,8 +23,9 @@ using F = float32x4_t;
 using I = int32x4_t;
 using Bytes = int8x16_t;
 constexpr std::size_t width = 4;
-constexpr std::size_t patch_tokens = 5;   // vectors that a patch of floats multiplies with: 4 x 5 sums in 32 registers
-constexpr std::size_t patch_vectors = 8;  // the same for a patch of packed rows of bytes
+constexpr std::size_t patch_tokens = 5;  // vectors that a patch of floats multiplies with: 4 x 5 sums in 32 registers
+constexpr std::size_t patch_groups = 1, patch_vectors = 8;  // the same for a patch of packed rows of bytes
+constexpr std::size_t quad_unroll = 1;
 constexpr std::size_t outer_height = 6, outer_vectors = 4;  // sums of a patch of outer products
 constexpr std::size_t square_queries = 4, strip = 2;  // that a square is multiplied with together; vectors of its lanes
 constexpr std::size_t panel_height = 4, panel_vectors = 4;  // sums of a patch of a product of panels

@@ -111,14 +111,15 @@ struct alignas(64) PackedPart : PackedMins<mins<B>>, PackedHalves<Parts<B>::has_
   float scales[width];
 };
 
+/// Part p of the block goes to out[p * apart].
 template <Block B>
-void pack(const Group<B>& group, PackedPart<B>* out) {
+void pack(const Group<B>& group, PackedPart<B>* out, size_t apart) {
   const Parts<B> block(group);
 #pragma GCC unroll 1
   for (size_t first = 0; first < parts<B>; first += Parts<B>::together) {
 #pragma GCC unroll 8
     for (size_t i = 0; i < Parts<B>::together; ++i) {
-      PackedPart<B>& part = out[first + i];
+      PackedPart<B>& part = out[(first + i) * apart];
       store(part.scales, block.scale(first + i));
       if constexpr (mins < B >> 0)
         for (size_t m = 0; m < mins<B>; ++m) store(part.mins[m], block.min(first + i, m));
@@ -134,76 +135,126 @@ void pack(const Group<B>& group, PackedPart<B>* out) {
   }
 }
 
-/// products[t] += w . x[t] over the quads [begin, end).
-template <size_t T, Block B>
-[[gnu::always_inline]] inline void add_quads(const PackedPart<B>& w, const q8_activation* x, size_t x_stride,
-                                             size_t begin, size_t end, I (&products)[T]) {
-#pragma GCC unroll 1
+/// products[g][t] += w[g] . x[t] over the quads [begin, end).
+template <size_t G, size_t T, Block B>
+[[gnu::always_inline]] inline void add_quads(const PackedPart<B>* w, const q8_activation* x, size_t x_stride,
+                                             size_t begin, size_t end, I (&products)[G][T]) {
+#pragma GCC unroll quad_unroll
   for (size_t k = begin; k < end; ++k) {
-    const Bytes quads = load_quads(w.quads[k][0]);
-#pragma GCC unroll 16
-    for (size_t t = 0; t < T; ++t)
-      products[t] = add_dot4<Parts<B>::range>(products[t], quads, splat_quad(x[t * x_stride].quants + 4 * k));
-  }
-}
-
-/// x_stride: from one vector to the next, in parts.
-template <size_t T, Block B>
-void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t n_parts, float* y,
-                  size_t y_stride, size_t rows) {
-  constexpr size_t quads = part_values / 4;
-  F sums[T];
-#pragma GCC unroll 16
-  for (size_t t = 0; t < T; ++t) sums[t] = splat(0.0f);
-  for (size_t p = 0; p < n_parts; ++p, ++x, ++w) {
-    I products[T];
-    if constexpr (Parts<B>::has_halves) {
-      I upper[T];
-#pragma GCC unroll 16
-      for (size_t t = 0; t < T; ++t) {
-        products[t] = splat(start_of<B>(x[t * x_stride].sums[0]));
-        upper[t] = splat(start_of<B>(x[t * x_stride].sums[1]));
-      }
-      add_quads<T>(*w, x, x_stride, 0, quads / 2, products);
-      const I low_scales = load(w->halves[0]), high_scales = load(w->halves[1]);
-#pragma GCC unroll 16
-      for (size_t t = 0; t < T; ++t) products[t] = multiply(products[t], low_scales);
-      add_quads<T>(*w, x, x_stride, quads / 2, quads, upper);
-#pragma GCC unroll 16
-      for (size_t t = 0; t < T; ++t) products[t] = add(products[t], multiply(upper[t], high_scales));
-    } else {
-#pragma GCC unroll 16
-      for (size_t t = 0; t < T; ++t)
-        products[t] = splat(start_of<B>(x[t * x_stride].sums[0] + x[t * x_stride].sums[1]));
-      add_quads<T>(*w, x, x_stride, 0, quads, products);
-    }
-    const F scales = load(w->scales);
+    Bytes quads[G];
+#pragma GCC unroll 4
+    for (size_t g = 0; g < G; ++g) quads[g] = load_quads(w[g].quads[k][0]);
 #pragma GCC unroll 16
     for (size_t t = 0; t < T; ++t) {
-      sums[t] = fma(to_floats(products[t]), scales * splat(x[t * x_stride].scale), sums[t]);
-      if constexpr (mins < B >> 0)
-        for (size_t m = 0; m < mins<B>; ++m)
-          sums[t] = fma(load(w->mins[m]), min_factor<B>(x[t * x_stride], m), sums[t]);
+      const Bytes four = splat_quad(x[t * x_stride].quants + 4 * k);
+#pragma GCC unroll 4
+      for (size_t g = 0; g < G; ++g) products[g][t] = add_dot4<Parts<B>::range>(products[g][t], quads[g], four);
     }
   }
-#pragma GCC unroll 16
-  for (size_t t = 0; t < T; ++t) store_rows(y + t * y_stride, sums[t], rows);
 }
 
-template <size_t T, Block B>
+/// products[g][t] = what the sum of a part starts from, given which of x's sums are its own.
+template <Block B, size_t G, size_t T, class SumOf>
+[[gnu::always_inline]] inline void set_starts(const q8_activation* x, size_t x_stride, SumOf sum_of,
+                                              I (&products)[G][T]) {
+#pragma GCC unroll 16
+  for (size_t t = 0; t < T; ++t) {
+    const I from = splat(start_of<B>(sum_of(x[t * x_stride])));
+#pragma GCC unroll 4
+    for (size_t g = 0; g < G; ++g) products[g][t] = from;
+  }
+}
+
+/// products[g][t] = the integer sum of a part, w[g] . x[t].
+template <size_t G, size_t T, Block B>
+[[gnu::always_inline]] inline void packed_dots(const PackedPart<B>* w, const q8_activation* x, size_t x_stride,
+                                               I (&products)[G][T]) {
+  constexpr size_t quads = part_values / 4;
+  if constexpr (!Parts<B>::has_halves) {
+    set_starts<B>(
+        x, x_stride, [](const q8_activation& v) { return v.sums[0] + v.sums[1]; }, products);
+    add_quads(w, x, x_stride, 0, quads, products);
+  } else {
+    I upper[G][T];
+    set_starts<B>(
+        x, x_stride, [](const q8_activation& v) { return v.sums[0]; }, products);
+    add_quads(w, x, x_stride, 0, quads / 2, products);
+    set_starts<B>(
+        x, x_stride, [](const q8_activation& v) { return v.sums[1]; }, upper);
+    add_quads(w, x, x_stride, quads / 2, quads, upper);
+#pragma GCC unroll 4
+    for (size_t g = 0; g < G; ++g) {
+      const I low = load(w[g].halves[0]), high = load(w[g].halves[1]);
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t) products[g][t] = add(multiply(products[g][t], low), multiply(upper[g][t], high));
+    }
+  }
+}
+
+/// y[t][g * width ...] = w[g] . x[t] for G groups, whose parts lie side by side, and T vectors; the first `rows` of a
+/// single group. x_stride: from one vector to the next, in parts.
+template <size_t G, size_t T, Block B>
+void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t n_parts, float* y,
+                  size_t y_stride, size_t rows) {
+  F sums[G][T];
+#pragma GCC unroll 4
+  for (size_t g = 0; g < G; ++g) {
+#pragma GCC unroll 16
+    for (size_t t = 0; t < T; ++t) sums[g][t] = splat(0.0f);
+  }
+  for (size_t p = 0; p < n_parts; ++p, ++x, w += G) {
+    I products[G][T];
+    packed_dots(w, x, x_stride, products);
+#pragma GCC unroll 4
+    for (size_t g = 0; g < G; ++g) {
+      const F scales = load(w[g].scales);
+#pragma GCC unroll 16
+      for (size_t t = 0; t < T; ++t) {
+        const q8_activation& vector = x[t * x_stride];
+        sums[g][t] = fma(to_floats(products[g][t]), scales * splat(vector.scale), sums[g][t]);
+        if constexpr (mins < B >> 0)
+          for (size_t m = 0; m < mins<B>; ++m)
+            sums[g][t] = fma(load(w[g].mins[m]), min_factor<B>(vector, m), sums[g][t]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (size_t g = 0; g < G; ++g) {
+#pragma GCC unroll 16
+    for (size_t t = 0; t < T; ++t) store_rows(y + t * y_stride + g * width, sums[g][t], rows);
+  }
+}
+
+template <size_t G, size_t T, Block B>
 void packed_patches(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t tokens, size_t n_parts,
                     float* y, size_t y_stride, size_t rows) {
   size_t t = 0;
   for (; t + T <= tokens; t += T)
-    packed_patch<T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patch<G, T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows);
   if constexpr (T > 1)
-    packed_patches<T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patches<G, T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows);
+}
+
+/// The same for G groups, one below the other, as they are stored.
+template <size_t G, Block B>
+void multiply_groups(const Group<B>& first, size_t blocks, const q8_activation* x, size_t x_stride, size_t tokens,
+                     float* y, size_t y_stride, size_t rows) {
+  const size_t n_parts = blocks * parts<B>;
+  auto* packed = static_cast<PackedPart<B>*>(static_cast<void*>(scratch(G * n_parts * sizeof(PackedPart<B>))));
+  for (size_t g = 0; g < G; ++g) {
+    const std::byte* start = first.first + g * width * first.stride;
+    for (size_t b = 0; b < blocks; ++b) {
+      prefetch_after(start, first.stride, width, b * sizeof(B), (b + 1) * sizeof(B));
+      pack(Group<B>{start + b * sizeof(B), first.stride}, packed + b * parts<B> * G + g, G);
+    }
+  }
+  packed_patches<G, patch_vectors>(packed, x, x_stride, tokens, n_parts, y, y_stride, rows);
 }
 
 template <Block B>
 void matmul_blocks(const std::byte* w, size_t w_stride, size_t rows, const std::byte* x, size_t x_stride, size_t tokens,
                    size_t cols, float* y, size_t y_stride) {
-  const size_t blocks = cols / BlockTraits<B>::values, n_parts = blocks * parts<B>;
+  const size_t blocks = cols / BlockTraits<B>::values, stride = x_stride / sizeof(q8_activation);
   const auto* vectors = row_at<q8_activation>(x, 0);
   if (tokens == 1) {
     prefetch_first(w, rows * w_stride);
@@ -212,36 +263,40 @@ void matmul_blocks(const std::byte* w, size_t w_stride, size_t rows, const std::
     });
   }
 
-  auto* packed = static_cast<PackedPart<B>*>(static_cast<void*>(scratch(n_parts * sizeof(PackedPart<B>))));
-  for_groups<B>(w, w_stride, rows, [&](Group<B> group, size_t first, size_t count) {
-    const std::byte* start = group.first;
-    for (size_t b = 0; b < blocks; ++b, group.first += sizeof(B)) {
-      prefetch_after(start, group.stride, width, b * sizeof(B), (b + 1) * sizeof(B));
-      pack(group, packed + b * parts<B>);
-    }
-    packed_patches<patch_vectors>(packed, vectors, x_stride / sizeof(q8_activation), tokens, n_parts, y + first,
-                                  y_stride, count);
+  size_t r = 0;
+  if constexpr (patch_groups > 1)
+    for (; r + patch_groups * width <= rows; r += patch_groups * width)
+      multiply_groups<patch_groups>(Group<B>{w + r * w_stride, w_stride}, blocks, vectors, stride, tokens, y + r,
+                                    y_stride, width);
+  for_groups<B>(w + r * w_stride, w_stride, rows - r, [&](const Group<B>& group, size_t first, size_t count) {
+    multiply_groups<1>(group, blocks, vectors, stride, tokens, y + r + first, y_stride, count);
   });
 }
 
-/// The inner product of the patches above alone, `rounds` times on what stays in the first-level cache.
+/// The inner product of the patches above alone, `rounds` times on what stays in the first-level cache: with as many
+/// sums as it takes for none to wait for another.
 size_t dot_rounds(size_t rounds) {
-  static const PackedPart<q8_0> part = {};
-  static const q8_activation x[patch_vectors] = {};
-  I products[patch_vectors];
-#pragma GCC unroll 16
-  for (size_t t = 0; t < patch_vectors; ++t) products[t] = splat(std::int32_t{0});
+  constexpr size_t G = patch_groups, T = patch_vectors + 2;
+  static const PackedPart<q8_0> parts[G] = {};
+  static const q8_activation vectors[T] = {};
+  I sums[G][T] = {};
   for (size_t i = 0; i < rounds; ++i) {
-    add_quads<patch_vectors>(part, x, 1, 0, part_values / 4, products);
-    asm volatile("" ::: "memory");
+    // Where they lie is hidden, or products of the same zeros would be computed once.
+    const PackedPart<q8_0>* w = parts;
+    const q8_activation* x = vectors;
+    asm volatile("" : "+r"(w), "+r"(x)::"memory");
+    add_quads(w, x, 1, 0, part_values / 4, sums);
   }
   F sum = splat(0.0f);
+#pragma GCC unroll 4
+  for (size_t g = 0; g < G; ++g) {
 #pragma GCC unroll 16
-  for (size_t t = 0; t < patch_vectors; ++t) sum = sum + to_floats(products[t]);
+    for (size_t t = 0; t < T; ++t) sum = sum + to_floats(sums[g][t]);
+  }
   alignas(64) float out[width];
   store(out, sum);
   asm volatile("" ::"m"(out));
-  return rounds * part_values * width * patch_vectors;
+  return rounds * part_values * width * G * T;
 }
 
 }  // namespace

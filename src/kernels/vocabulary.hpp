@@ -39,6 +39,8 @@ struct Bytes {
 
 constexpr std::size_t patch_tokens = 2;    // vectors that a patch of four or eight rows of numbers multiplies with
 constexpr std::size_t patch_vectors = 2;   // the same for a patch of packed rows of bytes
+constexpr std::size_t patch_groups = 1;    // of `width` of those rows, which such a patch takes at once
+constexpr std::size_t quad_unroll = 1;     // turns of the loop over their bytes
 constexpr std::size_t outer_height = 2;    // sums of a patch of outer products: rows
 constexpr std::size_t outer_vectors = 2;   // and vectors
 constexpr std::size_t square_queries = 2;  // that a square is multiplied with together

@@ -98,8 +98,8 @@ concept HasPanels = requires(typename W::I i, late<std::int32_t*, W> integers) {
 };
 
 static_assert(width >= 4 && tile_rows % panel_height == 0 && tile_rows % (panel_vectors * width) == 0 &&
-              tile_rows % (strip * width) == 0 && patch_tokens > 0 && patch_vectors > 0 && outer_height > 0 &&
-              outer_vectors > 0 && square_queries > 0 && square_unroll > 0);
+              tile_rows % (strip * width) == 0 && patch_tokens > 0 && patch_vectors > 0 && patch_groups > 0 &&
+              outer_height > 0 && outer_vectors > 0 && square_queries > 0 && square_unroll > 0);
 static_assert(HasNumbers<Vocabulary>);
 static_assert(HasSums<Vocabulary>);
 static_assert(HasBlocks<Vocabulary>);

@@ -76,20 +76,19 @@ void check_range(const Pass& pass, std::size_t layer, const Workspace& ws, const
       {"values", ws.v.view(), shape.values, Side::values, shape.head_dim},
       {"gate keys", ws.gate.keys(), ws.needs.gate ? gate.gate_keys : KvFormat::f32, Side::keys, ws.gate.keys().cols}};
   if (std::ranges::all_of(all, [](const Stored& stored) { return stored.format == KvFormat::f32; })) return;
-  const auto find = [&](const Segment& segment, auto&& misfit) {
-    for (const Stored& stored : all)
-      for (std::size_t t = segment.row;
-           stored.format != KvFormat::f32 && t < std::min(segment.row + segment.count, ws.k.rows()); ++t)
-        if (!stored.fits(t)) return misfit(stored, t);
-  };
   std::atomic<bool> fit = true;
-  for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
-    find(segment, [&](const Stored&, std::size_t) { fit = false; });
+  threads.run_rows(ws.k.rows(), ws.k.cols(), 2, [&](std::size_t t) {
+    for (const Stored& stored : all)
+      if (stored.format != KvFormat::f32 && !stored.fits(t)) fit = false;
   });
   if (fit) return;
-  for (std::size_t s = 0; s < pass.segments.size(); ++s)
-    if (pass.segments[s].cache != nullptr)
-      find(pass.segments[s], [&](const Stored& stored, std::size_t t) { refuse(stored, layer, t, s); });
+  for (std::size_t s = 0; s < pass.segments.size(); ++s) {
+    const Segment& segment = pass.segments[s];
+    if (segment.cache == nullptr) continue;
+    for (const Stored& stored : all)
+      for (std::size_t t = segment.row; t < std::min(segment.row + segment.count, ws.k.rows()); ++t)
+        if (stored.format != KvFormat::f32 && !stored.fits(t)) refuse(stored, layer, t, s);
+  }
 }
 
 void store(const Config& config, const Pass& pass, std::size_t layer, const Workspace& ws, const Threads& threads) {

@@ -20,13 +20,18 @@ std::string shape(Format format, std::size_t rows, std::size_t cols) {
 
 // Weights per task: enough to outlast the cost of handing out tasks, few enough to stay in a core's second-level cache
 // while all tokens pass over them.
-constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes
+constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes, times tokens
 constexpr std::size_t largest_panel = std::size_t{1} << 18;   // bytes
-constexpr std::size_t row_tile = 16;                          // a multiple of what every kernel computes at once
+constexpr std::size_t row_tile = 32;                          // a multiple of what every kernel computes at once
 
-std::size_t rows_per_task(const Matrix& w, const Threads& threads) {
-  const std::size_t share = w.bytes() / (4 * static_cast<std::size_t>(threads.count()));
-  const std::size_t bytes = std::clamp(share, smallest_panel, largest_panel);
+// Tasks of each thread. Products of several tokens take long enough for more of them, so that no thread waits for
+// another's last one.
+constexpr std::size_t shares = 4, shares_of_many = 16;
+
+std::size_t rows_per_task(const Matrix& w, std::size_t tokens, const Threads& threads) {
+  const std::size_t share =
+      w.bytes() / ((tokens == 1 ? shares : shares_of_many) * static_cast<std::size_t>(threads.count()));
+  const std::size_t bytes = std::clamp(share, smallest_panel / tokens, largest_panel);
   return std::max(bytes / w.stride() / row_tile, std::size_t{1}) * row_tile;
 }
 
@@ -113,14 +118,14 @@ void matmul(std::span<const Product> products, Activations& x, const Threads& th
     const Matrix& w = product.w;
     assert(floats.cols == w.cols() && product.y.cols == w.rows() && product.y.rows == floats.rows);
     assert(product.bias.empty() || product.bias.size() == w.rows());
-    const std::size_t panel = rows_per_task(w, threads);
+    const std::size_t panel = rows_per_task(w, floats.rows, threads);
     tasks += (w.rows() + panel - 1) / panel;
     work += w.rows() * w.cols() * floats.rows;
     if (wants_quantised(w.format())) x.quantised(threads);
   }
   threads.run(tasks, work, [&](std::size_t index) {
     for (const Product& product : products) {
-      const std::size_t panel = rows_per_task(product.w, threads);
+      const std::size_t panel = rows_per_task(product.w, floats.rows, threads);
       const std::size_t panels = (product.w.rows() + panel - 1) / panel;
       if (index < panels) return multiply(product, x, threads, index * panel, panel);
       index -= panels;

@@ -11,7 +11,7 @@ class Matmul : public Kernels {};
 TEST_P(Matmul, IsTheProduct) {
   for (const Format format : all_formats)
     for (const std::size_t cols : lengths(format))
-      for (const std::size_t rows : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{21}}) {
+      for (const std::size_t rows : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{53}}) {
         const std::size_t tokens = 1 + random_.below(17), y_stride = rows + random_.below(3);
         const std::size_t w_stride = row_bytes(format, cols);
         const Bytes w = encoded(format, random_.floats(rows * cols), cols, w_stride);
@@ -40,7 +40,7 @@ TEST_P(Matmul, OfManyIsOfEachBitwise) {
   for (const Format format : all_formats)
     for (const std::size_t cols : lengths(format))
       for (std::size_t tokens = 1; tokens <= 17; ++tokens) {
-        const std::size_t rows = 1 + random_.below(40);
+        const std::size_t rows = 1 + random_.below(60);
         const std::size_t w_stride = row_bytes(format, cols);
         const Bytes w = encoded(format, random_.floats(rows * cols), cols, w_stride);
         const auto [x, x_stride, xs] = vectors(format, random_.floats(tokens * cols), cols);
