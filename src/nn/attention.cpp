@@ -262,8 +262,10 @@ void Attention::Impl::plan(const Pass& pass) {
       for (std::size_t t = 0; t < segment.count; t += tokens_together) {
         const std::size_t tokens = std::min(tokens_together, segment.count - t);
         // Rows of several heads are read as they lie in a page, one after the other.
+        // So few pages that a lone token would leave them to one thread are shared out by heads.
+        const bool few = pass.rows() == 1 && pages * kv_heads <= pages_per_task;
         const std::size_t together =
-            heads == group && way_of(layout, tokens * heads) == Way::rows ? max_queries / (tokens * heads) : 1;
+            heads == group && way_of(layout, tokens * heads) == Way::rows && !few ? max_queries / (tokens * heads) : 1;
         for (std::size_t kv_head = 0; kv_head < kv_heads; kv_head += together)
           for (std::size_t h = 0; h < group; h += heads)
             share({.segment = s,
