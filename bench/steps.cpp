@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Whole steps of a session on synthetic models: prefill and decoding by depth, dense and with a fifth of the rows kept
 // (gate at work), and a batch of 16. `pith bench` measures the same with medians, the memory's bound, and any model.
+// And what threads cost a step by themselves: to be gathered, and to be handed a loop.
 #include <benchmark/benchmark.h>
 
 #include <limits>
@@ -96,6 +97,21 @@ void prefill(benchmark::State& state, const Case& c) {
   }
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(count));
 }
+
+void gather(benchmark::State& state) {
+  const Threads threads(static_cast<int>(state.range(0)));
+  for (auto _ : state) threads.gather([] {});
+}
+BENCHMARK(gather)->Arg(1)->Arg(2)->UseRealTime();
+
+void loop(benchmark::State& state) {
+  const Threads threads(static_cast<int>(state.range(0)));
+  threads.gather([&] {
+    for (auto _ : state)
+      threads.run(static_cast<std::size_t>(state.range(0)), std::size_t{1} << 30, [](std::size_t) {});
+  });
+}
+BENCHMARK(loop)->Arg(1)->Arg(2)->UseRealTime();
 
 const bool registered = [] {
   const auto add = [](const char* what, void (*f)(benchmark::State&, const Case&), const Case& c, int steps) {
