@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 
 #include "pith/pith.hpp"
@@ -73,7 +74,9 @@ class Stand {
 void decode(benchmark::State& state, const Case& c) {
   Stand stand(c);
   std::vector<SequenceId> all = {stand.sequence};
-  while (all.size() < static_cast<std::size_t>(c.sequences)) all.push_back(stand.session.fork(stand.sequence));
+  const std::string saved = stand.session.save(stand.sequence);  // forks would share pages, which are read once for all
+  while (all.size() < static_cast<std::size_t>(c.sequences))
+    all.push_back(stand.session.restore(std::as_bytes(std::span(saved))).sequence);
   for (auto _ : state) {
     for (const SequenceId sequence : all) stand.session.push(sequence, stand.tokens(1).front());
     stand.finish();
