@@ -22,15 +22,19 @@ std::string shape(Format format, std::size_t rows, std::size_t cols) {
 // while all tokens pass over them.
 constexpr std::size_t smallest_panel = std::size_t{1} << 15;  // bytes, times tokens
 constexpr std::size_t largest_panel = std::size_t{1} << 18;   // bytes
-constexpr std::size_t row_tile = 32;                          // a multiple of what every kernel computes at once
 
-// Tasks of each thread. Products of several tokens take long enough for more of them, so that no thread waits for
-// another's last one.
-constexpr std::size_t shares = 4, shares_of_many = 16;
+/// How products are cut into tasks.
+struct Cut {
+  std::size_t shares;    // of each thread
+  std::size_t row_tile;  // rows are a multiple of: what every kernel computes at once, or a multiple of that
+};
+constexpr Cut cut_of_one = {.shares = 4, .row_tile = 16};
+// Of several tokens, which take long enough for no thread to wait for another's last task.
+constexpr Cut cut_of_many = {.shares = 16, .row_tile = 32};
 
 std::size_t rows_per_task(const Matrix& w, std::size_t tokens, const Threads& threads) {
-  const std::size_t share =
-      w.bytes() / ((tokens == 1 ? shares : shares_of_many) * static_cast<std::size_t>(threads.count()));
+  const auto [shares, row_tile] = tokens == 1 ? cut_of_one : cut_of_many;
+  const std::size_t share = w.bytes() / (shares * static_cast<std::size_t>(threads.count()));
   const std::size_t bytes = std::clamp(share, smallest_panel / tokens, largest_panel);
   return std::max(bytes / w.stride() / row_tile, std::size_t{1}) * row_tile;
 }
