@@ -125,7 +125,7 @@ def plot(path, source):
     body, panels = [], 0
     for (model, kv, threads), places in by_place(source).items():
         for test, tokens in sorted({(test, tokens) for test, tokens, _ in places}):
-            at = panels * width
+            at, above = panels % 2 * width, panels // 2 * height
             panels += 1
             lines = collections.defaultdict(list)
             for (one, n, depth), whos in sorted(places.items()):
@@ -139,11 +139,11 @@ def plot(path, source):
                 return at + left + depth / max(deepest, 1) * (width - left - right)
 
             def y(speed):
-                return height - bottom - speed / most * (height - top - bottom)
+                return above + height - bottom - speed / most * (height - top - bottom)
 
-            body += [text(at + left, 20, f"{model}, {kv} cache, {threads} threads", "start", font_weight="bold"),
-                     text(at + left, 38, f"{test} of {tokens} tokens, tokens/s", "start", fill="#667"),
-                     text((x(0) + x(deepest)) / 2, height - 8, "tokens of context", fill="#667")]
+            body += [text(at + left, above + 20, f"{model}, {kv} cache, {threads} threads", "start", font_weight="bold"),
+                     text(at + left, above + 38, f"{test} of {tokens} tokens, tokens/s", "start", fill="#667"),
+                     text((x(0) + x(deepest)) / 2, above + height - 8, "tokens of context", fill="#667")]
             for tick in ticks(most):
                 body += [f'<line x1="{x(0):.1f}" x2="{x(deepest):.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#dde"/>',
                          text(x(0) - 8, y(tick) + 4, f"{tick:g}", "end")]
@@ -158,10 +158,11 @@ def plot(path, source):
                     body += [f'<line x1="{x(depth):.1f}" x2="{x(depth):.1f}" y1="{y(min(speeds)):.1f}" y2="{y(max(speeds)):.1f}" '
                              f'stroke="{colour}"/>',
                              f'<circle cx="{x(depth):.1f}" cy="{y(statistics.median(speeds)):.1f}" r="3.5" fill="{colour}"/>']
-                body.append(text(x(deepest), top + 14 * i, who, "end", fill=colour))
+                body.append(text(x(deepest), above + top + 14 * i, who, "end", fill=colour))
     with open(path, "w", encoding="utf-8") as out:
-        out.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {panels * width} {height}" width="{panels * width}" '
-                  f'height="{height}" font-family="sans-serif" font-size="12" fill="#223">\n'
+        size = min(panels, 2) * width, (panels + 1) // 2 * height
+        out.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}" '
+                  'font-family="sans-serif" font-size="12" fill="#223">\n'
                   '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
 
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Whole steps of a session on synthetic models: prefill and decoding by depth, dense and with a fifth of the rows kept
 // (gate at work), and a batch of 16. `pith bench` measures the same with medians, the memory's bound, and any model.
+// And what threads cost a step by themselves: to be gathered, and to be handed a loop.
 #include <benchmark/benchmark.h>
 
 #include <limits>
 #include <map>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 
 #include "pith/pith.hpp"
@@ -72,7 +74,9 @@ class Stand {
 void decode(benchmark::State& state, const Case& c) {
   Stand stand(c);
   std::vector<SequenceId> all = {stand.sequence};
-  while (all.size() < static_cast<std::size_t>(c.sequences)) all.push_back(stand.session.fork(stand.sequence));
+  const std::string saved = stand.session.save(stand.sequence);  // forks would share pages, which are read once for all
+  while (all.size() < static_cast<std::size_t>(c.sequences))
+    all.push_back(stand.session.restore(std::as_bytes(std::span(saved))).sequence);
   for (auto _ : state) {
     for (const SequenceId sequence : all) stand.session.push(sequence, stand.tokens(1).front());
     stand.finish();
@@ -96,6 +100,21 @@ void prefill(benchmark::State& state, const Case& c) {
   }
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(count));
 }
+
+void gather(benchmark::State& state) {
+  const Threads threads(static_cast<int>(state.range(0)));
+  for (auto _ : state) threads.gather([] {});
+}
+BENCHMARK(gather)->Arg(1)->Arg(2)->UseRealTime();
+
+void loop(benchmark::State& state) {
+  const Threads threads(static_cast<int>(state.range(0)));
+  threads.gather([&] {
+    for (auto _ : state)
+      threads.run(static_cast<std::size_t>(state.range(0)), std::size_t{1} << 30, [](std::size_t) {});
+  });
+}
+BENCHMARK(loop)->Arg(1)->Arg(2)->UseRealTime();
 
 const bool registered = [] {
   const auto add = [](const char* what, void (*f)(benchmark::State&, const Case&), const Case& c, int steps) {

@@ -79,7 +79,7 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
   PlainRead plain(threads);
   plain.bytes_per_second();
   DotPeak peak(threads);
-  const bool bounded_by_peak = options.prompt > 0 && multiplies_bytes(model);
+  const bool bounded_by_peak = (options.prompt > 0 || options.sequences > 1) && multiplies_bytes(model);
   for (int r = 0; r < options.repetitions; ++r) {
     progress.show("repetition " + std::to_string(r + 1) + " of " + std::to_string(options.repetitions));
     for (const auto& stand : stands) {
@@ -111,6 +111,7 @@ Exit bench(const BenchOptions& options, const Tool& tool) {
         {"decode", options.tokens},
         {"repetitions", options.repetitions},
         {"sequences", options.sequences},
+        {"mixed", options.mixed},
         {"chunk", options.chunk}}},
       {"system",
        {{"version", version},
@@ -150,6 +151,7 @@ void add_bench(CLI::App& app, Tool& tool) {
       .type_name("N,N,...");
   command.number("-r,--repetitions", options.repetitions, at_least(1), "Repetitions, of which the median counts [5]");
   command.number("--sequences", options.sequences, at_least(1), "Sequences decoded side by side [1]").type_name("B");
+  command.add_flag("--mixed", options.mixed, "They stand at depths spread evenly up to --depth, not all at it");
   command
       .numbers("--keep", options.keep, {0, 1},
                "Thin the context to these fractions of its rows, then work with the gate, dropping no more [1]")

@@ -40,11 +40,11 @@ double bytes_read(const Model& model, bool with_gate) {
   return bytes;
 }
 
-/// Multiply-adds of a token with the weights of all blocks.
-double multiply_adds(const Model& model) {
+/// Multiply-adds of a token with the weights of all blocks, and those of the head, where logits are wanted.
+double multiply_adds(const Model& model, bool with_head) {
   double products = 0;
   for_each_product(model, [&](const Parameter& p, const Matrix& matrix) {
-    if (p.layer && !is_drop_gate(p.role))
+    if ((p.layer || with_head) && !is_drop_gate(p.role))
       products += share_of(model.config(), p) * static_cast<double>(matrix.rows()) * static_cast<double>(matrix.cols());
   });
   return products;
@@ -104,7 +104,7 @@ class Report {
     row.update({{"kv_bytes", stats.bytes_used}, {"rss_peak", rss_peak()}});
     if (!machine_.multiply_adds.empty())
       row["of_peak"] =
-          multiply_adds(model_) * options_.prompt / stand.prefill.median() / machine_.multiply_adds.median();
+          multiply_adds(model_, false) * options_.prompt / stand.prefill.median() / machine_.multiply_adds.median();
     return row;
   }
 
@@ -128,6 +128,12 @@ class Report {
                 {"bytes_per_step", bytes},
                 {"bound_ms_per_step", 1e3 * bound},
                 {"of_bound", bound / stand.decode.median()}});
+    if (options_.sequences > 1 && !machine_.multiply_adds.empty()) {
+      const Config& config = model_.config();
+      const double pairs = 2.0 * config.n_heads * config.head_dim * rows / lanes(config, gated);
+      const double by_peak = (multiply_adds(model_, true) * sequences + pairs) / machine_.multiply_adds.median();
+      row.update({{"peak_ms_per_step", 1e3 * by_peak}, {"of_peak", by_peak / stand.decode.median()}});
+    }
     if (!stand.decode_without_gate.empty())
       row["gate_share"] = 1 - stand.decode_without_gate.median() / stand.decode.median();
     return row;
@@ -173,8 +179,9 @@ void print_table(const BenchOptions& options, const nlohmann::ordered_json& repo
               << "(" + number("tokens_per_s_min", 1) + ", " + number("tokens_per_s_max", 1) + ")" << std::right
               << std::setw(10) << number("ms_per_token", 2) << "   " << std::left << std::setw(12)
               << bytes_text(row["kv_bytes"].get<double>());
+    if (row.contains("of_bound"))
+      std::cout << percent_text(row["of_bound"].get<double>()) << (row.contains("of_peak") ? ", " : "");
     if (row.contains("of_peak")) std::cout << percent_text(row["of_peak"].get<double>()) << " of the peak";
-    if (row.contains("of_bound")) std::cout << percent_text(row["of_bound"].get<double>());
     if (row.contains("gate_share")) std::cout << ", gate " << percent_text(row["gate_share"].get<double>());
     std::cout << '\n';
   }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
+#include <string>
 
 #include "options.hpp"
 #include "pith/prune/methods.hpp"
@@ -41,14 +43,14 @@ Bench::Bench(const Model& model, const BenchOptions& options, int depth, double 
       stop_(std::move(stop)),
       session_(model, settings(gate)) {
   if (depth == 0) return;
-  filled_ = session_.add(random_tokens(static_cast<std::size_t>(depth)));
-  finish();
-  if (keep < 1) thin();
+  fill();
+  if (keep < 1)
+    for (const SequenceId sequence : filled_) thin(sequence);
 }
 
 double Bench::prefill() {
   const std::vector<Token> prompt = random_tokens(static_cast<std::size_t>(options_.prompt));
-  const SequenceId sequence = depth_ > 0 ? session_.fork(filled_) : session_.add(prompt);
+  const SequenceId sequence = depth_ > 0 ? session_.fork(filled_.back()) : session_.add(prompt);
   if (depth_ > 0) session_.prompt(sequence, prompt);
   const Clock::time_point start = Clock::now();
   finish();
@@ -61,7 +63,7 @@ double Bench::prefill() {
 double Bench::decode() {
   std::vector<SequenceId> all;
   for (int i = 0; i < options_.sequences; ++i)
-    all.push_back(depth_ > 0 ? session_.fork(filled_) : session_.add(random_tokens(1)));
+    all.push_back(depth_ > 0 ? session_.fork(filled_[static_cast<std::size_t>(i)]) : session_.add(random_tokens(1)));
   const auto step = [&] {
     for (const SequenceId sequence : all) session_.push(sequence, random_tokens(1).front());
     finish();
@@ -104,15 +106,40 @@ void Bench::finish() {
   while (!session_.idle()) session_.step(stop_);
 }
 
-/// Leaves each layer a fraction of the rows, drawn at random.
-void Bench::thin() {
-  std::vector<Position> positions(static_cast<std::size_t>(depth_));
+/// One sequence reads on from depth to depth, and leaves a copy at each.
+void Bench::fill() {
+  const auto count = static_cast<std::size_t>(options_.sequences);
+  SequenceId longest{};
+  std::size_t length = 0;
+  for (std::size_t i = 1; i <= count; ++i) {
+    const std::size_t depth =
+        std::max(static_cast<std::size_t>(depth_) * (options_.mixed ? i : count) / count, std::size_t{1});
+    if (depth > length) {
+      const std::vector<Token> tokens = random_tokens(depth - length);
+      if (length == 0)
+        longest = session_.add(tokens);
+      else
+        session_.prompt(longest, tokens);
+      finish();
+      length = depth;
+    }
+    if (i == count) break;
+    const std::string copy = session_.save(longest);  // a fork would share its pages
+    filled_.push_back(session_.restore(std::as_bytes(std::span(copy))).sequence);
+  }
+  filled_.push_back(longest);
+}
+
+/// Leaves each layer a fraction of the sequence's rows, drawn at random.
+void Bench::thin(SequenceId sequence) {
+  const std::size_t depth = session_.length(sequence);
+  std::vector<Position> positions(depth);
   std::iota(positions.begin(), positions.end(), 0);
-  const auto kept = static_cast<std::ptrdiff_t>(std::llround(keep_ * depth_));
+  const auto kept = static_cast<std::ptrdiff_t>(std::llround(keep_ * static_cast<double>(depth)));
   for (std::size_t layer = 0; layer < static_cast<std::size_t>(model_.config().n_layers()); ++layer) {
     std::shuffle(positions.begin(), positions.end(), engine_);
     std::vector<Position> dropped(positions.begin() + kept, positions.end());
-    session_.forget(filled_, layer, dropped);
+    session_.forget(sequence, layer, dropped);
   }
 }
 

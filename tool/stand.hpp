@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What pith bench measures: a model whose sequences stand at one depth, of which a fraction of the rows is kept.
+// What pith bench measures: a model whose sequences stand at one depth, or at several up to it, of which a fraction of
+// the rows is kept.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,7 @@ struct BenchOptions {
   std::vector<int> depths = {0, 1024, 4096, 8192};
   int prompt = 512, tokens = 32, repetitions = 5, threads = 0, sequences = 1, gate_dim = 64, chunk = 256;
   std::vector<double> keep = {1};
+  bool mixed = false;
 
   bool prunes() const;
 };
@@ -37,7 +39,7 @@ class Samples {
   std::vector<double> values_;
 };
 
-/// A session whose sequences stand at one depth; every measurement works on copies of them.
+/// A session whose sequences stand at one depth, or spread evenly up to it; every measurement works on copies of them.
 class Bench {
  public:
   enum class Gate { on, off };
@@ -61,7 +63,8 @@ class Bench {
   SessionOptions settings(Gate gate) const;
   std::vector<Token> random_tokens(std::size_t count);
   void finish();
-  void thin();
+  void fill();
+  void thin(SequenceId sequence);
 
   const Model& model_;
   const BenchOptions& options_;
@@ -70,7 +73,7 @@ class Bench {
   std::stop_token stop_;
   std::mt19937_64 engine_{7};
   Session session_;
-  SequenceId filled_{};
+  std::vector<SequenceId> filled_;  // none at depth 0; no two share pages, which would be read once for both
   CacheStats prefilled_;
   std::size_t decoded_bytes_ = 0, decoded_rows_ = 0;
 };

@@ -54,7 +54,9 @@ inline I splat(std::int32_t x) { return _mm512_set1_epi32(x); }
 
 inline F load(const float* p) { return _mm512_loadu_ps(p); }
 inline F load(const f16* p) { return _mm512_cvtph_ps(load_256(p)); }
-inline F load(const bf16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16)); }
+/// Of bf16.
+inline F widened(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+inline F load(const bf16* p) { return widened(load_256(p)); }
 inline F load(const std::int8_t* p) {
   return _mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p)))));
@@ -77,6 +79,8 @@ inline void store_rounded(std::int8_t* p, F v) {
 
 inline __mmask16 first_lanes(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 inline F load_some(const float* p, std::size_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline F load_some(const f16* p, std::size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p)); }
+inline F load_some(const bf16* p, std::size_t n) { return widened(_mm256_maskz_loadu_epi16(first_lanes(n), p)); }
 inline void store_some(float* p, F v, std::size_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
 
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }

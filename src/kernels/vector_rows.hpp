@@ -212,11 +212,17 @@ void weighs(const float* weights, size_t n_queries, size_t weight_stride, const 
       weigh<B, Q, chunk<B> / width>(ws, weight_stride, rows + i / BlockTraits<B>::values, row_stride, n_rows, outs + i,
                                     out_stride, next);
     if constexpr (BlockTraits<B>::values == 1) {
-      for (size_t k = 0; k < Q && i < dim; ++k) {
-        F sums = load_some(outs + k * out_stride + i, dim - i);
-        for (size_t j = 0; j < n_rows; ++j)
-          sums = fma(splat(ws[k * weight_stride + j]), load_some(row_at<B>(rows, j * row_stride) + i, dim - i), sums);
-        store_some(outs + k * out_stride + i, sums, dim - i);
+      if (i < dim) {
+        F sums[Q];
+#pragma GCC unroll 16
+        for (size_t k = 0; k < Q; ++k) sums[k] = load_some(outs + k * out_stride + i, dim - i);
+        for (size_t j = 0; j < n_rows; ++j) {
+          const F value = load_some(row_at<B>(rows, j * row_stride) + i, dim - i);
+#pragma GCC unroll 16
+          for (size_t k = 0; k < Q; ++k) sums[k] = fma(splat(ws[k * weight_stride + j]), value, sums[k]);
+        }
+#pragma GCC unroll 16
+        for (size_t k = 0; k < Q; ++k) store_some(outs + k * out_stride + i, sums[k], dim - i);
       }
     }
   }

@@ -20,6 +20,7 @@
 #endif
 
 #include "pith/error.hpp"
+#include "tensor/worth_sharing.hpp"
 
 namespace pith::inline tensor {
 
@@ -45,9 +46,6 @@ void pause() {
 // loops of a step, in turns of a few tens of nanoseconds.
 constexpr int patient_turns = 2000;
 constexpr int yielding_turns = 50;
-
-// Handing out a loop costs about a microsecond, and more where the cores are busy: worth it from so many multiply-adds.
-constexpr std::size_t worth_sharing = std::size_t{1} << 16;
 
 }  // namespace
 

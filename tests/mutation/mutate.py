@@ -32,6 +32,10 @@ NEAREST = {
     "nn": ["nn_config_test", "nn_mlp_test", "nn_rotation_test", "properties_gate_lane_test", "reference_test",
            "properties_laws_test"],
 }
+# What the nearest let live meets these as well, and then what is nearest to the other folders.
+FURTHER = ["properties_methods_test", "properties_policies_test", "properties_state_test", "properties_anchors_test",
+           "properties_heads_test", "properties_dms_test", "properties_rows_test", "properties_chunks_test",
+           "properties_batch_test", "session_test", "golden_test", "checkpoint_test", "saved_test", "loader_test"]
 SWAPS = {" < ": " <= ", " <= ": " < ", " > ": " >= ", " >= ": " > ", " == ": " != ", " != ": " == ", " + ": " - ",
          " - ": " + ", " * ": " / ", " && ": " || ", " || ": " && ", "std::max": "std::min", "std::min": "std::max",
          "true": "false", "false": "true", "++": "--", " += ": " -= ", " -= ": " += "}
@@ -93,7 +97,8 @@ def prepare():
 
 
 def targets_of(mutant):
-    return NEAREST[next(part for part in mutant["file"].split("/") if part in NEAREST)]
+    near = NEAREST[next(part for part in mutant["file"].split("/") if part in NEAREST)]
+    return list(dict.fromkeys([*near, *FURTHER, *(target for targets in NEAREST.values() for target in targets)]))
 
 
 def build(targets):

@@ -324,6 +324,7 @@ TEST(Config, ReadsSmolLm3Olmo2AndGranite) {
   const auto sliding = changed(changed(smol, "use_sliding_window", true), "sliding_window", 32);
   EXPECT_EQ(read(sliding).layers[3].window, 32);
   EXPECT_EQ(read(sliding).layers[0].window, 0);
+  EXPECT_EQ(read(without(sliding, "use_sliding_window")).layers[3].window, 0);
 
   const LayerPlan olmo{.pre_norms = false, .post_norms = true, .qk_norm = QkNorm::all};
   EXPECT_EQ(read(llama_like("olmo2")).layers, std::vector(4, olmo));

@@ -44,6 +44,15 @@ TEST(BudgetsTest, SparedRowsDoNotCompete) {
   EXPECT_EQ(shared({{.5f, .5f}, {.5f, .5f}}, 1, 0), (Counts{2, 0})) << "of equal scores the lower head's";
 }
 
+TEST(BudgetsTest, SlackIsExceededBeforeAnythingIsDue) {
+  Layer l(2, 1);
+  l.append(7);
+  for (const std::size_t slack : {0, 2, 3, 9}) {
+    EXPECT_EQ(Rows{4}.due(l.layer(), l.moment(), slack), slack < 3) << slack;
+    EXPECT_EQ(SharedRows{Rows{4}}.due(l.layer(), l.moment(), slack), slack < 3) << slack;
+  }
+}
+
 TEST(BudgetsTest, LayersShareWhatTheirScoresAreWorth) {
   Layer a(2, 1, column::window), b(1, 1, column::window);
   a.append(3);
@@ -113,6 +122,7 @@ TEST(BudgetsTest, LowerLayersGetMore) {
   EXPECT_EQ(pyramid(4, 14, 2, 4, 100), (Counts{23, 17, 11, 5}));
   EXPECT_EQ(pyramid(4, 14, 2, 4, 20), (Counts{20, 16, 12, 8})) << "the first has no more than there are";
   EXPECT_EQ(pyramid(4, 14, 2, 4, 14), (Counts{14, 14, 14, 14})) << "nothing to cut";
+  EXPECT_EQ(pyramid(2, 14, 2, 4, 100), (Counts{23, 5}));
   EXPECT_EQ(pyramid(1, 14, 2, 4, 100), (Counts{14}));
   for (const std::size_t rows : {11u, 30u, 57u}) {
     Counts all = pyramid(7, rows, 3, 20, 500);

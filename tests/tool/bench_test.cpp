@@ -50,6 +50,23 @@ TEST_F(BenchTest, ThinsTheContextAndGoesOnJudgingIt) {
   EXPECT_NE(text.find("of bound"), std::string::npos) << text;
 }
 
+TEST_F(BenchTest, SpreadsSequencesOverDepths) {
+  const auto bench = [&](const Arguments& more) {
+    Arguments args = {"bench", "-m",          testing::golden(gated).path.string(),
+                      "-d",    "100",         "-p",
+                      "0",     "-n",          "2",
+                      "-r",    "1",           "-t",
+                      "1",     "--sequences", "4"};
+    args.insert(args.end(), more.begin(), more.end());
+    return json_of(args);
+  };
+  EXPECT_EQ(bench({}).at("rows").at(0).at("live_rows"), 103);
+  const Json mixed = bench({"--mixed"}), thinned = bench({"--mixed", "--keep", "0.2"});
+  EXPECT_EQ(mixed.at("rows").at(0).at("live_rows"), 65) << "25, 50, 75 and 100, and what was decoded since";
+  EXPECT_EQ(thinned.at("rows").at(0).at("live_rows"), 15) << "5, 10, 15 and 20";
+  EXPECT_EQ(mixed.at("config").at("mixed"), true);
+}
+
 TEST_F(BenchTest, HoldsPrefillAgainstThePeakOfDotProducts) {
   const std::string blocks = scratch("blocks.gguf").string();
   done({"quantize", "-m", model("gpt2-gated"), "-o", blocks, "--format", "q8_0"});
