@@ -20,15 +20,17 @@ set(pith_instrumentation)
 if(PITH_SANITIZE)
   list(APPEND pith_instrumentation -fsanitize=${PITH_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
 endif()
+# Before the dependencies, so that those built from source are instrumented as well.
+add_compile_options(${pith_instrumentation})
+add_link_options(${pith_instrumentation})
+
+# What a search by libFuzzer is led by: which edges and comparisons an input meets.
 if(PITH_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "PITH_FUZZ needs clang: libFuzzer is part of it (found ${CMAKE_CXX_COMPILER_ID})")
   endif()
-  list(APPEND pith_instrumentation -fsanitize=fuzzer-no-link)
+  set(pith_coverage -fsanitize=fuzzer-no-link)
 endif()
-# Before the dependencies, so that those built from source are instrumented as well.
-add_compile_options(${pith_instrumentation})
-add_link_options(${pith_instrumentation})
 
 # With sanitizers, code around the library takes longer to optimise than it then takes to run; tests, beyond -O1, always.
 function(pith_unoptimised target)

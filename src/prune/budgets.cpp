@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "pith/prune/budgets.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <numbers>
+
+#include "prune/remembered.hpp"
 
 namespace pith::prune {
 
@@ -126,7 +129,7 @@ bool RowsByDensity::due(std::span<const LayerMoment> layers, std::size_t slack) 
   for (const LayerMoment& one : layers)
     for (const Lane& lane : one.layer.lanes()) {
       const auto& found = lane.state(state);
-      if (!found.empty() && lane.rows() > static_cast<std::size_t>(found[0]) + slack) return true;
+      if (!found.empty() && lane.rows() > static_cast<std::size_t>(whole(found[0])) + slack) return true;
     }
   return false;
 }
@@ -159,7 +162,7 @@ void RowsByDensity::allot(std::span<const LayerMoment> layers, std::span<const s
   for (const LayerMoment& one : layers)
     for (const Lane& lane : one.layer.lanes()) {
       const auto& found = lane.state(state);
-      keep[l++] = found.empty() ? lane.rows() : static_cast<std::size_t>(found[0]);
+      keep[l++] = found.empty() ? lane.rows() : std::min(lane.rows(), static_cast<std::size_t>(whole(found[0])));
     }
 }
 

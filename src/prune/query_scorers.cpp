@@ -9,6 +9,7 @@
 
 #include "pith/tensor/ops.hpp"
 #include "prune/in_order.hpp"
+#include "prune/remembered.hpp"
 
 namespace pith::prune {
 
@@ -102,9 +103,8 @@ void expect(std::span<const float> y, std::span<const float> statistics, float c
 /// What is remembered of a lane's queries.
 std::vector<float>& statistics(const Lane& lane, const Moment& moment, Covariance covariance) {
   const auto& shape = lane.layout().shape();
-  auto& found = lane.state(ExpectedAttention::state);
-  if (found.empty()) found.assign(2 + shape.heads * moment.group * statistics_of(covariance, shape.head_dim), 0.0f);
-  return found;
+  const std::size_t count = 2 + shape.heads * moment.group * statistics_of(covariance, shape.head_dim);
+  return remembered(lane, ExpectedAttention::state, count, 0.0f);
 }
 
 }  // namespace
@@ -119,7 +119,7 @@ void ExpectedAttention::watch(const KvLayer& layer, const Moment& moment) const 
     query.resize(heads * dim);
     deviation.resize(dim);
     const auto q = queries_of(layer, l, moment);
-    for (Position t = std::max({moment.first, sinks, static_cast<Position>(found[0])}); t < moment.next; ++t) {
+    for (Position t = std::max({moment.first, sinks, whole(found[0])}); t < moment.next; ++t) {
       std::ranges::copy(q[static_cast<std::size_t>(t - moment.first)], query.begin());
       moment.rotation.undo(t, dim, query);
       found[0] = static_cast<float>(t + 1);
@@ -169,8 +169,7 @@ void ExpectedAttention::score(const KvLayer& layer, std::size_t l, const Moment&
 void Redundancy::watch(const KvLayer& layer, const Moment& moment) const {
   for (std::size_t l = 0; l < layer.lanes().size(); ++l) {
     const auto q = queries_of(layer, l, moment);
-    auto& ring = layer.lanes()[l].state(state);
-    if (ring.empty()) ring.assign(static_cast<std::size_t>(window) * (1 + q.cols), -1.0f);
+    auto& ring = remembered(layer.lanes()[l], state, static_cast<std::size_t>(window) * (1 + q.cols), -1.0f);
     for (Position t = std::max(moment.first, moment.next - window); t < moment.next; ++t) {
       float* const slot = &ring[static_cast<std::size_t>(t % window) * (1 + q.cols)];
       slot[0] = static_cast<float>(t);
@@ -389,12 +388,12 @@ void BlockAttention::watch(const KvLayer& layer, const Moment& moment) const {
     for (Position t = std::max(moment.first, leverage.sinks); t < std::min(moment.next, judged); ++t) {
       const auto begin_at = [&](Position first) { found.assign(1, static_cast<float>(first)); };
       if (found.empty()) begin_at(t);
-      const auto begin = static_cast<Position>(found[0]);
+      const Position begin = whole(found[0]);
       if (begin + static_cast<Position>((found.size() - 1) / q.cols) != t) begin_at(t);
       const auto query = q[static_cast<std::size_t>(t - moment.first)];
       found.insert(found.end(), query.begin(), query.end());
       if ((t + 1 - leverage.sinks) % block != 0 && t + 1 != judged) continue;
-      add_block(lane, moment, static_cast<Position>(found[0]), t + 1, std::span(found).subspan(1));
+      add_block(lane, moment, whole(found[0]), t + 1, std::span(found).subspan(1));
       found.clear();
     }
     if (moment.ends_prompt()) std::vector<float>().swap(found);

@@ -12,14 +12,17 @@
 
 namespace pith::test {
 
+/// In memory where there is such a place: a search writes millions of inputs.
+inline std::filesystem::path scratch_folder() {
+  const std::filesystem::path memory = "/dev/shm";
+  return std::filesystem::is_directory(memory) ? memory : std::filesystem::temp_directory_path();
+}
+
 class ScratchFile {
  public:
-  explicit ScratchFile(const std::string& extension) {
-    // Several searches may run side by side. In memory where there is such a place: a search writes millions of inputs.
-    const std::filesystem::path memory = "/dev/shm";
-    const auto base = std::filesystem::is_directory(memory) ? memory : std::filesystem::temp_directory_path();
-    path_ = base / ("pith-fuzz-" + std::to_string(::getpid()) + extension);
-  }
+  /// Several searches may run side by side.
+  explicit ScratchFile(const std::string& extension)
+      : path_(scratch_folder() / ("pith-fuzz-" + std::to_string(::getpid()) + extension)) {}
   ~ScratchFile() {
     std::error_code ignored;
     std::filesystem::remove(path_, ignored);

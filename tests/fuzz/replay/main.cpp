@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Runs a fuzz target without a fuzzer: fuzz_NAME CORPUS_DIRECTORY, once over every file of its corpus; or
 // fuzz_NAME --random SECONDS SEED, over bytes that a seed draws. That knows nothing of coverage, but an ordinary build
-// is a hundred times as fast as one with sanitizers, and for choices (choices.hpp) any bytes are good ones.
+// is several times as fast as one with sanitizers, and for choices (choices.hpp) any bytes are good ones.
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +12,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include "fuzz/scratch_file.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
@@ -31,7 +33,7 @@ std::size_t replay(const char* corpus) {
 }
 
 /// Each input lies in a file while it is run, which a crash leaves there.
-std::size_t try_random(double seconds, std::uint64_t seed, const std::string& file) {
+std::size_t try_random(double seconds, std::uint64_t seed, const std::filesystem::path& file) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   std::mt19937_64 random(seed);
   std::size_t inputs = 0;
@@ -52,8 +54,9 @@ std::size_t try_random(double seconds, std::uint64_t seed, const std::string& fi
 int main(int argc, char** argv) {
   std::size_t inputs = 0;
   if (argc == 4 && std::string(argv[1]) == "--random") {
-    const std::string file = std::string(argv[0]) + "-" + argv[3] + ".input";
-    std::cout << "the input in work is in " << file << std::endl;
+    const std::string name = std::filesystem::path(argv[0]).filename().string() + "-" + argv[3] + ".input";
+    const std::filesystem::path file = pith::test::scratch_folder() / name;
+    std::cout << "the input in work is in " << file.string() << std::endl;
     inputs = try_random(std::stod(argv[2]), std::stoull(argv[3]), file);
   } else if (argc == 2 && std::filesystem::is_directory(argv[1])) {
     inputs = replay(argv[1]);
