@@ -128,6 +128,7 @@ TEST(Config, ReadsSlidingWindows) {
   EXPECT_EQ(windows(changed(llama_like("llama"), "sliding_window", 96)), none);
 
   EXPECT_EQ(windows(changed(qwen, "sliding_window", 96)), none);
+  EXPECT_EQ(windows(changed(changed(qwen, "sliding_window", 96), "max_window_layers", 0)), none);
   auto sliding = changed(changed(qwen, "sliding_window", 96), "use_sliding_window", true);
   EXPECT_EQ(windows(changed(sliding, "max_window_layers", 3)), (Windows{0, 0, 0, 96}));
   EXPECT_EQ(read(changed(sliding, "max_window_layers", 0)).layers[0].window, 96);
