@@ -166,6 +166,35 @@ TEST(ScorersTest, TheLatestQueriesAreRememberedAcrossPasses) {
   }
 }
 
+/// What the scorer says once it has seen two tokens of a lane that remembered `numbers`.
+template <class S>
+Vector scores_after(const S& scorer, const Vector& numbers) {
+  Layer l(1, 1);
+  l.append({.5f}, {1});
+  l.append({-1}, {2});
+  l.lane(0).state(S::state) = numbers;
+  const Vector q = {1, 3};
+  const Moment moment = l.pass(q, 2);
+  scorer.watch(l.layer(), moment);
+  Vector out(2);
+  scorer.score(l.layer(), 0, moment, out);
+  return out;
+}
+
+// Saved sessions may be forged.
+TEST(ScorersTest, WhatIsRememberedMayBeAnyNumbers) {
+  const auto expect_fresh = [](const auto& scorer, std::size_t count) {
+    const Vector fresh = scores_after(scorer, {});
+    for (const std::size_t other : {std::size_t{1}, count - 1, count + 1, std::size_t{1000}})
+      EXPECT_EQ(scores_after(scorer, Vector(other, 3e38f)), fresh) << other;
+  };
+  const ExpectedAttention scorer{.sinks = 0, .covariance = ExpectedAttention::Covariance::none};
+  expect_fresh(scorer, 3);
+  expect_fresh(Redundancy{.window = 1, .pool = 1}, 2);
+  for (const float at : {std::nanf(""), infinity, -infinity, 3e9f, -1.0f})
+    EXPECT_EQ(scores_after(scorer, {at, 0, 0}), scores_after(scorer, {})) << at;
+}
+
 TEST(ScorersTest, KeysThatStandOutWithoutTheirRotation) {
   const double frequencies[] = {0.4};
   Random random(6);
