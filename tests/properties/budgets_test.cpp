@@ -47,7 +47,7 @@ TEST(BudgetsTest, SparedRowsDoNotCompete) {
 TEST(BudgetsTest, SlackIsExceededBeforeAnythingIsDue) {
   Layer l(2, 1);
   l.append(7);
-  for (const std::size_t slack : {0, 2, 3, 9}) {
+  for (const std::size_t slack : {0u, 2u, 3u, 9u}) {
     EXPECT_EQ(Rows{4}.due(l.layer(), l.moment(), slack), slack < 3) << slack;
     EXPECT_EQ(SharedRows{Rows{4}}.due(l.layer(), l.moment(), slack), slack < 3) << slack;
   }
