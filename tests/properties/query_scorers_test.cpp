@@ -33,6 +33,23 @@ TEST(ScorersTest, ExpectsOfQueriesToComeWhatQueriesWere) {
   EXPECT_NEAR(scores[1], 2 * (1.5 - first), 1e-6);
 }
 
+TEST(ScorersTest, ExpectsOfEachQueryHeadWhatItsQueriesWere) {
+  const auto scores = [](const Vector& q, std::size_t group) {
+    Layer l(1, 1);
+    l.append({1}, {1});
+    l.append({-1}, {2});
+    Moment moment = l.pass(q, 2);
+    moment.group = group;
+    const ExpectedAttention scorer{.sinks = 0};
+    scorer.watch(l.layer(), moment);
+    Vector out(2);
+    scorer.score(l.layer(), 0, moment, out);
+    return out;
+  };
+  const Vector first = scores({1, 3}, 1), second = scores({-2, .5f}, 1), both = scores({1, -2, 3, .5f}, 2);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_NEAR(both[i], (first[i] + second[i]) / 2, 1e-6);
+}
+
 using Numbers = std::vector<double>;
 
 Numbers turned(std::span<const float> x, double angle) {
