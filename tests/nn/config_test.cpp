@@ -254,6 +254,12 @@ TEST(Config, ReadsGemma) {
   config["rope_parameters"] = {{"full_attention", {{"rope_theta", 5e5}}}, {"sliding_attention", {{"rope_theta", 3e4}}}};
   EXPECT_EQ(read(config).ropes[0], RopeConfig{.theta = 5e5f});
   EXPECT_EQ(read(config).ropes[1], RopeConfig{.theta = 3e4f});
+  config["rope_parameters"] = {{"full_attention", {{"rope_theta", 5e5}}}};
+  EXPECT_EQ(read(config).ropes[0], RopeConfig{.theta = 5e5f});
+  EXPECT_EQ(read(config).ropes[1], RopeConfig{});
+  config["rope_parameters"] = {{"sliding_attention", {{"rope_theta", 3e4}}}};
+  EXPECT_EQ(read(config).ropes[0], RopeConfig{.theta = 1e6f});
+  EXPECT_EQ(read(config).ropes[1], RopeConfig{.theta = 3e4f});
 }
 
 // What more it reads is said beside the text.
@@ -657,6 +663,7 @@ TEST(Config, ReadsGgufNumbersOfEachLayer) {
   const auto with = [](const char* key, const std::string& bytes) { return gguf_model("gemma3").put(key, 9, bytes); };
   const char* kv = "gemma3.attention.head_count_kv";
   EXPECT_EQ(read_gguf(with(kv, counts({2, 2}))).n_kv_heads, 2);
+  EXPECT_EQ(read_gguf(with(kv, counts({1, 1}))).n_kv_heads, 1);
   expect_gguf_refused(with(kv, counts({2, 4})), ErrorCode::unsupported,
                       {"head_count_kv", "the same for all layers", "2 and 4"});
   expect_gguf_refused(with(kv, counts({2, 2, 2})), ErrorCode::model,
