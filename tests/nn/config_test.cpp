@@ -354,6 +354,7 @@ TEST(Config, ReadsExperts) {
   const Config mixtral = read(changed(llama_like("mixtral"), "num_local_experts", 4));
   EXPECT_EQ(mixtral.layers, std::vector(4, LayerPlan{.experts = {.count = 4, .chosen = 2}}));
   EXPECT_EQ(mixtral.ropes[0].theta, 1e6f);
+  EXPECT_EQ(read(without(llama_like("mixtral"), "rms_norm_eps")).norm_eps, 1e-5f);
   auto config = changed(llama_like("qwen3_moe"), "num_experts", 6);
   config["num_experts_per_tok"] = 3;
   config["moe_intermediate_size"] = 24;
