@@ -1068,8 +1068,12 @@ TEST(GeneratorTest, EndsWithRequestsOnTheirWay) {
   EXPECT_FALSE(heard.finish);
 }
 
-TEST(GeneratorTest, AKeyThatTheCacheCannotHoldEndsItsOwnRequest) {
-  const Model model = model_with_a_large_key();
+class LargeKeyTest : public ::testing::TestWithParam<ModelSpec::Gate> {};
+
+TEST_P(LargeKeyTest, EndsItsOwnRequest) {
+  const Model model = model_with_a_large_key(GetParam());
+  SessionOptions options{.kv = KvFormat::f16, .threads = 1};
+  if (model.config().gate) options.policy = prune::learned_gate();
   const std::vector<Token> harmless = {1, 2, 3}, harmful = {1, too_large, 3};
   const auto request = [](const std::vector<Token>& prompt, Heard& heard) {
     Request r{.prompt = prompt, .max_tokens = 5, .ends = std::vector<Token>{}};
@@ -1079,10 +1083,10 @@ TEST(GeneratorTest, AKeyThatTheCacheCannotHoldEndsItsOwnRequest) {
     return r;
   };
   Heard alone, beside, ended;
-  Generator one(model, {}, {.kv = KvFormat::f16, .threads = 1});
+  Generator one(model, {}, options);
   one.submit(request(harmless, alone));
   one.run();
-  Generator both(model, {}, {.kv = KvFormat::f16, .threads = 1});
+  Generator both(model, {}, options);
   both.submit(request(harmless, beside));
   both.submit(request(harmful, ended));
   both.run();
@@ -1098,6 +1102,9 @@ TEST(GeneratorTest, AKeyThatTheCacheCannotHoldEndsItsOwnRequest) {
   }
   EXPECT_EQ(both.pending(), 0u);
 }
+
+INSTANTIATE_TEST_SUITE_P(WithAndWithoutGates, LargeKeyTest,
+                         ::testing::Values(ModelSpec::Gate::no, ModelSpec::Gate::yes));
 
 }  // namespace
 }  // namespace pith::testing

@@ -8,13 +8,9 @@ namespace pith::testing {
 
 inline constexpr Token too_large = 7;
 
-inline Model model_with_a_large_key() {
-  const Model model = random_model({.seed = 5,
-                                    .architecture = Architecture::llama,
-                                    .head_dim = 16,
-                                    .n_layers = 2,
-                                    .context = 120,
-                                    .gate = ModelSpec::Gate::no});
+inline Model model_with_a_large_key(ModelSpec::Gate gate = ModelSpec::Gate::no) {
+  const Model model = random_model(
+      {.seed = 5, .architecture = Architecture::llama, .head_dim = 16, .n_layers = 2, .context = 120, .gate = gate});
   const Config& config = model.config();
   Weights weights = model.weights();
   const auto edited = [](const Matrix& m, auto&& edit) {
