@@ -106,28 +106,22 @@ void Bench::finish() {
   while (!session_.idle()) session_.step(stop_);
 }
 
-/// One sequence reads on from depth to depth, and leaves a copy at each.
+/// Each sequence is a copy of the one before, which reads on to a depth of its own.
 void Bench::fill() {
   const auto count = static_cast<std::size_t>(options_.sequences);
-  SequenceId longest{};
-  std::size_t length = 0;
   for (std::size_t i = 1; i <= count; ++i) {
     const std::size_t depth =
         std::max(static_cast<std::size_t>(depth_) * (options_.mixed ? i : count) / count, std::size_t{1});
-    if (depth > length) {
-      const std::vector<Token> tokens = random_tokens(depth - length);
-      if (length == 0)
-        longest = session_.add(tokens);
-      else
-        session_.prompt(longest, tokens);
-      finish();
-      length = depth;
+    if (filled_.empty()) {
+      filled_.push_back(session_.add(random_tokens(depth)));
+    } else {
+      const std::string copy = session_.save(filled_.back());  // a fork would share its pages
+      filled_.push_back(session_.restore(std::as_bytes(std::span(copy))).sequence);
+      const std::size_t more = depth - session_.length(filled_.back());
+      if (more > 0) session_.prompt(filled_.back(), random_tokens(more));
     }
-    if (i == count) break;
-    const std::string copy = session_.save(longest);  // a fork would share its pages
-    filled_.push_back(session_.restore(std::as_bytes(std::span(copy))).sequence);
+    finish();
   }
-  filled_.push_back(longest);
 }
 
 /// Leaves each layer a fraction of the sequence's rows, drawn at random.

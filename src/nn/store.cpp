@@ -37,6 +37,7 @@ struct Stored {
   std::size_t dim;  // numbers that are stored as one row
 
   bool fits(std::size_t token) const {
+    if (format == KvFormat::f32) return true;
     for (std::size_t i = 0; i < rows.cols; i += dim)
       if (!pith::fits(format, side, rows[token].data() + i, dim)) return false;
     return true;
@@ -79,7 +80,7 @@ void check_range(const Pass& pass, std::size_t layer, const Workspace& ws, const
   std::atomic<bool> fit = true;
   threads.run_rows(ws.k.rows(), ws.k.cols(), 2, [&](std::size_t t) {
     for (const Stored& stored : all)
-      if (stored.format != KvFormat::f32 && !stored.fits(t)) fit = false;
+      if (!stored.fits(t)) fit = false;
   });
   if (fit) return;
   for (std::size_t s = 0; s < pass.segments.size(); ++s) {
@@ -87,7 +88,7 @@ void check_range(const Pass& pass, std::size_t layer, const Workspace& ws, const
     if (segment.cache == nullptr) continue;
     for (const Stored& stored : all)
       for (std::size_t t = segment.row; t < std::min(segment.row + segment.count, ws.k.rows()); ++t)
-        if (stored.format != KvFormat::f32 && !stored.fits(t)) refuse(stored, layer, t, s);
+        if (!stored.fits(t)) refuse(stored, layer, t, s);
   }
 }
 
