@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 
-from svg import text, ticks
+from svg import picture, text, ticks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 360, 58, 132, 46, 44
@@ -129,9 +129,7 @@ def draw(rows, title):
                     f'<circle cx="{at:.1f}" cy="{y(row["seconds"]):.1f}" r="3" fill="{colour}"/>']
         out.append(text(x(longest) + 14, TOP + 20 + 20 * place, way, "start", fill=colour, font_weight="bold"))
     out.append(text(x(longest) + 14, TOP + 20 + 20 * len(COLOURS), "dashed: the bound", "start", fill="#667"))
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-            f'font-family="sans-serif" font-size="12" fill="#223">\n<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>\n'
-            + "\n".join(out) + "\n</svg>\n")
+    return picture(WIDTH, HEIGHT, out)
 
 
 def main():

@@ -2,7 +2,7 @@
 """Pictures of what bench_methods finds: a method is a line, a share of the prompt that is kept a dot. For bench/methods.py --plot."""
 import math
 
-from svg import text
+from svg import picture, text
 
 COLOURS = {0.5: "#0b4a83", 0.25: "#5b7f2b", 0.1: "#c2570c"}
 LINE, TOP, NAMES, GAP, WIDTH = 17, 64, 132, 26, 240
@@ -55,6 +55,4 @@ def draw(path, title, found, not_asked, asked):
     for i, (head, value, x_of, ticks) in enumerate(panels):
         body += panel(NAMES + GAP / 2 + i * (WIDTH + GAP), head, names, found, value, x_of, ticks)
     with open(path, "w", encoding="utf-8") as out:
-        out.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-                  f'font-family="system-ui, sans-serif" font-size="12" fill="#223">\n<rect width="{width}" height="{height}" '
-                  'fill="#fff"/>\n' + "\n".join(body) + "\n</svg>\n")
+        out.write(picture(width, height, body))

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tarfile
 
-from svg import text, ticks
+from svg import picture, text, ticks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COLOURS = ["#0b4a83", "#c2570c", "#5b7f2b", "#7a4a9c"]
@@ -160,10 +160,7 @@ def plot(path, source):
                              f'<circle cx="{x(depth):.1f}" cy="{y(statistics.median(speeds)):.1f}" r="3.5" fill="{colour}"/>']
                 body.append(text(x(deepest), above + top + 14 * i, who, "end", fill=colour))
     with open(path, "w", encoding="utf-8") as out:
-        size = min(panels, 2) * width, (panels + 1) // 2 * height
-        out.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}" '
-                  'font-family="sans-serif" font-size="12" fill="#223">\n'
-                  '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
+        out.write(picture(min(panels, 2) * width, (panels + 1) // 2 * height, body))
 
 
 def main():

@@ -7,7 +7,7 @@
 import json
 import sys
 
-from svg import text, ticks
+from svg import picture, text, ticks
 
 WIDTH, HEIGHT = 460, 330
 LEFT, RIGHT, TOP, BOTTOM = 58, 26, 52, 44
@@ -78,9 +78,7 @@ def main():
     width = WIDTH * len(panels)
     body = [line for i, result in enumerate(panels) for line in panel(result, i * WIDTH)]
     with open(sys.argv[1], "w") as out:
-        out.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" '
-                  f'height="{HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="#223">\n'
-                  f'<rect width="{width}" height="{HEIGHT}" fill="#fff"/>\n' + "\n".join(body) + "\n</svg>\n")
+        out.write(picture(width, HEIGHT, body))
 
 
 main()

@@ -16,3 +16,10 @@ def ticks(most, count=5):
 def text(x, y, content, anchor="middle", **more):
     attributes = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in more.items())
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{content}</text>'
+
+
+def picture(width, height, body):
+    """A whole file, of the lines of what is drawn."""
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f'font-family="system-ui, sans-serif" font-size="12" fill="#223">\n<rect width="{width}" height="{height}" fill="#fff"/>\n'
+            + "\n".join(body) + "\n</svg>\n")
