@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "history.hpp"
 
+#include <algorithm>
+
 namespace pith {
 
 void History::write(ByteWriter& out) const {
@@ -41,8 +43,9 @@ History History::read(ByteReader& in, std::size_t context) {
     const std::size_t n = one.prompt.size();
     in.expect(n > 0 && one.prefix < n && one.pinned <= n && one.anchors.end <= n, "a request's numbers");
   }
-  in.expect(history.length <= context && history.given <= history.length && history.next < history.past.size() &&
-                history.calls <= history.past[history.next].tokens.size() + 1,
+  // The token that was chosen behind a full context is given to nothing.
+  in.expect(history.length <= context + 1 && history.given <= std::min(history.length, context) &&
+                history.next < history.past.size() && history.calls <= history.past[history.next].tokens.size() + 1,
             "a conversation of this library's");
   return history;
 }

@@ -287,5 +287,37 @@ TEST(PrefixesTest, ConversationsOutliveTheirGenerator) {
   EXPECT_EQ(other.session().stats().bytes_used, 0u);
 }
 
+/// Behind a full context one more token is chosen, which the sequence is not given.
+TEST(PrefixesTest, AConversationThatFillsItsContextIsSavedAndRestored) {
+  const Model model = small_model();
+  const test::TempFolder folder;
+  const auto file = folder.path() / "conversation";
+  const auto context = static_cast<std::size_t>(model.config().context);
+  for (const std::size_t first : {std::size_t{0}, std::size_t{30}}) {
+    SCOPED_TRACE(first);
+    Generator generator(model, {}, options_for(prune::none()));
+    const ConversationId talk = generator.open();
+    std::optional<Finish> finish;
+    const auto say = [&](ConversationId conversation, std::size_t prompt) {
+      generator.submit({.prompt = random_tokens(prompt, model.config(), prompt),
+                        .max_tokens = 1,
+                        .ends = std::vector<Token>{},
+                        .conversation = conversation,
+                        .on_piece = [&](const Piece& piece) { finish = piece.finish; }});
+      generator.run();
+    };
+    if (first > 0) say(talk, first);
+    say(talk, context - generator.length(talk));
+    EXPECT_TRUE(finish == Finish::length || finish == Finish::context);
+    EXPECT_EQ(generator.length(talk), context + 1);
+    generator.save(talk, file, "full");
+    const auto [again, note] = generator.restore(file);
+    EXPECT_EQ(note, "full");
+    EXPECT_EQ(generator.length(again), context + 1);
+    for (const ConversationId one : {talk, again})
+      EXPECT_EQ(error_of([&] { say(one, 1); }), ErrorCode::argument) << "there is no room for another token";
+  }
+}
+
 }  // namespace
 }  // namespace pith::testing

@@ -22,6 +22,8 @@ inline void hold(bool holds, const char* law) {
   std::abort();
 }
 
+/// An expression makes one choice at most where the language leaves open which argument comes first: an input is the
+/// same calls by every compiler.
 class Choices {
  public:
   Choices(const std::uint8_t* data, std::size_t size) : left_(data, size) {}

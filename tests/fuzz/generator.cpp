@@ -63,7 +63,8 @@ class Driver {
 
   Request request() {
     Request all;
-    auto prompt = testing::random_tokens(choices_.below(4), model_.config(), 1 + choices_.below(40));
+    const std::size_t seed = choices_.below(4), count = 1 + choices_.below(40);
+    auto prompt = testing::random_tokens(seed, model_.config(), count);
     // Beginnings are shared: the same four texts, which part somewhere.
     if (choices_.coin()) prompt.back() = choices_.integer(0, 32);
     all.max_tokens = choices_.below(10);

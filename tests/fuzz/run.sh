@@ -5,7 +5,7 @@
 # The minutes are shared by the targets, one after another; what each found so far stays in build/fuzz and is where the
 # next search begins. Prints executions, edges that were covered, and what is wrong, with the input in base64. Searches
 # are drawn from SEED, by default today's date. With KEEP=1 the fewest inputs that still cover it all become
-# tests/fuzz/corpus, which every build replays.
+# tests/fuzz/corpus, which every build replays. PRESET=search builds without sanitizers, for ten times as many.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -16,8 +16,9 @@ if ((${#targets[@]} == 0)); then
   for file in tests/fuzz/*.cpp; do targets+=("$(basename "$file" .cpp)"); done
 fi
 
-cmake --preset asan --log-level=WARNING >/dev/null
-cmake --build --preset asan -- --quiet "${targets[@]/#/fuzz_}"
+preset=${PRESET:-asan}
+cmake --preset "$preset" --log-level=WARNING >/dev/null
+cmake --build --preset "$preset" -- --quiet "${targets[@]/#/fuzz_}"
 
 seconds=$((minutes * 60 / ${#targets[@]}))
 seed=${SEED:-$(date +%Y%m%d)}
@@ -39,7 +40,7 @@ for target in "${targets[@]}"; do
   dictionary=()
   if [[ -f tests/fuzz/dictionaries/$target ]]; then dictionary=(-dict="tests/fuzz/dictionaries/$target"); fi
   status=0
-  build/asan/bin/fuzz_"$target" "$found/$target" "$corpus" "${limits[@]}" "${how[@]}" "${dictionary[@]}" \
+  build/"$preset"/bin/fuzz_"$target" "$found/$target" "$corpus" "${limits[@]}" "${how[@]}" "${dictionary[@]}" \
     -print_final_stats=1 -seed="$seed" -max_total_time="$seconds" -artifact_prefix="$found/$target-" &>"$log" || status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
   edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 2) || true
@@ -61,7 +62,7 @@ if [[ ${KEEP:-} == 1 ]]; then
     corpus=tests/fuzz/corpus/$target smallest=$found/$target-smallest
     rm -rf "$smallest" && mkdir "$smallest"
     # Edges alone: how often each was passed would keep thousands.
-    build/asan/bin/fuzz_"$target" -set_cover_merge=1 -use_counters=0 "${limits[@]}" "$smallest" "$corpus" \
+    build/"$preset"/bin/fuzz_"$target" -set_cover_merge=1 -use_counters=0 "${limits[@]}" "$smallest" "$corpus" \
       "$found/$target" &>"$found/$target-merge.log"
     # What has a name there was put there by somebody, for a reason.
     find "$smallest" -type f -size -3k -exec cp -n {} "$corpus" \;

@@ -121,9 +121,11 @@ void edit(std::string& bytes, test::Choices& choices) {
     case 4:
       bytes.erase(at, 1 + choices.byte());
       return;
-    default:
-      bytes.insert(at, 1 + choices.byte(), static_cast<char>(choices.byte()));
+    default: {
+      const std::size_t count = 1 + choices.byte();
+      bytes.insert(at, count, static_cast<char>(choices.byte()));
       return;
+    }
   }
   std::memcpy(bytes.data() + at, &number, width);
 }

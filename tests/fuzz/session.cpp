@@ -92,7 +92,8 @@ class Driver {
   }
 
   std::vector<Token> tokens(std::size_t most) {
-    return testing::random_tokens(choices_.byte(), model_.config(), choices_.below(most + 1));
+    const std::size_t seed = choices_.byte(), count = choices_.below(most + 1);
+    return testing::random_tokens(seed, model_.config(), count);
   }
   std::vector<Position> positions() {
     std::vector<Position> all(choices_.below(6));
