@@ -191,11 +191,27 @@ template <size_t G, size_t T, Block B>
   }
 }
 
+/// Rows that are read after those at hand: asked of memory some lines at a time, evenly while these are multiplied, as
+/// memory would rest in the meantime and products wait for it afterwards.
+struct RowsAhead {
+  const std::byte *at, *end;
+  size_t lines;
+
+  /// `times`: how often ask() is called; 0 where there is nothing to multiply.
+  RowsAhead(const std::byte* first, size_t bytes, size_t times)
+      : at(first), end(first + bytes), lines(times == 0 ? 0 : (bytes + 64 * times - 1) / (64 * times)) {}
+
+  [[gnu::always_inline]] void ask() {
+    if (at >= end) return;
+    for (size_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 2);  // to the second level
+  }
+};
+
 /// y[t][g * width ...] = w[g] . x[t] for G groups, whose parts lie side by side, and T vectors; the first `rows` of a
 /// single group. x_stride: from one vector to the next, in parts.
 template <size_t G, size_t T, Block B>
 void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t n_parts, float* y,
-                  size_t y_stride, size_t rows) {
+                  size_t y_stride, size_t rows, RowsAhead& ahead) {
   F sums[G][T];
 #pragma GCC unroll 4
   for (size_t g = 0; g < G; ++g) {
@@ -203,6 +219,7 @@ void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_strid
     for (size_t t = 0; t < T; ++t) sums[g][t] = splat(0.0f);
   }
   for (size_t p = 0; p < n_parts; ++p, ++x, w += G) {
+    ahead.ask();
     I products[G][T];
     packed_dots(w, x, x_stride, products);
 #pragma GCC unroll 4
@@ -227,12 +244,13 @@ void packed_patch(const PackedPart<B>* w, const q8_activation* x, size_t x_strid
 
 template <size_t G, size_t T, Block B>
 void packed_patches(const PackedPart<B>* w, const q8_activation* x, size_t x_stride, size_t tokens, size_t n_parts,
-                    float* y, size_t y_stride, size_t rows) {
+                    float* y, size_t y_stride, size_t rows, RowsAhead& ahead) {
   size_t t = 0;
   for (; t + T <= tokens; t += T)
-    packed_patch<G, T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patch<G, T>(w, x + t * x_stride, x_stride, n_parts, y + t * y_stride, y_stride, rows, ahead);
   if constexpr (T > 1)
-    packed_patches<G, T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows);
+    packed_patches<G, T / 2>(w, x + t * x_stride, x_stride, tokens - t, n_parts, y + t * y_stride, y_stride, rows,
+                             ahead);
 }
 
 /// The same for G groups, one below the other, as they are stored.
@@ -242,13 +260,13 @@ void multiply_groups(const Group<B>& first, size_t blocks, const q8_activation* 
   const size_t n_parts = blocks * parts<B>;
   auto* packed = static_cast<PackedPart<B>*>(static_cast<void*>(scratch(G * n_parts * sizeof(PackedPart<B>))));
   for (size_t g = 0; g < G; ++g) {
-    const std::byte* start = first.first + g * width * first.stride;
-    for (size_t b = 0; b < blocks; ++b) {
-      prefetch_after(start, first.stride, width, b * sizeof(B), (b + 1) * sizeof(B));
+    const std::byte* const start = first.first + g * width * first.stride;
+    for (size_t b = 0; b < blocks; ++b)
       pack(Group<B>{start + b * sizeof(B), first.stride}, packed + b * parts<B> * G + g, G);
-    }
   }
-  packed_patches<G, patch_vectors>(packed, x, x_stride, tokens, n_parts, y, y_stride, rows);
+  const size_t bytes = G * width * first.stride;
+  RowsAhead ahead(first.first + bytes, bytes, n_parts * ((tokens + patch_vectors - 1) / patch_vectors));
+  packed_patches<G, patch_vectors>(packed, x, x_stride, tokens, n_parts, y, y_stride, rows, ahead);
 }
 
 template <Block B>

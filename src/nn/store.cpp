@@ -28,6 +28,10 @@ constexpr AtAppend at_append[] = {
      [](Position born, std::span<const float>, std::span<const float>) { return static_cast<float>(born); }},
 };
 
+// A number of a new row takes as long as so many multiply-adds: it is written where the lane has room, into memory that
+// no cache holds.
+constexpr std::size_t number_cost = 64;
+
 /// What a pass is about to store, of all its tokens.
 struct Stored {
   const char* what;
@@ -96,7 +100,7 @@ void store(const Config& config, const Pass& pass, std::size_t layer, const Work
   const auto dim = static_cast<std::size_t>(config.head_dim);
   const std::size_t gate_dim = ws.needs.gate ? static_cast<std::size_t>(config.gate->dim) : 0;
   const int window = config.layers[layer].window;
-  for_each_segment(pass, threads, 2 * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
+  for_each_segment(pass, threads, number_cost * ws.k.rows() * ws.k.cols(), [&](const Segment& segment, const Threads&) {
     const auto lanes = segment.cache->lanes(layer);
     const std::size_t heads = lanes[0].layout().shape().heads;
     segment.cache->begin_step(layer, segment.first);
