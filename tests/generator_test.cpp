@@ -542,6 +542,42 @@ TEST(GeneratorTest, CancelsInTheMiddleOfAPass) {
   EXPECT_EQ(waits.last_pieces, 1);
 }
 
+// Of a conversation whose request was cancelled in a pass, which another cancelled request then stops once more.
+TEST(GeneratorTest, SavesAndCompressesWhateverStopsThePassInWork) {
+  const Model model = small_model();
+  std::stop_source stop;
+  const Within interrupts{[&](const prune::Moment&) { stop.request_stop(); }};
+  const SessionOptions options{.policy = interrupts, .threads = 1, .chunk = 32};
+  const test::TempFolder folder;
+  const auto file = folder.path() / "conversation";
+  const auto check = [&](auto&& call) {
+    Generator generator(model, std::nullopt, options);
+    Heard heard, other;
+    stop = std::stop_source();
+    Request request{.prompt = some_tokens(model, 20), .max_tokens = 5, .ends = std::vector<Token>{}};
+    request.conversation = generator.open();
+    const RequestId first = generator.submit(listened(request, heard));
+    const RequestId second = generator.submit(listened({.prompt = some_tokens(model, 9)}, other));
+    generator.step(stop.get_token());
+    generator.cancel(first);
+    generator.step(stop.get_token());  // sees to that alone
+    EXPECT_EQ(heard.finish, Finish::cancelled);
+    generator.cancel(second);
+    call(generator, *request.conversation);
+    EXPECT_EQ(other.finish, Finish::cancelled);
+    return generator.generate(request).tokens;
+  };
+  const auto expected = check([](Generator& generator, ConversationId) { generator.step(); });
+  EXPECT_EQ(expected.size(), 5u);
+  EXPECT_EQ(check([&](Generator& generator, ConversationId conversation) { generator.save(conversation, file); }),
+            expected);
+  check([](Generator& generator, ConversationId conversation) { generator.compress(conversation, {}); });
+  Generator again(model, std::nullopt, options);
+  Request request{.prompt = some_tokens(model, 20), .max_tokens = 5, .ends = std::vector<Token>{}};
+  request.conversation = again.restore(file).first;
+  EXPECT_EQ(again.generate(request).tokens, expected);
+}
+
 // --- Budget ----------------------------------------------------------------------------------------------------------
 
 std::size_t bytes_of(const Model& model, std::size_t tokens) {
