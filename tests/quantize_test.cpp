@@ -438,6 +438,9 @@ TEST(Quantize, RefusesPlansThatItsArchitectureDoesNotHave) {
   refused("RoPE", [](Config& c) { c.layers[1].rope = -1; });
   refused("RoPEs", [](Config& c) { c.ropes.emplace_back(); });
   refused("scores", [](Config& c) { c.layers[0].query_scale = 0.5f; });
+  // What rounding does to a scale makes no other of it; five millionths more do.
+  const float usual = 1 / std::sqrt(static_cast<float>(model.config().head_dim));
+  refused("scores", [&](Config& c) { c.layers[0].query_scale = usual * 1.000005f; });
   refused("scores", [](Config& c) { c.layers[1].score_cap = 50; });
   refused("embedding", [](Config& c) { c.embedding_scale = 8; });
   refused("residual", [](Config& c) { c.residual_scale = 0.2f; });
@@ -449,6 +452,21 @@ TEST(Quantize, RefusesPlansThatItsArchitectureDoesNotHave) {
     expect_error(ErrorCode::unsupported, {"as a GGUF"}, [&] { quantize(any, file); });
   }
   EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Quantize, SaysWhichLayersSlideWhereThatIsUnusual) {
+  const TempFolder folder;
+  const auto file = folder.path() / "m.gguf";
+  const Model model = random_model({.seed = 4, .architecture = Architecture::gemma2, .n_layers = 4});
+  for (const std::string slides : {"1010", "0101", "1100"}) {
+    SCOPED_TRACE(slides);
+    Config config = model.config();
+    for (std::size_t i = 0; i < 4; ++i) config.layers[i].window = slides[i] == '1' ? 20 : 0;
+    quantize(Model::create(config, model.weights()), file, {.format = Format::f32});
+    EXPECT_EQ(gguf::open(file).find("gemma2.attention.sliding_window_pattern") == nullptr, slides == "1010");
+    for (std::size_t i = 0; i < 4; ++i)
+      EXPECT_EQ(Model::load(file).config().layers[i].window, config.layers[i].window) << "layer " << i;
+  }
 }
 
 TEST(Quantize, WritesOutWhatIsAddedToOne) {

@@ -75,6 +75,33 @@ TEST(FocusTest, IsTheRowThatAHeadAttendsToMost) {
   }
 }
 
+// To queries of zeros all rows are alike; what was forgotten has left holes, into which later rows have moved.
+TEST(FocusTest, OfEqualsIsTheEarliest) {
+  const Model random = random_model({.seed = 2, .n_layers = 2, .window = 0, .gate = ModelSpec::Gate::no});
+  SCOPED_TRACE(describe(random));
+  Weights weights = random.weights();
+  for (LayerWeights& layer : weights.layers) {
+    const std::vector<float> zeros(layer.wq.weight.rows() * layer.wq.weight.cols());
+    layer.wq.weight = Matrix::encode(Format::f32, {zeros.data(), layer.wq.weight.rows(), layer.wq.weight.cols()});
+    std::ranges::fill(layer.wq.bias, 0.0f);
+  }
+  const Model model = Model::create(random.config(), std::move(weights));
+  const auto heads = static_cast<std::size_t>(model.config().n_heads);
+  std::vector<Position> focus;
+  SessionOptions options{.threads = 1, .record_focus = true};
+  options.on_pass = [&](const PassInfo& pass) { focus.assign(pass.focus.begin(), pass.focus.end()); };
+  Session session(model, std::move(options));
+  const SequenceId sequence = session.add(random_tokens(2, model.config(), 50));
+  session.step();
+  EXPECT_EQ(focus, std::vector<Position>(2 * heads, 0));
+  session.forget(sequence, 1, std::vector<Position>{0, 1, 7});
+  session.push(sequence, 3);
+  session.step();
+  std::vector<Position> expected(heads, 0);
+  expected.resize(2 * heads, 2);
+  EXPECT_EQ(focus, expected);
+}
+
 TEST(FocusTest, IsEmptyWhereNobodyAsks) {
   const Model model = random_model({.seed = 1});
   SessionOptions options{.threads = 1};

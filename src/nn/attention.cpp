@@ -662,7 +662,10 @@ void Attention::Impl::count_attended(const Page& page, Position n, float even, c
   for (std::size_t i = 0; i < page.rows(); ++i) {
     if (page.born()[i] >= n || given[i] < even) continue;
     if (observed_.times) page.evidence(observed_.times)[i] += 1;
-    if (observed_.last_attended) page.evidence(observed_.last_attended)[i] = static_cast<float>(n);
+    if (!observed_.last_attended) continue;
+    // Where layers share a lane, another's later queries may have been here before.
+    float& latest = page.evidence(observed_.last_attended)[i];
+    latest = std::max(latest, static_cast<float>(n));
   }
 }
 

@@ -64,6 +64,8 @@ TEST(ChunksTest, ChangeNothingInEveryArchitecture) {
 
 TEST(ChunksTest, ChangeNothingInRoundedCaches) {
   check_random(3, {}, {.kv = KvFormat::f16, .tolerance = 1e-3, .margin = 2e-4});
+  for (const KvPair kv : {KvPair{KvFormat::f16, KvFormat::f32}, KvPair{KvFormat::f32, KvFormat::f16}})
+    check_random(2, {}, {.kv = kv, .tolerance = 1e-3, .margin = 2e-4});
   check_random(3, {}, {.kv = KvFormat::bf16, .tolerance = 5e-3, .margin = 5e-4});
   // The gate of the first layer does not see what is cached.
   check_random(3, {.head_dim = 32, .n_layers = 1}, {.kv = KvFormat::q8_0, .tolerance = 2e-2});

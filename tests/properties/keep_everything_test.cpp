@@ -106,5 +106,29 @@ TEST(KeepEverythingTest, TauOfInfinityLeavesATokenOnlyItselfTheSinksAndWhatIsToo
   }
 }
 
+TEST(KeepEverythingTest, AScoreThatIsExactlyTheCutDrops) {
+  const Model model = random_model({.seed = 22, .window = 0});
+  SCOPED_TRACE(describe(model));
+  const DropGateConfig& gate = *model.config().gate;
+  Weights weights = model.weights();
+  for (LayerWeights& layer : weights.layers) {
+    const Matrix& wq = layer.drop_gate.wq;
+    const std::vector<float> zeros(wq.rows() * wq.cols());
+    layer.drop_gate.wq = Matrix::encode(Format::f32, {zeros.data(), wq.rows(), wq.cols()});
+    std::ranges::fill(layer.drop_gate.bias, gate.threshold + 0.5f);
+  }
+  const Model even = Model::create(model.config(), std::move(weights));
+  const auto tokens = random_tokens(22, model.config(), 60);
+  for (const Feeding feeding : {Feeding{256}, Feeding{7}, Feeding{Feeding::decode}}) {
+    SCOPED_TRACE(feeding.name());
+    const float cut = (gate.threshold + 0.5f) - gate.threshold;
+    const auto rows = [&](float tau) {
+      return feed(even, tokens, feeding, {.policy = prune::learned_gate({.tau = tau})}).stats.live_rows;
+    };
+    for (const std::size_t n : rows(cut)) EXPECT_EQ(n, static_cast<std::size_t>(gate.sinks + gate.recent));
+    for (const std::size_t n : rows(cut - 0.01f)) EXPECT_EQ(n, tokens.size());
+  }
+}
+
 }  // namespace
 }  // namespace pith::testing

@@ -50,6 +50,27 @@ TEST(ScorersTest, ExpectsOfEachQueryHeadWhatItsQueriesWere) {
   for (std::size_t i = 0; i < 2; ++i) EXPECT_NEAR(both[i], (first[i] + second[i]) / 2, 1e-6);
 }
 
+// Two query heads that share keys of two numbers, beside each alone.
+TEST(ScorersTest, ExpectsOfEachQueryHeadAllNumbersOfItsQueries) {
+  const auto scores = [](const Vector& q, std::size_t group) {
+    Layer l(1, 2);
+    l.append({1, .5f}, {1, 0});
+    l.append({-1, 2}, {0, 2});
+    l.append({.3f, -1}, {1, 1});
+    Moment moment = l.pass(q, 3);
+    moment.group = group;
+    const ExpectedAttention scorer{.sinks = 0};
+    scorer.watch(l.layer(), moment);
+    Vector out(3);
+    scorer.score(l.layer(), 0, moment, out);
+    return out;
+  };
+  const Vector first = scores({1, 3, -1, .5f, 2, 1}, 1), second = scores({-2, .5f, .2f, 4, 1, -3}, 1);
+  const Vector both = scores({1, 3, -2, .5f, -1, .5f, .2f, 4, 2, 1, 1, -3}, 2);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(both[i], (first[i] + second[i]) / 2, 1e-6);
+  EXPECT_GT(std::abs(first[0] - second[0]), 0.1);
+}
+
 using Numbers = std::vector<double>;
 
 Numbers turned(std::span<const float> x, double angle) {
@@ -262,6 +283,23 @@ TEST(ScorersTest, KeysThatStandOutWithoutTheirRotation) {
   }
   for (const double one : leverage) spread += (one - middle) * (one - middle) / 16;
   for (std::size_t t = 1; t < 18; ++t) EXPECT_NEAR(expected[t], (leverage[t - 1] - middle) / std::sqrt(spread), 1e-2);
+}
+
+// Sketches are those of the kv-heads, whichever lane they lie in.
+TEST(ScorersTest, ALaneOfSeveralHeadsIsWorthWhatTheyAreWorth) {
+  constexpr std::size_t tokens = 20;
+  Layer together(1, 2, {}, 2), apart(2, 2);
+  Random random(7);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const Vector first = {random.normal(), random.normal()}, second = {random.normal(), 3 * random.normal()};
+    together.append({first[0], first[1], second[0], second[1]}, {1, 1, 1, 1});
+    apart.append(first, {1, 1});
+    apart.lane(1).row(t).set_key(0, second);
+  }
+  const Leverage scorer{.sinks = 1, .recent = 2};
+  const Vector both = together.scores(scorer), first = apart.scores(scorer, 0), second = apart.scores(scorer, 1);
+  for (std::size_t t = 0; t < tokens; ++t) EXPECT_NEAR(both[t], first[t] + second[t], 1e-6) << t;
+  EXPECT_GT(std::abs(first[5] - second[5]), 1e-3);
 }
 
 // Five tokens, of which the first and the last are spared: blocks of two are tokens 1 and 2, and token 3 alone.

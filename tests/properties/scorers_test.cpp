@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <vector>
 
 #include "pith/prune/evict.hpp"
@@ -74,6 +75,23 @@ TEST(ScorersTest, APartIsJudgedByTheRangeOfTheNext) {
   for (std::size_t row = 4; row < 8; ++row) EXPECT_EQ(scores[row], infinity) << "no part follows it";
   const Vector few = l.scores(LagDeviation{.sinks = 2, .lag = 4});
   EXPECT_EQ(std::ranges::count(few, infinity), 8) << "too short for two parts";
+}
+
+// Whatever a channel's numbers lie about, and however far apart.
+TEST(ScorersTest, ARangeIsFromItsLeastToItsMost) {
+  constexpr float middle[] = {-3, 40}, width[] = {2, 0.5f};
+  Layer plain(1, 2), moved(1, 2);
+  Random random(4);
+  for (int t = 0; t < 12; ++t) {
+    const Vector x = {random.normal(), random.normal()};
+    const Vector y = {middle[0] + width[0] * x[0], middle[1] + width[1] * x[1]};
+    plain.append(x, x);
+    moved.append(y, y);
+  }
+  const LagDeviation scorer{.sinks = 1, .lag = 4};
+  const Vector expected = plain.scores(scorer);
+  EXPECT_EQ(std::set<float>(expected.begin() + 1, expected.begin() + 5).size(), 4u);
+  EXPECT_EQ(moved.scores(scorer), expected);
 }
 
 TEST(ScorersTest, AChannelWithoutRangeCountsNothing) {

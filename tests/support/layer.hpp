@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "pith/prune/policy.hpp"
@@ -15,26 +16,31 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 using Vector = std::vector<float>;
 using Tokens = std::vector<Position>;
 
-/// One layer whose kv-heads have lanes of their own; token j is row j of each.
+/// One layer whose kv-heads have lanes of their own, or lie in a lane by so many; token j is row j of each.
 class Layer {
  public:
-  Layer(std::size_t lanes, std::size_t head_dim, const Columns& columns = {})
-      : layouts_{PageLayout({.heads = 1, .head_dim = head_dim, .evidence = columns})},
+  Layer(std::size_t lanes, std::size_t head_dim, const Columns& columns = {}, std::size_t heads = 1)
+      : layouts_{PageLayout({.heads = heads, .head_dim = head_dim, .evidence = columns})},
         pool_(0),
         cache_(layouts_, pool_, 1, lanes, 0, DropLog::Keep::history) {}
 
   const Lane& lane(std::size_t l) { return cache_.lanes(0)[l]; }
   KvLayer layer() { return cache_.layer(0); }
 
+  /// key, value: [heads * head_dim], the same in each lane.
   void append(const Vector& key, const Vector& value) {
     cache_.append(0, next_++, never);
     for (const Lane& lane : cache_.lanes(0)) {
-      lane.row(lane.rows() - 1).set_key(0, key);
-      lane.row(lane.rows() - 1).set_value(0, value);
+      const Row row = lane.row(lane.rows() - 1);
+      for (std::size_t h = 0; h < shape().heads; ++h) {
+        row.set_key(h, std::span(key).subspan(h * shape().head_dim, shape().head_dim));
+        row.set_value(h, std::span(value).subspan(h * shape().head_dim, shape().head_dim));
+      }
     }
   }
   void append(std::size_t n) {
-    for (; n > 0; --n) append(Vector(head_dim(), 1), Vector(head_dim(), 1));
+    const Vector ones(shape().heads * shape().head_dim, 1);
+    for (; n > 0; --n) append(ones, ones);
   }
   void set(std::size_t l, Column column, const Vector& numbers) {
     for (std::size_t row = 0; row < numbers.size(); ++row) lane(l).evidence(lane(l).slot(column), row) = numbers[row];
@@ -67,7 +73,7 @@ class Layer {
   }
 
  private:
-  std::size_t head_dim() { return lane(0).layout().shape().head_dim; }
+  const PageLayout::Shape& shape() const { return layouts_.kv.shape(); }
 
   KvLayouts layouts_;
   PagePool pool_;
