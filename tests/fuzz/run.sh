@@ -3,8 +3,8 @@
 # Searches for inputs that break what the fuzz targets promise: run.sh MINUTES [TARGET…]
 #
 # The minutes are shared by the targets, one after another; what each found so far stays in build/fuzz and is where the
-# next search begins. Prints executions, edges that were covered, and what is wrong, with the input in base64. Searches
-# are drawn from SEED, by default today's date. With KEEP=1 the fewest inputs that still cover it all become
+# next search begins. Prints executions, edges that were covered, what is wrong, and how to meet it again. Searches are
+# drawn from SEED, by default today's date. With KEEP=1 the fewest inputs that still cover it all become
 # tests/fuzz/corpus, which every build replays. PRESET=search builds without sanitizers, for ten times as many.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -41,20 +41,12 @@ for target in "${targets[@]}"; do
   if [[ -f tests/fuzz/dictionaries/$target ]]; then dictionary=(-dict="tests/fuzz/dictionaries/$target"); fi
   status=0
   build/"$preset"/bin/fuzz_"$target" "$found/$target" "$corpus" "${limits[@]}" "${how[@]}" "${dictionary[@]}" \
-    -print_final_stats=1 -seed="$seed" -max_total_time="$seconds" -artifact_prefix="$found/$target-" &>"$log" || status=$?
+    -print_funcs=0 -print_final_stats=1 -seed="$seed" -max_total_time="$seconds" \
+    -artifact_prefix="$found/$target-" &>"$log" || status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
   edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 2) || true
   printf '%-14s %12s %8s %10s\n' "$target" "${executions:-?}" "${edges:-?}" "$(find "$found/$target" -type f | wc -l)"
-  if ((status != 0)); then
-    failed+=("$target")
-    tail -n 60 "$log"
-    # One that is not only long to wait for.
-    sed -n 's/.*Test unit written to //p' "$log" | grep -v -- '-slow-unit-' | while read -r input; do
-      echo "$input, in base64:"
-      base64 -w 0 "$input"
-      echo
-    done || true
-  fi
+  if ((status != 0)); then failed+=("$target"); fi
 done
 
 if [[ ${KEEP:-} == 1 ]]; then
@@ -71,6 +63,14 @@ if [[ ${KEEP:-} == 1 ]]; then
 fi
 
 if ((${#failed[@]} > 0)); then
+  for target in "${failed[@]}"; do
+    echo "fuzz_$target, the end of $found/$target.log:"
+    tail -n 60 "$found/$target.log"
+    # One that is not only long to wait for.
+    sed -n 's/.*Test unit written to //p' "$found/$target.log" | grep -v -- '-slow-unit-' | while read -r input; do
+      echo "again: base64 -d <<<$(base64 -w 0 "$input") >input && build/$preset/bin/fuzz_$target input"
+    done || true
+  done
   echo "fuzzing: ${failed[*]} failed; the input is in $found" >&2
   exit 1
 fi
