@@ -379,6 +379,15 @@ struct Generator::Impl {
     if (session.waiting() > 0) release();
   }
 
+  /// Sees to what was asked for since the last step, and ends a pass that was stopped halfway, however often it is
+  /// stopped again meanwhile.
+  void come_between_passes() {
+    do {
+      take();
+      if (halfway) advance({});
+    } while (halfway);
+  }
+
   Jobs::iterator owner_of(SequenceId sequence) {
     return std::ranges::find_if(active, [&](const auto& job) { return job->sequence() == sequence; });
   }
@@ -650,7 +659,7 @@ struct Generator::Impl {
 
   void save(ConversationId id, const std::filesystem::path& file, std::string_view note) {
     const Turn turn(*this);
-    if (halfway) advance({});
+    come_between_passes();
     std::shared_ptr<History> history;
     {
       const std::lock_guard lock(mutex);
@@ -746,7 +755,7 @@ void Generator::close(ConversationId conversation) {
 
 void Generator::compress(ConversationId conversation, const Replay& how) {
   const Impl::Turn turn(*impl_);
-  impl_->take();
+  impl_->come_between_passes();
   std::shared_ptr<History> history;
   {
     const std::lock_guard lock(impl_->mutex);

@@ -12,6 +12,7 @@
 #include "pith/error.hpp"
 #include "session/impl.hpp"
 #include "session/saved.hpp"
+#include "tensor/worth_sharing.hpp"
 
 namespace pith {
 
@@ -50,12 +51,10 @@ Restored Session::Impl::restore(std::span<const std::byte> saved, const std::str
   return {sequences.insert(std::move(made.sequence)), std::move(made.note)};
 }
 
-/// Gathering threads costs some tens of microseconds; a small model's token takes less.
-bool Session::Impl::worth_gathering() const {
-  constexpr std::uint64_t least_work = std::uint64_t{1} << 21;  // multiply-adds
+bool Session::Impl::gathers() const {
   std::uint64_t tokens = schedule.pass.tokens.size();
   for (const auto& [id, sequence] : sequences.all) tokens += sequence.pending.size() + sequence.halted.left();
-  return tokens * (parameters + sequences.pool.bytes_used() / sizeof(float)) >= least_work;
+  return tokens * (parameters + sequences.pool.bytes_used() / sizeof(float)) >= worth_gathering;
 }
 
 std::span<const Output> Session::Impl::run(const std::stop_token& stop, bool one_pass, std::size_t most) {
@@ -68,7 +67,7 @@ std::span<const Output> Session::Impl::run(const std::stop_token& stop, bool one
       if (one_pass) break;
     }
   };
-  worth_gathering() ? threads.gather(work) : work();
+  gathers() ? threads.gather(work) : work();
   outputs_given = true;
   return outputs;
 }

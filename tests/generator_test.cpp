@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -14,7 +13,6 @@
 #include <numeric>
 #include <set>
 #include <stdexcept>
-#include <thread>
 
 #include "pith/error.hpp"
 #include "pith/prune/methods.hpp"
@@ -542,6 +540,42 @@ TEST(GeneratorTest, CancelsInTheMiddleOfAPass) {
   EXPECT_EQ(waits.last_pieces, 1);
 }
 
+// Of a conversation whose request was cancelled in a pass, which another cancelled request then stops once more.
+TEST(GeneratorTest, SavesAndCompressesWhateverStopsThePassInWork) {
+  const Model model = small_model();
+  std::stop_source stop;
+  const Within interrupts{[&](const prune::Moment&) { stop.request_stop(); }};
+  const SessionOptions options{.policy = interrupts, .threads = 1, .chunk = 32};
+  const test::TempFolder folder;
+  const auto file = folder.path() / "conversation";
+  const auto check = [&](auto&& call) {
+    Generator generator(model, std::nullopt, options);
+    Heard heard, other;
+    stop = std::stop_source();
+    Request request{.prompt = some_tokens(model, 20), .max_tokens = 5, .ends = std::vector<Token>{}};
+    request.conversation = generator.open();
+    const RequestId first = generator.submit(listened(request, heard));
+    const RequestId second = generator.submit(listened({.prompt = some_tokens(model, 9)}, other));
+    generator.step(stop.get_token());
+    generator.cancel(first);
+    generator.step(stop.get_token());  // sees to that alone
+    EXPECT_EQ(heard.finish, Finish::cancelled);
+    generator.cancel(second);
+    call(generator, *request.conversation);
+    EXPECT_EQ(other.finish, Finish::cancelled);
+    return generator.generate(request).tokens;
+  };
+  const auto expected = check([](Generator& generator, ConversationId) { generator.step(); });
+  EXPECT_EQ(expected.size(), 5u);
+  EXPECT_EQ(check([&](Generator& generator, ConversationId conversation) { generator.save(conversation, file); }),
+            expected);
+  check([](Generator& generator, ConversationId conversation) { generator.compress(conversation, {}); });
+  Generator again(model, std::nullopt, options);
+  Request request{.prompt = some_tokens(model, 20), .max_tokens = 5, .ends = std::vector<Token>{}};
+  request.conversation = again.restore(file).first;
+  EXPECT_EQ(again.generate(request).tokens, expected);
+}
+
 // --- Budget ----------------------------------------------------------------------------------------------------------
 
 std::size_t bytes_of(const Model& model, std::size_t tokens) {
@@ -931,128 +965,7 @@ TEST(GeneratorTest, ARequestIsWhatItIsAlone) {
   }
 }
 
-// --- Threads ---------------------------------------------------------------------------------------------------------
-
-TEST(GeneratorTest, ThreadsGenerateTogether) {
-  const Model model = small_model();
-  constexpr std::size_t hosts = 4, each = 4;
-  std::vector<Request> requests;
-  std::vector<Heard> expected;
-  for (std::uint64_t i = 0; i < hosts * each; ++i) {
-    requests.push_back({.prompt = some_tokens(model, 3 + 4 * i, i), .max_tokens = 12, .sampler = {.seed = i}});
-    expected.push_back(alone(model, {.threads = 1}, requests.back()));
-  }
-  Generator generator(model, std::nullopt, {.threads = 1}, 3);
-  std::vector<Generation> got(requests.size());
-  {
-    std::vector<std::jthread> threads;
-    for (std::size_t host = 0; host < hosts; ++host)
-      threads.emplace_back([&, host] {
-        for (std::size_t i = host * each; i < (host + 1) * each; ++i) got[i] = generator.generate(requests[i]);
-      });
-  }
-  for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(got[i].tokens, expected[i].tokens) << i;
-  EXPECT_EQ(generator.pending(), 0u);
-}
-
-TEST(GeneratorTest, OneThreadServesManyThatComeAndGo) {
-  const Model model = small_model();
-  constexpr std::size_t hosts = 4, each = 6;
-  std::vector<Request> requests;
-  std::vector<Heard> expected;
-  for (std::uint64_t i = 0; i < hosts * each; ++i) {
-    requests.push_back({.prompt = some_tokens(model, 5 + 3 * i, i), .max_tokens = 15, .sampler = {.seed = i}});
-    expected.push_back(alone(model, {.policy = prune::none(), .threads = 1}, requests.back()));
-  }
-  Generator generator(model, std::nullopt, {.policy = prune::none(), .threads = 1, .kv_budget = bytes_of(model, 240)},
-                      5);
-  std::vector<Heard> heard(requests.size());
-  std::atomic<std::size_t> ended{0};
-  {
-    std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
-    {
-      std::vector<std::jthread> clients;
-      for (std::size_t host = 0; host < hosts; ++host)
-        clients.emplace_back([&, host] {
-          for (std::size_t i = host * each; i < (host + 1) * each; ++i) {
-            Request request = requests[i];
-            request.on_piece = [&, i](const Piece& piece) {
-              heard[i](piece);
-              if (piece.finish) ++ended;
-            };
-            const RequestId id = generator.submit(std::move(request));
-            if (i % 5 == 4) generator.cancel(id);
-            if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-          }
-        });
-    }
-    while (ended < requests.size()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    server.request_stop();
-  }
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    SCOPED_TRACE(i);
-    if (i % 5 == 4 && heard[i].finish == Finish::cancelled) continue;
-    EXPECT_EQ(heard[i].tokens, expected[i].tokens);
-    EXPECT_EQ(heard[i].last_pieces, 1);
-  }
-}
-
-// What any thread may do, done by eight, while a ninth steps; one conversation of each is what it is alone.
-TEST(GeneratorTest, EightThreadsDoAllThatAnyThreadMay) {
-  const Model model = small_model();
-  constexpr std::size_t hosts = 8, turns = 3;
-  const SessionOptions options{.policy = prune::none(), .threads = 1, .chunk = 16};
-  const auto turn = [&](std::size_t host, std::size_t i) {
-    return Request{.prompt = some_tokens(model, 6 + host, 10 * host + i),
-                   .max_tokens = 5,
-                   .ends = std::vector<Token>{},
-                   .sampler = {.seed = host + i}};
-  };
-  const test::TempFolder folder;
-  std::vector<std::vector<Token>> said(hosts);
-  {
-    Generator generator(model, std::nullopt, options, 5, {.bytes = bytes_of(model, 200)});
-    std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
-    std::vector<std::jthread> threads;
-    for (std::size_t host = 0; host < hosts; ++host)
-      threads.emplace_back([&, host] {
-        ConversationId talk = generator.open();
-        for (std::size_t i = 0; i < turns; ++i) {
-          generator.cancel(generator.submit({.prompt = some_tokens(model, 20, host), .max_tokens = 50}));
-          Request request = turn(host, i);
-          request.conversation = talk;
-          const Generation g = generator.generate(std::move(request));
-          said[host].insert(said[host].end(), g.tokens.begin(), g.tokens.end());
-          EXPECT_GE(generator.length(talk), 5 * (i + 1) - 1);
-          EXPECT_LE(generator.load().running, 5u);
-          const auto file = folder.path() / std::to_string(host);
-          generator.save(talk, file);
-          generator.close(std::exchange(talk, generator.restore(file).first));
-        }
-        generator.close(talk);
-      });
-  }
-  for (std::size_t host = 0; host < hosts; ++host) {
-    Generator generator(model, std::nullopt, options);
-    const ConversationId talk = generator.open();
-    std::vector<Token> expected;
-    for (std::size_t i = 0; i < turns; ++i) {
-      Request request = turn(host, i);
-      request.conversation = talk;
-      const Generation g = generator.generate(std::move(request));
-      expected.insert(expected.end(), g.tokens.begin(), g.tokens.end());
-    }
-    EXPECT_EQ(said[host], expected) << host;
-  }
-}
-
-TEST(GeneratorTest, ServesNobodyWithoutHaste) {
-  Generator generator(small_model(), std::nullopt, {.threads = 1});
-  std::jthread server([&](const std::stop_token& stop) { generator.serve(stop); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  const Generation g = generator.generate({.prompt = std::vector<Token>{1, 2, 3}, .max_tokens = 5});
-  EXPECT_LE(g.tokens.size(), 5u);
-}
+// --- The end ---------------------------------------------------------------------------------------------------------
 
 TEST(GeneratorTest, EndsWithRequestsOnTheirWay) {
   Heard heard;

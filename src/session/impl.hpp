@@ -76,7 +76,7 @@ struct Session::Impl {
  private:
   std::string fingerprint_;  // once it was asked for
 
-  bool worth_gathering() const;
+  bool gathers() const;
   void advance(const std::stop_token& stop, std::size_t most);
   void complete();
   void abandon_pass() noexcept;

@@ -67,7 +67,7 @@ struct Threads::Crew {
   };
 
   // A thread that comes late may look at a loop that is already over, so everything is atomic, and loops take turns in
-  // two places: what belongs to a loop does not change before its tickets have.
+  // two places: what belongs to a loop does not change before its tickets have, and whoever sees it changed sees that.
   Loop loops[2];
   std::vector<Share> shares;
   std::atomic<std::uint32_t> latest{0};  // the loop's number again, to sleep on
@@ -82,9 +82,9 @@ struct Threads::Crew {
   void publish(std::size_t count, Call call, void* task) {
     const std::uint32_t number = latest.load(std::memory_order_relaxed) + 1;
     Loop& loop = loops[number % 2];
-    loop.call.store(call, std::memory_order_relaxed);
-    loop.task.store(task, std::memory_order_relaxed);
-    loop.tasks.store(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
+    loop.call.store(call, std::memory_order_release);
+    loop.task.store(task, std::memory_order_release);
+    loop.tasks.store(static_cast<std::uint32_t>(count), std::memory_order_release);
     open.store(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
     for (std::size_t i = 0; i < shares.size(); ++i)
       shares[i].ticket.store(std::uint64_t{number} << 32 | first_of(i, count), std::memory_order_release);
@@ -105,9 +105,9 @@ struct Threads::Crew {
     std::uint64_t now = ticket.load(std::memory_order_acquire);
     while (now >> 32 == number) {
       const auto i = static_cast<std::uint32_t>(now);
-      const Call call = loop.call.load(std::memory_order_relaxed);
-      void* const task = loop.task.load(std::memory_order_relaxed);
-      if (i >= first_of(share + 1, loop.tasks.load(std::memory_order_relaxed))) return true;
+      const Call call = loop.call.load(std::memory_order_acquire);
+      void* const task = loop.task.load(std::memory_order_acquire);
+      if (i >= first_of(share + 1, loop.tasks.load(std::memory_order_acquire))) return true;
       // Success means that the loop is still this one, and so that call and task are its own.
       if (!ticket.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
       call(task, i);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A generator under load for as long as is wished: soak MINUTES [--seed N] [--csv FILE] [--leak]
+// A generator under load for as long as is wished: soak MINUTES [--seed N] [--threads N] [--csv FILE] [--leak]
 //
 // Requests arrive at random, are cancelled, talk, share beginnings, and compete for a byte budget, so that beginnings,
 // conversations and requests give way to each other. Every few seconds arrivals pause until nothing is left. After a
@@ -33,6 +33,7 @@ using Clock = std::chrono::steady_clock;
 struct Plan {
   double minutes = 0;
   std::uint64_t seed = 1;
+  int threads = 1;
   std::string csv;
   bool leaks = false;
 };
@@ -60,8 +61,10 @@ class Soak {
         random_(plan_.seed),
         model_(random_model(
             {.seed = plan_.seed, .architecture = Architecture::qwen3, .head_dim = 32, .n_layers = 2, .context = 256})),
-        options_{
-            .policy = prune::parse("gate,h2o(rows=96,recent=24)"), .kv = KvFormat::f16, .threads = 1, .chunk = 32} {}
+        options_{.policy = prune::parse("gate,h2o(rows=96,recent=24)"),
+                 .kv = KvFormat::f16,
+                 .threads = plan_.threads,
+                 .chunk = 32} {}
 
   /// What went wrong; empty: nothing.
   std::string run() {
@@ -243,6 +246,8 @@ std::optional<Plan> plan_of(int argc, char** argv) {
       plan.leaks = true;
     else if (word == "--seed" && i + 1 < argc)
       plan.seed = std::strtoull(argv[++i], nullptr, 10);
+    else if (word == "--threads" && i + 1 < argc)
+      plan.threads = static_cast<int>(std::strtol(argv[++i], nullptr, 10));
     else if (word == "--csv" && i + 1 < argc)
       plan.csv = argv[++i];
     else
@@ -258,7 +263,7 @@ std::optional<Plan> plan_of(int argc, char** argv) {
 int main(int argc, char** argv) {
   const auto plan = pith::testing::plan_of(argc, argv);
   if (!plan) {
-    std::fprintf(stderr, "usage: %s MINUTES [--seed N] [--csv FILE] [--leak]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s MINUTES [--seed N] [--threads N] [--csv FILE] [--leak]\n", argv[0]);
     return 2;
   }
   pith::testing::Soak soak(*plan);

@@ -33,6 +33,26 @@ TEST(Threads, EachTaskRunsOnceHoweverTheLoopsFollowEachOther) {
   Threads(4).run(0, much_work, [](std::size_t) { FAIL(); });
 }
 
+// On memory that nothing else guards, so that the thread sanitizer judges what loops promise of it. Tasks take as long
+// as others need to come.
+TEST(Threads, TasksSeeWhatCameBeforeTheLoopAndWhatTheyWriteIsThereBehindIt) {
+  const Threads threads(3);
+  for (int step = 0; step < 5; ++step) {
+    std::vector<int> numbers(12, 0), sums(12, 0);
+    threads.gather([&] {
+      for (int loop = 1; loop <= 20; ++loop) {
+        for (int& number : numbers) ++number;
+        threads.run(numbers.size(), much_work, [&](std::size_t i) {
+          std::this_thread::sleep_for(std::chrono::microseconds(50));
+          sums[i] += numbers[numbers.size() - 1 - i];
+        });
+        for (const int sum : sums) ASSERT_EQ(sum, loop * (loop + 1) / 2);
+      }
+    });
+    for (const int sum : sums) ASSERT_EQ(sum, 210);
+  }
+}
+
 TEST(Threads, OneNeverStartsAnother) {
   std::set<std::thread::id> ids;
   const Threads one(1);
