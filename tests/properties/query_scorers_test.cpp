@@ -33,18 +33,24 @@ TEST(ScorersTest, ExpectsOfQueriesToComeWhatQueriesWere) {
   EXPECT_NEAR(scores[1], 2 * (1.5 - first), 1e-6);
 }
 
+/// Of rows with these keys and values, whose queries [token][query head * head_dim] were these: `group` heads of one
+/// kv-head.
+Vector expected_scores(const std::vector<Vector>& keys, const std::vector<Vector>& values, const Vector& q,
+                       std::size_t group) {
+  Layer l(1, keys[0].size());
+  for (std::size_t t = 0; t < keys.size(); ++t) l.append(keys[t], values[t]);
+  Moment moment = l.pass(q, keys.size());
+  moment.group = group;
+  const ExpectedAttention scorer{.sinks = 0};
+  scorer.watch(l.layer(), moment);
+  Vector out(keys.size());
+  scorer.score(l.layer(), 0, moment, out);
+  return out;
+}
+
 TEST(ScorersTest, ExpectsOfEachQueryHeadWhatItsQueriesWere) {
   const auto scores = [](const Vector& q, std::size_t group) {
-    Layer l(1, 1);
-    l.append({1}, {1});
-    l.append({-1}, {2});
-    Moment moment = l.pass(q, 2);
-    moment.group = group;
-    const ExpectedAttention scorer{.sinks = 0};
-    scorer.watch(l.layer(), moment);
-    Vector out(2);
-    scorer.score(l.layer(), 0, moment, out);
-    return out;
+    return expected_scores({{1}, {-1}}, {{1}, {2}}, q, group);
   };
   const Vector first = scores({1, 3}, 1), second = scores({-2, .5f}, 1), both = scores({1, -2, 3, .5f}, 2);
   for (std::size_t i = 0; i < 2; ++i) EXPECT_NEAR(both[i], (first[i] + second[i]) / 2, 1e-6);
@@ -53,17 +59,7 @@ TEST(ScorersTest, ExpectsOfEachQueryHeadWhatItsQueriesWere) {
 // Two query heads that share keys of two numbers, beside each alone.
 TEST(ScorersTest, ExpectsOfEachQueryHeadAllNumbersOfItsQueries) {
   const auto scores = [](const Vector& q, std::size_t group) {
-    Layer l(1, 2);
-    l.append({1, .5f}, {1, 0});
-    l.append({-1, 2}, {0, 2});
-    l.append({.3f, -1}, {1, 1});
-    Moment moment = l.pass(q, 3);
-    moment.group = group;
-    const ExpectedAttention scorer{.sinks = 0};
-    scorer.watch(l.layer(), moment);
-    Vector out(3);
-    scorer.score(l.layer(), 0, moment, out);
-    return out;
+    return expected_scores({{1, .5f}, {-1, 2}, {.3f, -1}}, {{1, 0}, {0, 2}, {1, 1}}, q, group);
   };
   const Vector first = scores({1, 3, -1, .5f, 2, 1}, 1), second = scores({-2, .5f, .2f, 4, 1, -3}, 1);
   const Vector both = scores({1, 3, -2, .5f, -1, .5f, .2f, 4, 2, 1, 1, -3}, 2);
